@@ -1,0 +1,3 @@
+//! Part of Nexus.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Processes that are not our children: identity and the watch for their end.

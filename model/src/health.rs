@@ -1,0 +1,21 @@
+//! How well a supervised thing is, apart from what state it is in.
+
+use crate::kebab::words;
+
+words! {
+    /// Health of an actor and of the thing that it stands for.
+    pub enum Health {
+        /// As it should be.
+        Ok = "ok",
+        /// Its actor is in back-off or starting again.
+        Restarting = "restarting",
+        /// It works, but something that it asked for is missing.
+        Degraded = "degraded",
+        /// The VMM runs, but the guest agent missed its heartbeat.
+        Unreachable = "unreachable",
+        /// Its actor gave up; the VMM was left running.
+        Unmanaged = "unmanaged",
+        /// Its actor gave up, or its thing could not be had.
+        Failed = "failed",
+    }
+}

@@ -1,0 +1,30 @@
+//! The vocabulary of Nexus: names, ids, specifications, states and their legal transitions, and restart arithmetic.
+//!
+//! Nothing here does I/O, reads a clock or awaits: instants are arguments, randomness is an argument. Every other crate
+//! speaks in these types, so a noun means the same thing in the store, on the bus and in the journal.
+
+mod artifact;
+mod connection;
+mod error_kind;
+mod health;
+mod id;
+mod job;
+mod kebab;
+mod name;
+mod process;
+pub mod restart;
+mod time;
+pub mod vm;
+mod workspace;
+
+pub use artifact::{AssetKind, Verification};
+pub use connection::{ConnectionKind, ConnectionState, Direction};
+pub use error_kind::ErrorKind;
+pub use health::Health;
+pub use id::{Id, InstanceId, ParseIdError};
+pub use job::{JobKind, JobState};
+pub use kebab::UnknownWord;
+pub use name::{ArtifactName, InvalidName, Name, path_component};
+pub use process::{ExitStatus, ProcessIdentity};
+pub use time::Timestamp;
+pub use workspace::{BackendKind, WorkspaceState};

@@ -1,0 +1,107 @@
+//! Restart arithmetic: how long to wait before the next try, and when to give up.
+
+use std::{collections::VecDeque, time::Duration};
+
+use crate::{Timestamp, kebab::words};
+
+words! {
+    /// When a VM whose VMM ended is started again.
+    pub enum RestartPolicy {
+        /// Never.
+        No = "no",
+        /// When it failed: the VMM crashed, or the guest panicked.
+        OnFailure = "on-failure",
+        /// Whenever it ended, but for a stop that the user asked for.
+        Always = "always",
+    }
+}
+
+/// Exponential back-off with jitter.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Backoff {
+    /// Wait before the first retry.
+    pub initial: Duration,
+    /// The longest wait, before jitter.
+    pub max: Duration,
+    /// How far the wait is spread to either side, as a share of itself (0.2 is ±20 %).
+    pub jitter: f64,
+}
+
+impl Backoff {
+    /// The wait before retry number `attempt` (0 is the first): `initial × 2^attempt`, at most `max`, spread by
+    /// `spread`, a number from 0 to 1 that the caller draws.
+    #[must_use]
+    pub fn delay(&self, attempt: u32, spread: f64) -> Duration {
+        let doubled = 2_u32.checked_pow(attempt).and_then(|factor| self.initial.checked_mul(factor));
+        let base = doubled.map_or(self.max, |wait| wait.min(self.max));
+        let factor = 1.0 + self.jitter * (2.0 * spread.clamp(0.0, 1.0) - 1.0);
+        base.mul_f64(factor.max(0.0))
+    }
+}
+
+/// How many failures within which time are too many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Intensity {
+    /// As many failures as this are still answered with a restart.
+    pub max: u32,
+    /// The time in which they are counted.
+    pub window: Duration,
+}
+
+/// What to do after a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Try again after this long.
+    Retry(Duration),
+    /// More than [`Intensity::max`] failures within [`Intensity::window`].
+    GiveUp,
+}
+
+/// Counts failures against an [`Intensity`] and a [`Backoff`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct FailureWindow {
+    backoff: Backoff,
+    intensity: Intensity,
+    recent: VecDeque<Timestamp>,
+    attempt: u32,
+    last: Timestamp,
+}
+
+impl FailureWindow {
+    /// No failure so far.
+    #[must_use]
+    pub const fn new(backoff: Backoff, intensity: Intensity) -> Self {
+        Self { backoff, intensity, recent: VecDeque::new(), attempt: 0, last: Timestamp::NEVER }
+    }
+
+    /// Counts a failure at `now`, with `spread` drawn from 0 to 1, and says what follows. A failure that comes a whole
+    /// window after the last one starts the back-off anew.
+    pub fn failed(&mut self, now: Timestamp, spread: f64) -> Verdict {
+        if !self.last.is_never() && self.last.until(now) >= self.intensity.window {
+            self.attempt = 0;
+        }
+        self.last = now;
+        while self.recent.front().is_some_and(|first| first.until(now) >= self.intensity.window) {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(now);
+        if self.recent.len() > usize::try_from(self.intensity.max).unwrap_or(usize::MAX) {
+            return Verdict::GiveUp;
+        }
+        let delay = self.backoff.delay(self.attempt, spread);
+        self.attempt = self.attempt.saturating_add(1);
+        Verdict::Retry(delay)
+    }
+
+    /// Forgets every failure: a person said so, or the thing has been well for long enough.
+    pub fn reset(&mut self) {
+        self.recent.clear();
+        self.attempt = 0;
+        self.last = Timestamp::NEVER;
+    }
+
+    /// The failures still counted, oldest first.
+    pub fn recent(&self) -> impl ExactSizeIterator<Item = Timestamp> + '_ {
+        self.recent.iter().copied()
+    }
+}

@@ -1,0 +1,7 @@
+//! Virtual machines: what one is made of ([`VmSpec`]) and where it is in its life ([`Lifecycle`]).
+
+mod lifecycle;
+mod spec;
+
+pub use lifecycle::{Desired, IllegalTransition, Lifecycle, Reason, VmState};
+pub use spec::{DEFAULT_MEMORY_BYTES, DEFAULT_VCPUS, InvalidSpec, MIN_MEMORY_BYTES, Role, VmSpec, VmmChoice, VmmKind};
