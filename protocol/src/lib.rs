@@ -1,1 +1,50 @@
+//! What host and guest agent say to each other, and how it is put on a stream. `docs/guest-protocol.md` tells the whole
+//! protocol; the types here are the normative part of it.
 //!
+//! Two vsock ports are used. [`CONTROL_PORT`] carries frames both ways for as long as the guest is up: a [`Request`] by
+//! the host, a [`Message`] by the agent. [`STREAM_PORT`] carries one stdio channel of one command a connection: a
+//! [`StreamHeader`] by the host, a [`StreamAnswer`] by the agent, raw bytes from then on.
+//!
+//! Each side takes the other for hostile. Every length is bounded before memory is reserved for it, every parser is
+//! total, and [`Text`] is what a host may show of what a guest wrote.
+
+mod bytes_field;
+mod command;
+pub mod frame;
+mod message;
+mod request;
+mod stream;
+mod text;
+mod token;
+
+pub use bytes_field::Blob;
+pub use command::{Command, InvalidCommand};
+pub use message::{
+    Answer, Ended, Event, ExecInfo, ExecState, Failure, FailureKind, Message, Ran, Role, Started, Welcome,
+};
+pub use request::{Call, Hello, Numbered, Request, ShutdownMode};
+pub use stream::{Channel, StreamAnswer, StreamHeader};
+pub use text::Text;
+pub use token::Token;
+
+/// Revision of the protocol that these types are. Host and agent must have the same; a change that an older peer would
+/// misunderstand makes it another. New optional fields and new calls don't.
+pub const REVISION: u32 = 1;
+
+/// vsock port on which the agent takes control connections.
+pub const CONTROL_PORT: u32 = 100;
+
+/// vsock port on which the agent takes connections that carry one stdio channel each.
+pub const STREAM_PORT: u32 = 101;
+
+/// Largest payload of a frame on a control connection, in bytes.
+pub const MAX_FRAME_BYTES: usize = 1024 * 1024;
+
+/// Largest payload of the two frames that open a stream, in bytes.
+pub const MAX_STREAM_FRAME_BYTES: usize = 4 * 1024;
+
+/// Most bytes of standard output and standard error together that [`Call::Run`] answers with.
+pub const MAX_RUN_OUTPUT_BYTES: usize = 256 * 1024;
+
+/// Most bytes of a command's arguments, environment and folder together.
+pub const MAX_COMMAND_BYTES: usize = 128 * 1024;

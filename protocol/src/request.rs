@@ -1,0 +1,83 @@
+//! What the host says on a control connection.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Command, Token};
+
+/// One frame from the host: a call, and the number that its answer will carry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// Unique among this connection's requests. The host chooses.
+    pub id: u64,
+    /// What is asked for.
+    pub call: Call,
+}
+
+/// The part of a [`Request`] that is understood even when its call is not, so that an older agent can say so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub struct Numbered {
+    /// The request's number.
+    pub id: u64,
+}
+
+/// What the host may ask of the agent. Nothing but [`Call::Hello`] is answered before it was.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Call {
+    /// Opens the connection. Answer: [`Answer::Welcome`](crate::Answer::Welcome). A second one is refused.
+    Hello(Hello),
+    /// Are you there? Answer: [`Answer::Pong`](crate::Answer::Pong).
+    Ping,
+    /// Runs a command without input and answers with its output once it has ended:
+    /// [`Answer::Ran`](crate::Answer::Ran). The end of the connection kills it.
+    Run(Command),
+    /// Starts a command whose stdio travels on three streams: [`Answer::Started`](crate::Answer::Started). It outlives
+    /// the connection; but is killed when no stream was opened in time.
+    Exec(Command),
+    /// Answers when that command has ended: [`Answer::Ended`](crate::Answer::Ended), also if that was before.
+    WaitExec {
+        /// Which command.
+        exec: u64,
+    },
+    /// Sends a signal to the command's process group; signal 9 goes to everything that it started, wherever that is
+    /// now, and also after the command itself has ended. Answer: [`Answer::Done`](crate::Answer::Done).
+    SignalExec {
+        /// Which command.
+        exec: u64,
+        /// Number of the signal, 1 to 64.
+        signal: i32,
+    },
+    /// Commands of [`Call::Exec`] that run or ended lately: [`Answer::Execs`](crate::Answer::Execs).
+    ListExecs,
+    /// Takes the guest down: [`Answer::Done`](crate::Answer::Done) when it has begun.
+    Shutdown {
+        /// What is to follow.
+        mode: ShutdownMode,
+    },
+    /// Nobody waits for the answer to that request any more: a [`Call::Run`] is killed, a [`Call::WaitExec`] forgotten.
+    /// Answer: [`Answer::Done`](crate::Answer::Done). The request itself is answered too if it was not before.
+    Cancel {
+        /// Which request of this connection.
+        request: u64,
+    },
+}
+
+/// How the host introduces itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// The protocol's [`REVISION`](crate::REVISION) that the host speaks.
+    pub revision: u32,
+    /// The secret of this boot, where the guest was started with one (`nexus.token=` on its kernel's command line).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<Token>,
+}
+
+/// What follows when a guest goes down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ShutdownMode {
+    /// Nothing: it stays off.
+    Poweroff,
+    /// It comes up again.
+    Reboot,
+}
