@@ -1,0 +1,73 @@
+use std::{
+    ffi::OsString,
+    fs::{File, OpenOptions},
+    io::{self, Read, Seek, SeekFrom},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+use nix::fcntl::OFlag;
+
+use super::VmmError;
+
+/// How much of the console's end is looked at. The kernel's last line is within the last few hundred bytes; a panic's
+/// first line stands before its stack traces.
+const TAIL_BYTES: u64 = 64 * 1024;
+
+/// How a guest ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GuestEnd {
+    /// It powered off.
+    Poweroff,
+    /// It rebooted; no VMM here is let do that by itself, so it ended instead.
+    Reboot,
+    /// Its kernel panicked.
+    Panic,
+}
+
+/// The kernel's own lines: `kernel/reboot.c` and `kernel/panic.c` of Linux. All are printed at level `emerg`, so they
+/// come even with `quiet`.
+const LAST_WORDS: [(&str, GuestEnd); 3] = [
+    ("reboot: Power down", GuestEnd::Poweroff),
+    ("reboot: Restarting system", GuestEnd::Reboot),
+    ("Kernel panic - not syncing", GuestEnd::Panic),
+];
+
+/// The last of the kernel's last words in a console log.
+pub(super) fn guest_end(log: &Path) -> Result<Option<GuestEnd>, VmmError> {
+    let failed = |source| VmmError::File { action: "read", path: log.to_owned(), source };
+    let mut text = tail(log).map_err(failed)?.unwrap_or_default();
+    if (text.len() as u64) < TAIL_BYTES
+        && let Some(mut rotated) = tail(&previous(log)).map_err(failed)?
+    {
+        rotated.append(&mut text);
+        text = rotated;
+    }
+    let text = String::from_utf8_lossy(&text);
+    Ok(LAST_WORDS
+        .into_iter()
+        .filter_map(|(words, end)| text.rfind(words).map(|position| (position, end)))
+        .max_by_key(|(position, _)| *position)
+        .map(|(_, end)| end))
+}
+
+/// The log's older half, as [`unit`](crate::unit) rotates it.
+fn previous(log: &Path) -> PathBuf {
+    let mut name = OsString::from(log);
+    name.push(".1");
+    name.into()
+}
+
+fn tail(log: &Path) -> io::Result<Option<Vec<u8>>> {
+    let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+    let mut file: File = match OpenOptions::new().read(true).custom_flags(flags.bits()).open(log) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES)))?;
+    let mut text = Vec::new();
+    file.take(TAIL_BYTES).read_to_end(&mut text)?;
+    Ok(Some(text))
+}

@@ -1,0 +1,157 @@
+//! QEMU's command line and configuration file, and the sidecar's command line. Source: `qemu(1)`, and
+//! `docs/system/i386/microvm.rst` of QEMU.
+
+use std::{
+    ffi::{OsStr, OsString},
+    path::Path,
+};
+
+use nexus_model::vm::VmmKind;
+use serde_json::json;
+
+use super::MIB;
+use crate::vmm::{MachinePlan, VmmError, kernel_args};
+
+/// Translated code that plain emulation keeps. QEMU's default would be an eighth of the host's memory, up to 1 GiB.
+pub(super) const TRANSLATION_CACHE_MIB: u64 = 128;
+
+/// The longest line that QEMU reads from a configuration file, without its newline: `qemu_config_foreach` in
+/// `util/qemu-config.c` has 1024 bytes for it.
+const MAX_CONFIG_LINE: usize = 1022;
+
+/// What every guest's kernel gets. It resets by triple fault, which every machine has; the end of QEMU follows from it.
+const KERNEL_ARGS: &str = "console=ttyS0 reboot=t panic=1 quiet";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Acceleration {
+    Kvm,
+    Emulation,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Vsock<'a> {
+    /// The kernel's vhost-vsock.
+    Kernel,
+    /// A vhost-user device that listens on a socket.
+    VhostUser { socket: &'a Path },
+}
+
+/// What the command line is made of.
+pub(super) struct Arguments<'a> {
+    pub(super) plan: &'a MachinePlan,
+    pub(super) acceleration: Acceleration,
+    pub(super) vsock: Vsock<'a>,
+    pub(super) qmp: &'a Path,
+    pub(super) config: &'a Path,
+}
+
+impl Arguments<'_> {
+    /// The kernel command line, as the configuration file that `-readconfig` takes: what is on QEMU's own command line,
+    /// every user of the host can read.
+    pub(super) fn config_file(&self) -> Result<String, VmmError> {
+        let line = format!("  append = \"{}\"", kernel_args(KERNEL_ARGS, self.plan));
+        if line.len() > MAX_CONFIG_LINE {
+            let most = MAX_CONFIG_LINE - (line.len() - self.plan.kernel_args.trim().len());
+            return Err(unsupported(format!("its kernel arguments are too long: QEMU takes {most} bytes of them")));
+        }
+        if self.plan.kernel_args.contains(['"', '\n', '\0']) {
+            return Err(unsupported("QEMU takes no quotation mark in kernel arguments".to_owned()));
+        }
+        Ok(format!("[machine]\n{line}\n"))
+    }
+
+    /// QEMU's command line.
+    pub(super) fn argv(&self, program: &Path) -> Result<Vec<OsString>, VmmError> {
+        let plan = self.plan;
+        let mut argv: Vec<OsString> = vec![program.into()];
+        let mut add = |option: &str, value: OsString| argv.extend([option.into(), value]);
+
+        add("-name", format!("{}-{}", plan.name, plan.vm).into());
+        add("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny".into());
+        add("-overcommit", "mem-lock=off".into());
+        add("-readconfig", self.config.into());
+
+        let memory = plan.memory_bytes / MIB;
+        match self.vsock {
+            Vsock::Kernel => add("-machine", "microvm,acpi=on".into()),
+            Vsock::VhostUser { .. } => {
+                // The sidecar maps the guest's memory.
+                add("-machine", "microvm,acpi=on,memory-backend=memory".into());
+                add("-object", format!("memory-backend-memfd,id=memory,size={memory}M,share=on").into());
+            }
+        }
+        add("-m", format!("{memory}M").into());
+        add("-smp", plan.vcpus.to_string().into());
+        match self.acceleration {
+            Acceleration::Kvm => {
+                add("-accel", "kvm".into());
+                add("-cpu", "host".into());
+            }
+            Acceleration::Emulation => {
+                add("-accel", format!("tcg,thread=multi,tb-size={TRANSLATION_CACHE_MIB}").into());
+                add("-cpu", "max".into());
+            }
+        }
+
+        add("-kernel", plan.kernel.clone().into());
+        if let Some(initrd) = &plan.initrd {
+            add("-initrd", initrd.into());
+        }
+        // Standard output does not block for it: what its reader does not take in time is dropped, and the guest runs on.
+        add("-chardev", "stdio,id=console,signal=off".into());
+        add("-serial", "chardev:console".into());
+        add("-chardev", option("socket,id=qmp,server=on,wait=off,path=", self.qmp));
+        add("-mon", "chardev=qmp,mode=control".into());
+
+        if let Some(disk) = &plan.disk {
+            let filename = disk.to_str().ok_or_else(|| unsupported(format!("{} is not UTF-8", disk.display())))?;
+            let node = json!({
+                "driver": "raw",
+                "node-name": "root",
+                "discard": "unmap",
+                "file": { "driver": "file", "filename": filename, "discard": "unmap" },
+            });
+            add("-blockdev", node.to_string().into());
+            // A full disk is the guest's to see: by default QEMU would halt the machine.
+            add("-device", "virtio-blk-device,drive=root,werror=report,rerror=report".into());
+        }
+        add("-device", "virtio-rng-device".into());
+        match self.vsock {
+            Vsock::Kernel => add("-device", format!("vhost-vsock-device,guest-cid={}", plan.cid).into()),
+            Vsock::VhostUser { socket } => {
+                add("-chardev", option("socket,id=vsock,path=", socket));
+                add("-device", "vhost-user-vsock-device,chardev=vsock".into());
+            }
+        }
+        argv.extend(["-nodefaults", "-no-user-config", "-nographic", "-no-reboot"].map(OsString::from));
+        Ok(argv)
+    }
+}
+
+/// The command line of `vhost-device-vsock`. A guest that connects to the host on port `n` would reach a socket
+/// `<hybrid socket>_<n>`; there is none.
+pub(super) fn sidecar_argv(program: &Path, plan: &MachinePlan, vhost: &Path) -> Result<Vec<OsString>, VmmError> {
+    let hybrid = plan.vsock_socket();
+    if [vhost, &hybrid].iter().any(|path| path.as_os_str().as_encoded_bytes().contains(&b',')) {
+        return Err(unsupported(format!("{} has a comma in its path", plan.runtime_dir.display())));
+    }
+    let mut vm = OsString::from(format!("guest-cid={},socket=", plan.cid));
+    vm.push(vhost);
+    vm.push(",uds-path=");
+    vm.push(hybrid);
+    Ok(vec![program.into(), "--vm".into(), vm])
+}
+
+/// An option's value that ends with a path. Commas separate; a comma that is meant is doubled.
+fn option(start: &str, path: &Path) -> OsString {
+    use std::os::unix::ffi::{OsStrExt, OsStringExt};
+    let mut value = start.as_bytes().to_vec();
+    for byte in OsStr::as_bytes(path.as_os_str()) {
+        value.extend(std::iter::repeat_n(*byte, if *byte == b',' { 2 } else { 1 }));
+    }
+    OsString::from_vec(value)
+}
+
+fn unsupported(reason: String) -> VmmError {
+    VmmError::Unsupported { kind: VmmKind::Qemu, reason }
+}

@@ -1,0 +1,218 @@
+//! QEMU's `microvm` machine, with KVM where the CPU has hardware virtualization and plain emulation elsewhere.
+//!
+//! The guest's vsock goes through the kernel's vhost-vsock where this machine has it, and through the sidecar
+//! `vhost-device-vsock` (vhost-user on one side, the hybrid protocol on the other) where it has not. QEMU does not take
+//! up with a sidecar again that went away: the two live and die together.
+
+mod arguments;
+mod qmp;
+
+use std::{path::PathBuf, sync::Arc};
+
+use futures_util::future::BoxFuture;
+use nexus_model::{ProcessIdentity, vm::VmmKind};
+
+use self::{
+    arguments::{Acceleration, Arguments, Vsock},
+    qmp::Qmp,
+};
+use super::{
+    HostCheck, MachinePlan, MachineState, VmmDriver, VmmError, api_socket,
+    kvm::{self, Kvm},
+    runtime_dir, sandbox,
+    vmms::{Detection, Missing, VmmConfig, find_program},
+};
+use crate::{
+    unit::{Launch, Log, Program, ProgramRole},
+    vsock::Endpoint,
+};
+
+const PROGRAM: &str = "qemu-system-x86_64";
+const SIDECAR: &str = "vhost-device-vsock";
+const VHOST_VSOCK: &str = "/dev/vhost-vsock";
+const MIB: u64 = 1 << 20;
+/// The sidecar says little, but a guest can make it complain.
+const SIDECAR_LOG_BYTES: u64 = 64 * 1024;
+
+/// The driver, with what this machine has for it.
+pub(super) struct Qemu {
+    program: PathBuf,
+    acceleration: Acceleration,
+    vsock: VsockHost,
+}
+
+/// What stands behind a guest's vsock device.
+enum VsockHost {
+    Kernel,
+    Sidecar { program: PathBuf },
+}
+
+impl Qemu {
+    pub(super) fn detect(config: &VmmConfig, kvm: &Kvm) -> Detection {
+        let program = find_program(config.qemu.as_deref(), PROGRAM);
+        let sidecar = find_program(config.vhost_device_vsock.as_deref(), SIDECAR);
+        let kernel_vsock = kvm::opens(VHOST_VSOCK);
+        let checks = vec![
+            match &program {
+                Ok(program) => HostCheck::found("qemu", program.display().to_string()),
+                Err(reason) => HostCheck::missing("qemu", format!("{reason}: install qemu-system-x86")),
+            },
+            if kernel_vsock {
+                HostCheck::found("vhost-vsock", format!("{VHOST_VSOCK} opens"))
+            } else {
+                HostCheck::missing(
+                    "vhost-vsock",
+                    format!("{VHOST_VSOCK} cannot be opened: QEMU's guests are reached through {SIDECAR}"),
+                )
+            },
+            match &sidecar {
+                Ok(sidecar) => HostCheck::found(SIDECAR, sidecar.display().to_string()),
+                Err(reason) if kernel_vsock => HostCheck::missing(SIDECAR, format!("{reason}; it is not needed here")),
+                Err(reason) => {
+                    HostCheck::missing(SIDECAR, format!("{reason}: cargo install {SIDECAR} --version 0.3.0 --locked"))
+                }
+            },
+        ];
+        Detection {
+            kind: VmmKind::Qemu,
+            driver: Self::driver(program, kernel_vsock, sidecar, kvm),
+            automatic: true,
+            checks,
+        }
+    }
+
+    fn driver(
+        program: Result<PathBuf, String>,
+        kernel_vsock: bool,
+        sidecar: Result<PathBuf, String>,
+        kvm: &Kvm,
+    ) -> Result<Arc<dyn VmmDriver>, Missing> {
+        if !cfg!(target_arch = "x86_64") {
+            return Err(Missing::Requirement("QEMU has its microvm machine on x86-64 only".to_owned()));
+        }
+        let program = program.map_err(Missing::Requirement)?;
+        let vsock = if kernel_vsock {
+            VsockHost::Kernel
+        } else {
+            VsockHost::Sidecar { program: sidecar.map_err(Missing::Requirement)? }
+        };
+        let acceleration = if *kvm == Kvm::Hardware { Acceleration::Kvm } else { Acceleration::Emulation };
+        Ok(Arc::new(Self { program, acceleration, vsock }))
+    }
+
+    fn qmp_socket(plan: &MachinePlan) -> PathBuf {
+        plan.runtime_file("qmp.sock")
+    }
+
+    async fn qmp(plan: &MachinePlan) -> Result<Qmp, VmmError> {
+        let socket = Self::qmp_socket(plan);
+        api_socket::wait(&socket, || Qmp::connect(&socket)).await
+    }
+
+    async fn status(plan: &MachinePlan) -> Result<MachineState, VmmError> {
+        let status = Self::qmp(plan).await?.query_status().await?;
+        match status.as_str() {
+            "running" => Ok(MachineState::Running),
+            "paused" => Ok(MachineState::Paused),
+            _ => Err(VmmError::Broken { status }),
+        }
+    }
+}
+
+impl VmmDriver for Qemu {
+    fn kind(&self) -> VmmKind {
+        VmmKind::Qemu
+    }
+
+    fn isolated(&self) -> bool {
+        true
+    }
+
+    fn prepare(&self, plan: &MachinePlan) -> Result<Launch, VmmError> {
+        let qmp = Self::qmp_socket(plan);
+        let vhost = plan.runtime_file("vhost.sock");
+        let config = plan.runtime_file("qemu.conf");
+        let vsock = match &self.vsock {
+            VsockHost::Kernel => Vsock::Kernel,
+            VsockHost::Sidecar { .. } => Vsock::VhostUser { socket: &vhost },
+        };
+        let arguments = Arguments { plan, acceleration: self.acceleration, vsock, qmp: &qmp, config: &config };
+        let config_text = arguments.config_file()?;
+        let argv = arguments.argv(&self.program)?;
+        for socket in [&qmp, &vhost, &plan.vsock_socket()] {
+            runtime_dir::check_socket(socket)?;
+        }
+
+        let mut programs = Vec::new();
+        let mut binaries = vec![self.program.as_path()];
+        let mut devices = Vec::new();
+        match &self.vsock {
+            VsockHost::Kernel => devices.push(VHOST_VSOCK),
+            VsockHost::Sidecar { program } => {
+                binaries.push(program);
+                programs.push(Program {
+                    role: ProgramRole::VsockSidecar,
+                    argv: arguments::sidecar_argv(program, plan, &vhost)?,
+                    env: Vec::new(),
+                    ready_socket: Some(vhost.clone()),
+                    log: Some(Log { path: plan.console_log.with_extension("vsock.log"), max_bytes: SIDECAR_LOG_BYTES }),
+                });
+            }
+        }
+        if self.acceleration == Acceleration::Kvm {
+            devices.push("/dev/kvm");
+        }
+        programs.push(Program {
+            role: ProgramRole::Vmm,
+            argv,
+            env: Vec::new(),
+            ready_socket: Some(qmp),
+            log: Some(Log { path: plan.console_log.clone(), max_bytes: plan.console_max_bytes }),
+        });
+
+        let read_only = [plan.kernel.as_path()].into_iter().chain(plan.initrd.as_deref());
+        let sandbox = sandbox::new(plan, binaries, read_only, devices);
+        runtime_dir::clear(&plan.runtime_dir)?;
+        runtime_dir::write(&config, &config_text)?;
+        Ok(Launch { programs, sandbox: Some(sandbox), working_directory: plan.runtime_dir.clone() })
+    }
+
+    fn boot<'a>(&'a self, plan: &'a MachinePlan, _: &'a ProcessIdentity) -> BoxFuture<'a, Result<(), VmmError>> {
+        // QEMU starts the virtual CPUs by itself, and answers only once it has built the machine.
+        Box::pin(async { Self::status(plan).await.map(drop) })
+    }
+
+    fn pause<'a>(&'a self, plan: &'a MachinePlan, _: &'a ProcessIdentity) -> BoxFuture<'a, Result<(), VmmError>> {
+        Box::pin(async { Self::qmp(plan).await?.stop().await })
+    }
+
+    fn resume<'a>(&'a self, plan: &'a MachinePlan, _: &'a ProcessIdentity) -> BoxFuture<'a, Result<(), VmmError>> {
+        Box::pin(async { Self::qmp(plan).await?.cont().await })
+    }
+
+    fn state<'a>(
+        &'a self,
+        plan: &'a MachinePlan,
+        _: &'a ProcessIdentity,
+    ) -> BoxFuture<'a, Result<MachineState, VmmError>> {
+        Box::pin(Self::status(plan))
+    }
+
+    fn endpoint(&self, plan: &MachinePlan) -> Endpoint {
+        match self.vsock {
+            VsockHost::Kernel => Endpoint::Kernel { cid: plan.cid },
+            VsockHost::Sidecar { .. } => Endpoint::Hybrid { socket: plan.vsock_socket() },
+        }
+    }
+
+    fn api_socket(&self, plan: &MachinePlan) -> Option<PathBuf> {
+        Some(Self::qmp_socket(plan))
+    }
+
+    fn overhead_bytes(&self) -> u64 {
+        match self.acceleration {
+            Acceleration::Kvm => 128 * MIB,
+            Acceleration::Emulation => 192 * MIB + arguments::TRANSLATION_CACHE_MIB * MIB,
+        }
+    }
+}

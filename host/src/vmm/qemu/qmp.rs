@@ -1,0 +1,121 @@
+//! QEMU's machine protocol, as far as a machine that is not changed while it runs needs it.
+//!
+//! Its own client rather than the `qapi` crates: their decoder buffers a line of any length, and who answers here may be
+//! a VMM that its guest has taken over; and they generate code for the whole schema where three commands are used.
+//! Source: `docs/interop/qmp-spec.txt` of QEMU.
+
+use std::{io, path::Path, time::Duration};
+
+use futures_util::{SinkExt, StreamExt};
+use serde::{Deserialize, de::IgnoredAny};
+use serde_json::Value;
+use tokio::{net::UnixStream, time::timeout};
+use tokio_util::codec::{Framed, LinesCodec, LinesCodecError};
+
+use crate::{vmm::VmmError, vsock::connect_unix};
+
+/// The longest line that is read. The greeting, the longest that QEMU sends here, has about 130 bytes.
+const MAX_LINE: usize = 64 * 1024;
+/// The most events that may come before an answer.
+const MAX_EVENTS: usize = 1000;
+/// How long one command may take. QEMU serves one client at a time and answers between two rounds of its main loop.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A connection in command mode.
+pub(super) struct Qmp {
+    lines: Framed<UnixStream, LinesCodec>,
+}
+
+/// One line from QEMU: exactly one of these is there.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Line {
+    #[serde(rename = "QMP")]
+    greeting: Option<IgnoredAny>,
+    #[serde(rename = "return")]
+    answer: Option<Value>,
+    error: Option<Fault>,
+    event: Option<IgnoredAny>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Fault {
+    desc: String,
+}
+
+/// Answer of `query-status`.
+#[derive(Debug, Deserialize)]
+struct Status {
+    /// `RunState` of QEMU's `qapi/run-state.json`.
+    status: String,
+}
+
+impl Qmp {
+    /// Connects and leaves negotiation mode.
+    pub(super) async fn connect(socket: &Path) -> io::Result<Self> {
+        let stream = connect_unix(socket).await?;
+        let mut qmp = Self { lines: Framed::new(stream, LinesCodec::new_with_max_length(MAX_LINE)) };
+        let negotiation = async {
+            if qmp.line().await?.greeting.is_none() {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "no QMP greeting"));
+            }
+            Ok(())
+        };
+        timeout(ANSWER_TIMEOUT, negotiation).await??;
+        qmp.execute("qmp_capabilities").await.map_err(io::Error::other)?;
+        Ok(qmp)
+    }
+
+    /// Stops the virtual CPUs.
+    pub(super) async fn stop(&mut self) -> Result<(), VmmError> {
+        self.execute("stop").await.map(drop)
+    }
+
+    /// Lets the virtual CPUs go on.
+    pub(super) async fn cont(&mut self) -> Result<(), VmmError> {
+        self.execute("cont").await.map(drop)
+    }
+
+    /// The machine's `RunState`.
+    pub(super) async fn query_status(&mut self) -> Result<String, VmmError> {
+        const COMMAND: &str = "query-status";
+        let answer = self.execute(COMMAND).await?;
+        serde_json::from_value(answer)
+            .map(|Status { status }| status)
+            .map_err(|error| VmmError::Api { request: COMMAND.to_owned(), source: error.into() })
+    }
+
+    async fn execute(&mut self, command: &'static str) -> Result<Value, VmmError> {
+        let api = |source: io::Error| VmmError::Api { request: command.to_owned(), source: source.into() };
+        let exchange = async {
+            self.lines.send(format!(r#"{{"execute":"{command}"}}"#)).await.map_err(into_io).map_err(api)?;
+            for _ in 0..MAX_EVENTS {
+                let line = self.line().await.map_err(api)?;
+                match line {
+                    Line { answer: Some(answer), .. } => return Ok(answer),
+                    Line { error: Some(fault), .. } => {
+                        return Err(VmmError::Rejected { request: command.to_owned(), message: fault.desc });
+                    }
+                    Line { event: Some(_), .. } => {}
+                    _ => return Err(api(io::Error::new(io::ErrorKind::InvalidData, "neither answer nor event"))),
+                }
+            }
+            Err(api(io::Error::new(io::ErrorKind::InvalidData, "events without end")))
+        };
+        timeout(ANSWER_TIMEOUT, exchange)
+            .await
+            .unwrap_or_else(|_| Err(VmmError::Timeout { request: command.to_owned(), waited: ANSWER_TIMEOUT }))
+    }
+
+    async fn line(&mut self) -> io::Result<Line> {
+        let line = self.lines.next().await.ok_or(io::ErrorKind::UnexpectedEof)?.map_err(into_io)?;
+        Ok(serde_json::from_str(&line)?)
+    }
+}
+
+fn into_io(error: LinesCodecError) -> io::Error {
+    match error {
+        LinesCodecError::Io(error) => error,
+        LinesCodecError::MaxLineLengthExceeded => io::Error::new(io::ErrorKind::InvalidData, "a line without end"),
+    }
+}

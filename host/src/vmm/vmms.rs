@@ -1,0 +1,165 @@
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use nexus_model::vm::{VmmChoice, VmmKind};
+
+use super::{HostCheck, VmmDriver, VmmError, firecracker::Firecracker, kvm::Kvm, process::Process, qemu::Qemu};
+
+/// Which VMMs to look for, and where.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct VmmConfig {
+    /// Firecracker's binary; none is `firecracker` on `PATH`.
+    pub firecracker: Option<PathBuf>,
+    /// QEMU's binary; none is `qemu-system-x86_64` on `PATH`.
+    pub qemu: Option<PathBuf>,
+    /// The vsock sidecar's binary; none is `vhost-device-vsock` on `PATH`.
+    pub vhost_device_vsock: Option<PathBuf>,
+    /// Whether the `process` driver, which isolates nothing, may be used.
+    pub allow_process: bool,
+}
+
+/// Why a driver is not to be had.
+#[derive(Clone, Debug)]
+pub(super) enum Missing {
+    /// The machine lacks something; in words, with what to do about it.
+    Requirement(String),
+    /// The configuration forbids it.
+    Permission,
+}
+
+impl Missing {
+    fn into_error(self, kind: VmmKind) -> VmmError {
+        match self {
+            Self::Requirement(reason) => VmmError::Unavailable { kind, reason },
+            Self::Permission => VmmError::NotAllowed { kind },
+        }
+    }
+}
+
+/// What a look at the machine for one VMM gave.
+pub(super) struct Detection {
+    pub(super) kind: VmmKind,
+    pub(super) driver: Result<Arc<dyn VmmDriver>, Missing>,
+    /// Whether `auto` may take it.
+    pub(super) automatic: bool,
+    pub(super) checks: Vec<HostCheck>,
+}
+
+/// The VMMs of this machine.
+pub struct Vmms {
+    /// In the order in which `auto` prefers them.
+    detections: Vec<Detection>,
+    checks: Vec<HostCheck>,
+}
+
+impl Vmms {
+    /// Looks at this machine. Blocks for as long as a few system calls.
+    #[must_use]
+    pub fn detect(config: &VmmConfig) -> Self {
+        let kvm = Kvm::detect();
+        let checks = vec![check_kvm(&kvm), check_user_namespaces()];
+        let detections = vec![Firecracker::detect(config, &kvm), Qemu::detect(config, &kvm), Process::detect(config)];
+        Self { detections, checks }
+    }
+
+    /// The VMMs that can be asked for, the one that `auto` prefers first.
+    #[must_use]
+    pub fn available(&self) -> Vec<VmmKind> {
+        let usable = |automatic: bool| {
+            self.detections
+                .iter()
+                .filter(move |detection| detection.driver.is_ok() && detection.automatic == automatic)
+                .map(|detection| detection.kind)
+        };
+        usable(true).chain(usable(false)).collect()
+    }
+
+    /// The driver for what somebody asked for.
+    ///
+    /// # Errors
+    /// Says what is missing.
+    pub fn choose(&self, choice: VmmChoice) -> Result<Arc<dyn VmmDriver>, VmmError> {
+        match choice {
+            VmmChoice::Firecracker => self.driver(VmmKind::Firecracker),
+            VmmChoice::Qemu => self.driver(VmmKind::Qemu),
+            VmmChoice::Process => self.driver(VmmKind::Process),
+            VmmChoice::Auto => self
+                .detections
+                .iter()
+                .filter(|detection| detection.automatic)
+                .find_map(|detection| detection.driver.as_ref().ok().cloned())
+                .ok_or_else(|| VmmError::NoVmm { reasons: self.reasons() }),
+        }
+    }
+
+    /// The driver of one kind, for a machine that was started with it.
+    ///
+    /// # Errors
+    /// Says what is missing.
+    pub fn driver(&self, kind: VmmKind) -> Result<Arc<dyn VmmDriver>, VmmError> {
+        match self.detections.iter().find(|detection| detection.kind == kind) {
+            Some(Detection { driver: Ok(driver), .. }) => Ok(Arc::clone(driver)),
+            Some(Detection { driver: Err(missing), .. }) => Err(missing.clone().into_error(kind)),
+            None => Err(VmmError::Unavailable { kind, reason: "this Nexus has no driver for it".to_owned() }),
+        }
+    }
+
+    /// What was looked for on this machine, and found or not.
+    #[must_use]
+    pub fn checks(&self) -> Vec<HostCheck> {
+        self.checks.iter().chain(self.detections.iter().flat_map(|detection| &detection.checks)).cloned().collect()
+    }
+
+    fn reasons(&self) -> String {
+        let missing =
+            |detection: &Detection| detection.driver.as_ref().err().cloned().map(|it| it.into_error(detection.kind));
+        self.detections.iter().filter_map(missing).map(|error| error.to_string()).collect::<Vec<_>>().join("; ")
+    }
+}
+
+/// The binary that the configuration names, or the one on `PATH`; where it lies behind all links, since that is how it
+/// can be had in a sandbox.
+pub(super) fn find_program(configured: Option<&Path>, name: &str) -> Result<PathBuf, String> {
+    let found = match configured {
+        Some(path) => which::which(path).map_err(|error| format!("{} cannot be run: {error}", path.display()))?,
+        None => which::which(name).map_err(|_| format!("`{name}` is not on PATH"))?,
+    };
+    found.canonicalize().map_err(|error| format!("{} cannot be found: {error}", found.display()))
+}
+
+fn check_kvm(kvm: &Kvm) -> HostCheck {
+    match kvm {
+        Kvm::Hardware => HostCheck::found("kvm", "/dev/kvm opens, and the CPU has hardware virtualization"),
+        Kvm::Emulated => HostCheck::missing(
+            "kvm",
+            "/dev/kvm opens, but the CPU shows no hardware virtualization (vmx or svm): VMs run in plain emulation",
+        ),
+        Kvm::Absent { reason } => HostCheck::missing("kvm", format!("{reason}; VMs run in plain emulation")),
+    }
+}
+
+/// VMMs are confined in namespaces of their own, which an ordinary user can only make inside a user namespace.
+fn check_user_namespaces() -> HostCheck {
+    const NAME: &str = "user namespaces";
+    let limit = |path: &str| fs::read_to_string(path).ok().and_then(|text| text.trim().parse::<u64>().ok());
+    if limit("/proc/sys/user/max_user_namespaces").unwrap_or(0) == 0 {
+        return HostCheck::missing(NAME, "the kernel allows none: set the sysctl user.max_user_namespaces");
+    }
+    // Debian's and Ubuntu's own switches; other kernels have neither.
+    if limit("/proc/sys/kernel/unprivileged_userns_clone") == Some(0) {
+        return HostCheck::missing(
+            NAME,
+            "only root may make them: set the sysctl kernel.unprivileged_userns_clone to 1",
+        );
+    }
+    if limit("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == Some(1) {
+        return HostCheck::missing(
+            NAME,
+            "AppArmor restricts them: set the sysctl kernel.apparmor_restrict_unprivileged_userns to 0",
+        );
+    }
+    HostCheck::found(NAME, "allowed")
+}
