@@ -1,1 +1,18 @@
-//! Client side of the guest agent.
+//! Client of the guest agent: one control connection that many callers share ([`AgentClient`]), what the agent says
+//! unasked ([`AgentEvents`]), and the stdio streams of commands ([`ExecStreams`]). The protocol is in
+//! [`nexus_protocol`] and `docs/guest-protocol.md`.
+//!
+//! The guest is hostile. A frame over the limit, an answer that nobody asked for, a flood of events or a guest that
+//! stops reading ends the connection, with the reason ([`Disconnect`]), and nothing else; every call but those that
+//! wait for a command has a deadline; and what the guest writes about itself is
+//! [`Text`](nexus_protocol::Text), which can be shown.
+
+mod client;
+mod connection;
+mod error;
+mod exec;
+
+pub use client::{AgentClient, RunOutcome};
+pub use connection::AgentEvents;
+pub use error::{AgentError, Disconnect};
+pub use exec::ExecStreams;

@@ -1,0 +1,224 @@
+//! Calls to the agent.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use futures_util::{SinkExt, StreamExt};
+use nexus_model::ExitStatus;
+use nexus_protocol::{
+    Answer, CONTROL_PORT, Call, Command, ExecInfo, Hello, Message, REVISION, Request, ShutdownMode, Token, Welcome,
+    frame,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::timeout,
+};
+use tokio_util::codec::Framed;
+
+use super::{
+    AgentError, AgentEvents, Disconnect, ExecStreams,
+    connection::{self, Caller},
+    exec,
+};
+use crate::vsock::Endpoint;
+
+/// How long the agent has for whatever needs no command to end. Generous: virtual CPUs may be emulated and many.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
+
+/// How much longer than the command's own time the answer to [`AgentClient::run`] may take.
+const RUN_GRACE: Duration = Duration::from_secs(30);
+
+/// A control connection to a guest agent. Clones share it; it is closed when the last one is dropped.
+#[derive(Clone, Debug)]
+pub struct AgentClient {
+    caller: Arc<Caller>,
+    endpoint: Endpoint,
+}
+
+/// How a command of [`AgentClient::run`] ended, and what it wrote.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunOutcome {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// It was killed because [`Command::timeout_ms`] was over.
+    pub timed_out: bool,
+    /// The first bytes of its standard output.
+    pub stdout: Vec<u8>,
+    /// The first bytes of its standard error.
+    pub stderr: Vec<u8>,
+    /// It wrote more than [`MAX_RUN_OUTPUT_BYTES`](nexus_protocol::MAX_RUN_OUTPUT_BYTES) altogether.
+    pub truncated: bool,
+}
+
+impl AgentClient {
+    /// Connects to the agent and shakes hands, with the secret of this boot where the guest was started with one.
+    /// `deadline` is for all of it.
+    ///
+    /// # Errors
+    /// [`AgentError::Unreachable`] while nobody listens; [`AgentError::Timeout`]; [`AgentError::Revision`];
+    /// [`AgentError::Failed`] when the agent turns the host away; [`AgentError::Gone`] when it breaks off.
+    pub async fn connect(
+        endpoint: &Endpoint,
+        token: Option<&str>,
+        deadline: Duration,
+    ) -> Result<(Self, Welcome, AgentEvents), AgentError> {
+        within("shake hands", deadline, async {
+            let stream = endpoint.connect(CONTROL_PORT).await.map_err(AgentError::Unreachable)?;
+            let (caller, welcome, events) = shake_hands(stream, token).await?;
+            Ok((Self { caller: Arc::new(caller), endpoint: endpoint.clone() }, welcome, events))
+        })
+        .await
+    }
+
+    /// Asks whether the agent is there.
+    ///
+    /// # Errors
+    /// [`AgentError::Timeout`] after 30 s; [`AgentError::Gone`].
+    pub async fn ping(&self) -> Result<(), AgentError> {
+        match self.call("answer a ping", Call::Ping).await? {
+            Answer::Pong => Ok(()),
+            _ => Err(AgentError::Nonsense),
+        }
+    }
+
+    /// Runs `command` without input, waits for its end and returns the beginning of its output. Dropping the future
+    /// kills the command and everything that it started, and so does the end of the connection.
+    ///
+    /// # Errors
+    /// [`AgentError::InvalidCommand`]; [`AgentError::Failed`] when it can't be started; [`AgentError::Gone`];
+    /// [`AgentError::Timeout`] when it has a time limit and no answer came well after that. A command that is killed
+    /// because its time is over is no error.
+    pub async fn run(&self, command: &Command) -> Result<RunOutcome, AgentError> {
+        command.validate().map_err(AgentError::InvalidCommand)?;
+        let call = self.caller.call(Call::Run(command.clone()));
+        let answer = match command.timeout() {
+            Some(limit) => within("run the command", limit.saturating_add(RUN_GRACE), call).await?,
+            None => call.await?,
+        };
+        match answer {
+            Answer::Ran(ran) => Ok(RunOutcome {
+                status: plausible(ran.status),
+                timed_out: ran.timed_out,
+                stdout: ran.stdout.0,
+                stderr: ran.stderr.0,
+                truncated: ran.truncated,
+            }),
+            _ => Err(AgentError::Nonsense),
+        }
+    }
+
+    /// Starts `command` and opens its stdio. The command outlives this connection. When its streams can't be opened it
+    /// is killed.
+    ///
+    /// # Errors
+    /// [`AgentError::InvalidCommand`]; [`AgentError::Failed`] when it can't be started; [`AgentError::Unreachable`] and
+    /// [`AgentError::Stream`] when its streams can't be opened; [`AgentError::Timeout`]; [`AgentError::Gone`].
+    pub async fn exec(&self, command: &Command) -> Result<ExecStreams, AgentError> {
+        command.validate().map_err(AgentError::InvalidCommand)?;
+        let started = match self.call("start the command", Call::Exec(command.clone())).await? {
+            Answer::Started(started) => started,
+            _ => return Err(AgentError::Nonsense),
+        };
+        let streams = within("open the command's streams", ANSWER_DEADLINE, exec::open(&self.endpoint, &started)).await;
+        if streams.is_err() {
+            // The agent kills a command without streams by itself, only later.
+            let _ = self.signal_exec(started.exec, nix::libc::SIGKILL).await;
+        }
+        streams
+    }
+
+    /// Waits for a command's end; returns at once when it has ended, be it before this connection was made.
+    ///
+    /// # Errors
+    /// [`AgentError::Failed`] when the agent does not know the command (any more); [`AgentError::Gone`].
+    pub async fn wait_exec(&self, exec: u64) -> Result<ExitStatus, AgentError> {
+        match self.caller.call(Call::WaitExec { exec }).await? {
+            Answer::Ended(ended) => Ok(plausible(ended.status)),
+            _ => Err(AgentError::Nonsense),
+        }
+    }
+
+    /// Sends signal number `signal` to a command's process group. Number 9 reaches everything that the command started,
+    /// also after its own end.
+    ///
+    /// # Errors
+    /// [`AgentError::Failed`] when the command is unknown, or has ended and the signal is another than 9;
+    /// [`AgentError::Timeout`] after 30 s; [`AgentError::Gone`].
+    pub async fn signal_exec(&self, exec: u64, signal: i32) -> Result<(), AgentError> {
+        self.done("send the signal", Call::SignalExec { exec, signal }).await
+    }
+
+    /// The commands of [`Self::exec`] that run or ended lately, oldest first.
+    ///
+    /// # Errors
+    /// [`AgentError::Timeout`] after 30 s; [`AgentError::Gone`].
+    pub async fn list_execs(&self) -> Result<Vec<ExecInfo>, AgentError> {
+        match self.call("list its commands", Call::ListExecs).await? {
+            Answer::Execs(execs) => Ok(execs),
+            _ => Err(AgentError::Nonsense),
+        }
+    }
+
+    /// Tells the guest to go down. It has only begun to when this returns.
+    ///
+    /// # Errors
+    /// [`AgentError::Failed`] when it can't or, as a mere process, does not; [`AgentError::Timeout`] after 30 s;
+    /// [`AgentError::Gone`], which may as well mean that it was quick.
+    pub async fn shutdown(&self, mode: ShutdownMode) -> Result<(), AgentError> {
+        self.done("begin to shut down", Call::Shutdown { mode }).await
+    }
+
+    async fn done(&self, act: &'static str, call: Call) -> Result<(), AgentError> {
+        match self.call(act, call).await? {
+            Answer::Done => Ok(()),
+            _ => Err(AgentError::Nonsense),
+        }
+    }
+
+    async fn call(&self, act: &'static str, call: Call) -> Result<Answer, AgentError> {
+        within(act, ANSWER_DEADLINE, self.caller.call(call)).await
+    }
+}
+
+async fn within<T>(
+    act: &'static str,
+    deadline: Duration,
+    work: impl Future<Output = Result<T, AgentError>>,
+) -> Result<T, AgentError> {
+    timeout(deadline, work).await.map_err(|_| AgentError::Timeout { act, deadline })?
+}
+
+async fn shake_hands<S>(stream: S, token: Option<&str>) -> Result<(Caller, Welcome, AgentEvents), AgentError>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let gone = |disconnect| AgentError::Gone(Arc::new(disconnect));
+    let mut framed = Framed::new(stream, frame::codec());
+    let hello = Request { id: 0, call: Call::Hello(Hello { revision: REVISION, token: token.map(Token::from) }) };
+    let hello = frame::encode(&hello).map_err(Disconnect::Frame).map_err(gone)?;
+    framed.send(hello).await.map_err(Disconnect::Io).map_err(gone)?;
+
+    let payload = framed.next().await.ok_or_else(|| gone(Disconnect::Closed))?;
+    let payload = payload.map_err(connection::broken).map_err(gone)?;
+    let mut welcome = match frame::decode(&payload).map_err(Disconnect::Frame).map_err(gone)? {
+        Message::Answer { id: 0, answer: Answer::Welcome(welcome) } => *welcome,
+        Message::Failure { id: 0, failure } => return Err(AgentError::Failed(failure)),
+        _ => return Err(AgentError::Nonsense),
+    };
+    if welcome.revision != REVISION {
+        return Err(AgentError::Revision { theirs: welcome.revision });
+    }
+    welcome.addresses.truncate(Welcome::MAX_ADDRESSES);
+    if let Some(first_surplus) = welcome.metadata.keys().nth(Welcome::MAX_METADATA).cloned() {
+        welcome.metadata.split_off(&first_surplus);
+    }
+    let (caller, events) = connection::start(framed);
+    Ok((caller, welcome, events))
+}
+
+/// An exit status that a kernel could have given; the guest may say anything.
+fn plausible(status: ExitStatus) -> ExitStatus {
+    match status {
+        ExitStatus::Code(0..=255) | ExitStatus::Signal(1..=64) => status,
+        _ => ExitStatus::Unknown,
+    }
+}

@@ -1,0 +1,306 @@
+//! The control connection's two tasks: one that writes, and one that reads and knows which answer is whose.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    io,
+    sync::{Arc, OnceLock, atomic::AtomicU64, atomic::Ordering},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::{
+    SinkExt, StreamExt,
+    stream::{SplitSink, SplitStream},
+};
+use nexus_protocol::{
+    Answer, Call, Event, Message, Request,
+    frame::{self, FrameError},
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
+use tokio_util::codec::{Framed, LengthDelimitedCodec, LengthDelimitedCodecError};
+
+use super::{AgentError, Disconnect};
+
+/// As many calls may wait for their answer. Below what the agent takes from one connection.
+pub(super) const MAX_PENDING: usize = 512;
+
+/// As many answers may be late, to questions whose callers have gone.
+const MAX_LATE: usize = 512;
+
+/// As many events are kept for a receiver that is slow.
+const EVENT_QUEUE: usize = 16;
+
+/// As many events are accepted on a connection. An honest agent sends one: it is going down.
+const MAX_EVENTS: u32 = 64;
+
+/// Frames that wait to be written.
+const WRITE_QUEUE: usize = 64;
+
+/// How long a frame may take to leave.
+const WRITE_DEADLINE: Duration = Duration::from_secs(30);
+
+/// What the agent says unasked.
+#[derive(Debug)]
+pub struct AgentEvents {
+    receiver: mpsc::Receiver<Event>,
+    ended: Ended,
+}
+
+impl AgentEvents {
+    /// The next event; `None` when the connection is gone.
+    pub async fn recv(&mut self) -> Option<Event> {
+        self.receiver.recv().await
+    }
+
+    /// Why the connection is gone, once it is.
+    #[must_use]
+    pub fn disconnect(&self) -> Option<Arc<Disconnect>> {
+        self.ended.get().cloned()
+    }
+}
+
+/// Why a connection ended, once it has.
+type Ended = Arc<OnceLock<Arc<Disconnect>>>;
+
+/// A call on its way to the agent.
+pub(super) struct Outgoing {
+    id: u64,
+    call: Call,
+    answer: oneshot::Sender<Result<Answer, AgentError>>,
+}
+
+/// The callers' end of a connection; the connection is closed when it is dropped.
+#[derive(Debug)]
+pub(super) struct Caller {
+    outgoing: mpsc::Sender<Outgoing>,
+    abandoned: mpsc::UnboundedSender<u64>,
+    next_id: Arc<AtomicU64>,
+    ended: Ended,
+}
+
+/// A call that nobody waits for any more is called off when this is dropped.
+struct Waiting<'a> {
+    caller: &'a Caller,
+    id: u64,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        // Fails when the connection is gone, which calls off everything.
+        let _ = self.caller.abandoned.send(self.id);
+    }
+}
+
+impl Caller {
+    /// Sends `call` and waits for its answer, without a deadline.
+    pub(super) async fn call(&self, call: Call) -> Result<Answer, AgentError> {
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let (answer, answered) = oneshot::channel();
+        let waiting = Waiting { caller: self, id };
+        self.outgoing.send(Outgoing { id, call, answer }).await.map_err(|_| self.gone())?;
+        let result = answered.await.unwrap_or_else(|_| Err(self.gone()));
+        std::mem::forget(waiting);
+        result
+    }
+
+    fn gone(&self) -> AgentError {
+        AgentError::Gone(self.ended.get().cloned().unwrap_or_else(|| Arc::new(Disconnect::Closed)))
+    }
+}
+
+/// Starts the tasks of a connection whose handshake is done, with request numbers from 1.
+pub(super) fn start<S>(framed: Framed<S, LengthDelimitedCodec>) -> (Caller, AgentEvents)
+where
+    S: AsyncRead + AsyncWrite + Send + 'static,
+{
+    let (sink, frames) = framed.split();
+    let (outgoing, calls) = mpsc::channel(WRITE_QUEUE);
+    let (abandoned, gone_callers) = mpsc::unbounded_channel();
+    let (events, receiver) = mpsc::channel(EVENT_QUEUE);
+    let (to_write, writable) = mpsc::channel(WRITE_QUEUE);
+    let ended = Ended::default();
+    let next_id = Arc::new(AtomicU64::new(1));
+
+    let connection = Connection {
+        pending: HashMap::new(),
+        late: HashSet::new(),
+        cancels: VecDeque::new(),
+        next_id: Arc::clone(&next_id),
+        events,
+        event_count: 0,
+        ended: Arc::clone(&ended),
+    };
+    let writer = tokio::spawn(write(sink, writable));
+    tokio::spawn(connection.run(frames, calls, gone_callers, to_write, writer));
+
+    let caller = Caller { outgoing, abandoned, next_id, ended: Arc::clone(&ended) };
+    (caller, AgentEvents { receiver, ended })
+}
+
+async fn write<S: AsyncWrite>(
+    mut sink: SplitSink<Framed<S, LengthDelimitedCodec>, Bytes>,
+    mut frames: mpsc::Receiver<Bytes>,
+) -> Disconnect {
+    while let Some(frame) = frames.recv().await {
+        match timeout(WRITE_DEADLINE, sink.send(frame)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Disconnect::Io(error),
+            Err(_) => return Disconnect::NotReading,
+        }
+    }
+    Disconnect::Dropped
+}
+
+struct Pending {
+    answer: oneshot::Sender<Result<Answer, AgentError>>,
+    /// The agent goes on working on it until it is told that nobody waits.
+    cancellable: bool,
+}
+
+struct Connection {
+    pending: HashMap<u64, Pending>,
+    late: HashSet<u64>,
+    cancels: VecDeque<u64>,
+    next_id: Arc<AtomicU64>,
+    events: mpsc::Sender<Event>,
+    event_count: u32,
+    ended: Ended,
+}
+
+impl Connection {
+    async fn run<S: AsyncRead>(
+        mut self,
+        mut frames: SplitStream<Framed<S, LengthDelimitedCodec>>,
+        mut calls: mpsc::Receiver<Outgoing>,
+        mut abandoned: mpsc::UnboundedReceiver<u64>,
+        to_write: mpsc::Sender<Bytes>,
+        mut writer: tokio::task::JoinHandle<Disconnect>,
+    ) {
+        let disconnect = loop {
+            let step = tokio::select! {
+                frame = frames.next() => self.received(frame),
+                Some(id) = abandoned.recv() => self.abandon(id),
+                end = &mut writer => Err(end.unwrap_or(Disconnect::Closed)),
+                next = next_to_write(&to_write, &self.cancels, &mut calls) => match next {
+                    Some((permit, next)) => self.send(permit, next),
+                    None => Err(Disconnect::Dropped),
+                },
+            };
+            if let Err(disconnect) = step {
+                break disconnect;
+            }
+        };
+        writer.abort();
+        let disconnect = Arc::new(disconnect);
+        // Set once, here.
+        let _ = self.ended.set(Arc::clone(&disconnect));
+        for (_, pending) in self.pending.drain() {
+            let _ = pending.answer.send(Err(AgentError::Gone(Arc::clone(&disconnect))));
+        }
+    }
+
+    fn send(&mut self, permit: mpsc::Permit<'_, Bytes>, next: Next) -> Result<(), Disconnect> {
+        match next {
+            Next::Cancel => {
+                let Some(request) = self.cancels.pop_front() else { return Ok(()) };
+                let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+                let request = Request { id, call: Call::Cancel { request } };
+                permit.send(frame::encode(&request).map_err(Disconnect::Frame)?);
+                self.expect_late(id)
+            }
+            Next::Call(Outgoing { id, call, answer }) => {
+                if answer.is_closed() {
+                    return Ok(());
+                }
+                if self.pending.len() >= MAX_PENDING {
+                    let _ = answer.send(Err(AgentError::Busy { limit: MAX_PENDING }));
+                    return Ok(());
+                }
+                let cancellable = matches!(call, Call::Run(_) | Call::WaitExec { .. } | Call::Exec(_));
+                permit.send(frame::encode(&Request { id, call }).map_err(Disconnect::Frame)?);
+                self.pending.insert(id, Pending { answer, cancellable });
+                Ok(())
+            }
+        }
+    }
+
+    fn abandon(&mut self, id: u64) -> Result<(), Disconnect> {
+        let Some(pending) = self.pending.remove(&id) else { return Ok(()) };
+        if pending.cancellable {
+            self.cancels.push_back(id);
+        }
+        self.expect_late(id)
+    }
+
+    fn expect_late(&mut self, id: u64) -> Result<(), Disconnect> {
+        self.late.insert(id);
+        if self.late.len() > MAX_LATE { Err(Disconnect::NotAnswering) } else { Ok(()) }
+    }
+
+    fn received(&mut self, frame: Option<io::Result<bytes::BytesMut>>) -> Result<(), Disconnect> {
+        let payload = frame.ok_or(Disconnect::Closed)?.map_err(broken)?;
+        match frame::decode(&payload).map_err(Disconnect::Frame)? {
+            Message::Answer { id, answer } => self.answered(id, Ok(answer)),
+            Message::Failure { id, failure } => self.answered(id, Err(AgentError::Failed(failure))),
+            Message::Event(event) => {
+                self.event_count += 1;
+                if self.event_count > MAX_EVENTS {
+                    return Err(Disconnect::Flood);
+                }
+                match self.events.try_send(event) {
+                    // Nobody listens: the owner of the receiver has no use for events.
+                    Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => Ok(()),
+                    Err(mpsc::error::TrySendError::Full(_)) => Err(Disconnect::Flood),
+                }
+            }
+        }
+    }
+
+    fn answered(&mut self, id: u64, result: Result<Answer, AgentError>) -> Result<(), Disconnect> {
+        if let Some(pending) = self.pending.remove(&id) {
+            // The caller may have gone this very moment.
+            let _ = pending.answer.send(result);
+            Ok(())
+        } else if self.late.remove(&id) {
+            Ok(())
+        } else {
+            Err(Disconnect::Unasked { id })
+        }
+    }
+}
+
+enum Next {
+    Cancel,
+    Call(Outgoing),
+}
+
+/// Waits for room to write, then for something to write. Nothing is lost when it is dropped while it waits.
+async fn next_to_write<'a>(
+    to_write: &'a mpsc::Sender<Bytes>,
+    cancels: &VecDeque<u64>,
+    calls: &mut mpsc::Receiver<Outgoing>,
+) -> Option<(mpsc::Permit<'a, Bytes>, Next)> {
+    let Ok(permit) = to_write.reserve().await else {
+        // The writer has ended, and its reason is about to be seen.
+        return std::future::pending().await;
+    };
+    if !cancels.is_empty() {
+        return Some((permit, Next::Cancel));
+    }
+    let call = calls.recv().await?;
+    Some((permit, Next::Call(call)))
+}
+
+/// What the codec's error means: it wraps its own refusal of a long frame in an I/O error.
+pub(super) fn broken(error: io::Error) -> Disconnect {
+    if error.get_ref().is_some_and(|inner| inner.is::<LengthDelimitedCodecError>()) {
+        let limit = nexus_protocol::MAX_FRAME_BYTES;
+        Disconnect::Frame(FrameError::TooLarge { length: limit.saturating_add(1), limit })
+    } else {
+        Disconnect::Io(error)
+    }
+}

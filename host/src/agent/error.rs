@@ -1,0 +1,85 @@
+//! What goes wrong with a guest agent.
+
+use std::{io, sync::Arc, time::Duration};
+
+use nexus_protocol::{Failure, InvalidCommand, REVISION, frame::FrameError};
+
+use crate::vsock::VsockError;
+
+/// A call to the agent has no result.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// No stream to the agent.
+    #[error("cannot reach the guest agent")]
+    Unreachable(#[source] VsockError),
+    /// The agent did not answer in time.
+    #[error("the guest agent did not {act} within {} s", deadline.as_secs_f32())]
+    Timeout {
+        /// What it should have done.
+        act: &'static str,
+        /// How long it had.
+        deadline: Duration,
+    },
+    /// The connection is gone. What was under way may have been done or not.
+    #[error("the connection to the guest agent is gone")]
+    Gone(#[source] Arc<Disconnect>),
+    /// The agent refused, or failed. Its kind says more.
+    #[error("the guest agent answered with a failure")]
+    Failed(#[source] Failure),
+    /// The agent speaks another revision of the protocol: the image holds another version of it.
+    #[error("the guest agent speaks revision {theirs} of the protocol, not {REVISION}: build the image again")]
+    Revision {
+        /// The agent's revision.
+        theirs: u32,
+    },
+    /// The agent's answer has nothing to do with the question.
+    #[error("the guest agent answered something else than was asked")]
+    Nonsense,
+    /// Too many calls are under way on this connection.
+    #[error("{limit} calls to the guest agent are under way already")]
+    Busy {
+        /// As many as there may be.
+        limit: usize,
+    },
+    /// The command can't be run on any machine.
+    #[error("this is not a command")]
+    InvalidCommand(#[source] InvalidCommand),
+    /// A stream of a command could not be opened.
+    #[error("cannot open a stream of the command")]
+    Stream(#[source] FrameError),
+    /// A stream's descriptor could not be made ready for another process.
+    #[error("cannot hand over a stream of the command")]
+    Descriptor(#[source] io::Error),
+}
+
+/// Why a connection to the agent ended.
+#[derive(Debug, thiserror::Error)]
+pub enum Disconnect {
+    /// The agent, the guest or the VMM closed it.
+    #[error("it was closed on the guest's side")]
+    Closed,
+    /// The last [`AgentClient`](super::AgentClient) was dropped.
+    #[error("it was closed on the host's side")]
+    Dropped,
+    /// The stream failed.
+    #[error("the stream failed")]
+    Io(#[source] io::Error),
+    /// A frame that is too large or can't be understood.
+    #[error("the guest sent what is no message")]
+    Frame(#[source] FrameError),
+    /// An answer without a question.
+    #[error("the guest answered request {id}, which nobody had made")]
+    Unasked {
+        /// The number in the answer.
+        id: u64,
+    },
+    /// More events than can be meant.
+    #[error("the guest flooded the host with events")]
+    Flood,
+    /// The guest doesn't read what it is sent.
+    #[error("the guest does not read")]
+    NotReading,
+    /// Answers stay away, too many of them.
+    #[error("the guest does not answer")]
+    NotAnswering,
+}

@@ -1,0 +1,49 @@
+//! Streams of a command's stdio.
+
+use std::os::fd::OwnedFd;
+
+use nexus_protocol::{
+    Channel, MAX_STREAM_FRAME_BYTES, STREAM_PORT, Started, StreamAnswer, StreamHeader,
+    frame::{read_one, write_one},
+};
+
+use super::AgentError;
+use crate::vsock::Endpoint;
+
+/// A running command's stdio: raw bytes, in blocking mode, to be handed to whoever asked for the command. They depend
+/// on nothing in this process.
+///
+/// To close `stdin` is to end the command's input. The other two end when the command, and whatever inherited them from
+/// it, has closed its side; to close them earlier is to the command as a closed pipe. Nothing is to be written to them.
+#[derive(Debug)]
+pub struct ExecStreams {
+    /// Names the command for [`wait_exec`](super::AgentClient::wait_exec) and
+    /// [`signal_exec`](super::AgentClient::signal_exec).
+    pub id: u64,
+    /// To the command.
+    pub stdin: OwnedFd,
+    /// From the command.
+    pub stdout: OwnedFd,
+    /// From the command.
+    pub stderr: OwnedFd,
+}
+
+/// Opens the three streams of a command that was started.
+pub(super) async fn open(endpoint: &Endpoint, started: &Started) -> Result<ExecStreams, AgentError> {
+    let (stdin, stdout, stderr) = tokio::try_join!(
+        open_one(endpoint, started, Channel::Stdin),
+        open_one(endpoint, started, Channel::Stdout),
+        open_one(endpoint, started, Channel::Stderr),
+    )?;
+    Ok(ExecStreams { id: started.exec, stdin, stdout, stderr })
+}
+
+async fn open_one(endpoint: &Endpoint, started: &Started, channel: Channel) -> Result<OwnedFd, AgentError> {
+    let mut stream = endpoint.connect(STREAM_PORT).await.map_err(AgentError::Unreachable)?;
+    let header = StreamHeader { exec: started.exec, token: started.token.clone(), channel };
+    write_one(&mut stream, MAX_STREAM_FRAME_BYTES, &header).await.map_err(AgentError::Stream)?;
+    match read_one(&mut stream, MAX_STREAM_FRAME_BYTES).await.map_err(AgentError::Stream)? {
+        StreamAnswer::Open => stream.into_fd().map_err(AgentError::Descriptor),
+        StreamAnswer::Failure(failure) => Err(AgentError::Failed(failure)),
+    }
+}
