@@ -4,6 +4,7 @@
 //! speaks in these types, so a noun means the same thing in the store, on the bus and in the journal.
 
 mod artifact;
+mod artifact_state;
 mod connection;
 mod error_kind;
 mod health;
@@ -18,6 +19,7 @@ pub mod vm;
 mod workspace;
 
 pub use artifact::{AssetKind, Verification};
+pub use artifact_state::ArtifactState;
 pub use connection::{ConnectionKind, ConnectionState, Direction};
 pub use error_kind::ErrorKind;
 pub use health::Health;
