@@ -1,0 +1,61 @@
+//! A stream between host and guest.
+
+use zbus::{DeserializeDict, OwnedObjectPath, Type};
+
+use super::Row;
+use crate::Error;
+
+/// A stream between host and guest.
+#[zbus::proxy(interface = "org.workfort.Nexus1.Connection", default_service = "org.workfort.Nexus1")]
+pub trait Connection {
+    /// The VM.
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn vm(&self) -> Result<OwnedObjectPath, Error>;
+    /// The vsock port.
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn port(&self) -> Result<u32, Error>;
+    /// What it carries: agent. An open list.
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn kind(&self) -> Result<String, Error>;
+    /// Who opened it: outbound is the host. An open list.
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn direction(&self) -> Result<String, Error>;
+    /// parked (the VM does not run), connecting or open. An open list.
+    #[zbus(property)]
+    fn state(&self) -> Result<String, Error>;
+    /// Who uses it: nexusd, or a client's bus name.
+    #[zbus(property)]
+    fn owner(&self) -> Result<String, Error>;
+    /// The Unix socket on the host; empty where there is none.
+    #[zbus(property)]
+    fn host_path(&self) -> Result<String, Error>;
+    /// Since when it is open, in microseconds since the epoch, or 0.
+    #[zbus(property)]
+    fn opened_at(&self) -> Result<u64, Error>;
+}
+
+/// All properties of `org.workfort.Nexus1.Connection` at one instant.
+#[derive(Debug, DeserializeDict, Type)]
+#[zbus(signature = "a{sv}", rename_all = "PascalCase")]
+pub struct ConnectionProperties {
+    /// The VM.
+    pub vm: OwnedObjectPath,
+    /// The vsock port.
+    pub port: u32,
+    /// What it carries: agent. An open list.
+    pub kind: String,
+    /// Who opened it: outbound is the host. An open list.
+    pub direction: String,
+    /// parked (the VM does not run), connecting or open. An open list.
+    pub state: String,
+    /// Who uses it: nexusd, or a client's bus name.
+    pub owner: String,
+    /// The Unix socket on the host; empty where there is none.
+    pub host_path: String,
+    /// Since when it is open, in microseconds since the epoch, or 0.
+    pub opened_at: u64,
+}
+
+impl Row for ConnectionProperties {
+    const INTERFACE: &str = "org.workfort.Nexus1.Connection";
+}
