@@ -1,0 +1,112 @@
+# make alone says what there is. Two commands matter: make demo, and make test.
+
+PREFIX     ?= /usr/local
+DESTDIR    ?=
+BINDIR     ?= $(PREFIX)/bin
+LIBEXECDIR ?= $(PREFIX)/libexec/nexus
+# share/systemd/user is searched below /usr, /usr/local and ~/.local alike.
+UNITDIR    ?= $(PREFIX)/share/systemd/user
+DBUSDIR    ?= $(PREFIX)/share/dbus-1/services
+
+# What make demo runs: release, or debug (which make test has built already).
+PROFILE    ?= release
+
+CARGO      ?= cargo
+TARGET     := $(or $(CARGO_TARGET_DIR),target)
+TRIPLE     := x86_64-unknown-linux-gnu
+AGENT      := $(TARGET)/guest/$(TRIPLE)/release/guest-agent
+BINARIES   := $(TARGET)/$(PROFILE)
+# In debug mode everything at once, tests included: that is what make test builds, and what it leaves is used again.
+BUILD_release := --release -p nexusd -p nexusctl -p nexus-host --bins
+BUILD_debug   := --workspace --all-targets
+STEP       := tools/step
+
+# The vsock device and cargo-deny are put there by tools/crate.
+export PATH := $(CURDIR)/build/tools/bin:$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test build agent guest bench lint fmt docs units install uninstall clean
+
+help: ## this list
+	@echo "Nexus gives every AI agent on this machine its own supervised microVM."
+	@echo
+	@echo "Start here:"
+	@echo "  make demo       everything from nothing: packages, build, a VM, a command in it, crash and recovery"
+	@echo "  make test       everything that CI checks"
+	@echo
+	@echo "All targets:"
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name what; do \
+		printf '  %-15s %s\n' "make $$name" "$$what"; done
+	@echo
+	@echo "KEEP=1 (demo) leaves the daemon and the VM running; PREFIX= and DESTDIR= (install) say where to."
+
+demo: ## boot a VM and run a command in it; with KEEP=1 it stays
+	@tools/packages demo
+	@$(MAKE) --no-print-directory build guest PROFILE=$(PROFILE)
+	@demo/run $(BINARIES)
+
+build: agent ## the programs, in release mode; the guest agent as a static binary
+	$(CARGO) build --locked $(BUILD_$(PROFILE))
+
+# With a target named, the flags are for the agent alone and not for build scripts and macros. The folder is its own, too:
+# other flags in the same one would have everything compiled anew at each turn.
+agent:
+	RUSTFLAGS='-C target-feature=+crt-static' \
+		$(CARGO) build --locked --release -p guest-agent --target $(TRIPLE) --target-dir $(TARGET)/guest
+
+guest: agent
+	@tools/guest $(AGENT)
+
+test: ## all checks and all tests, with real VMs
+	@rm -f build/steps
+	@$(STEP) packages tools/packages test
+	@$(STEP) agent $(MAKE) --no-print-directory agent
+	@$(STEP) guest tools/guest $(AGENT)
+	@$(MAKE) --no-print-directory lint docs units
+	@$(STEP) build $(CARGO) build --locked $(BUILD_debug)
+	@NEXUS_REQUIRE_VMS=1 $(STEP) tests tools/tests
+	@echo "All checks and all tests passed."
+
+bench: ## measure what docs/benchmarks.md claims
+	@tools/packages bench
+	@$(MAKE) --no-print-directory build guest
+	benches/run $(BINARIES)
+
+lint: ## formatting, clippy, licences and sources of crates, Rust version, shell scripts
+	@$(STEP) fmt $(CARGO) fmt --all --check
+	@$(STEP) clippy tools/clippy
+	@$(STEP) msrv tools/msrv
+	@$(STEP) deny tools/deny
+	@$(STEP) shellcheck shellcheck $$(git ls-files tools demo .ci benches | xargs grep -l '^#!.*sh$$')
+
+fmt: ## format the code
+	$(CARGO) fmt --all
+
+docs: ## the API documentation, in target/doc
+	@RUSTDOCFLAGS='-D warnings' $(STEP) rustdoc $(CARGO) doc --quiet --locked --workspace --no-deps
+
+units:
+	@$(STEP) units tools/units
+
+install: ## put what make build made below PREFIX (/usr/local)
+	@test -x $(TARGET)/release/nexusd -a -x $(AGENT) || { echo "Nothing to install yet: run make build first." >&2; exit 1; }
+	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(LIBEXECDIR) $(DESTDIR)$(UNITDIR) $(DESTDIR)$(DBUSDIR)
+	install -m 755 $(TARGET)/release/nexusd $(TARGET)/release/nexusctl $(DESTDIR)$(BINDIR)/
+	install -m 755 $(TARGET)/release/nexus-shim $(AGENT) $(DESTDIR)$(LIBEXECDIR)/
+	for tool in build/tools/bin/vhost-device-vsock; do \
+		if [ -x $$tool ]; then install -m 755 $$tool $(DESTDIR)$(LIBEXECDIR)/; fi; done
+	sed 's|@bindir@|$(BINDIR)|g' dist/systemd/user/nexus.service >$(DESTDIR)$(UNITDIR)/nexus.service
+	install -m 644 dist/systemd/user/nexus.slice $(DESTDIR)$(UNITDIR)/
+	sed 's|@bindir@|$(BINDIR)|g' dist/dbus-1/services/org.workfort.Nexus1.service \
+		>$(DESTDIR)$(DBUSDIR)/org.workfort.Nexus1.service
+	@echo "Installed. Go on with: systemctl --user daemon-reload && systemctl --user start nexus && nexusctl status"
+
+uninstall: ## take away what make install put there
+	rm -f $(DESTDIR)$(BINDIR)/nexusd $(DESTDIR)$(BINDIR)/nexusctl
+	rm -rf $(DESTDIR)$(LIBEXECDIR)
+	rm -f $(DESTDIR)$(UNITDIR)/nexus.service $(DESTDIR)$(UNITDIR)/nexus.slice
+	rm -f $(DESTDIR)$(DBUSDIR)/org.workfort.Nexus1.service
+
+clean: ## remove everything that was built or downloaded
+	$(CARGO) clean
+	rm -rf build
