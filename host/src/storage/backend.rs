@@ -52,9 +52,7 @@ pub trait WorkspaceBackend: fmt::Debug + Send + Sync {
     /// # Errors
     /// When the system refuses; what is left then has a temporary name and is found by [`sweep`](Self::sweep).
     fn remove(&self, path: &Path) -> Result<(), StorageError> {
-        let Some(aside) = set_aside(path)? else { return Ok(()) };
-        erase(&aside).map_err(StorageError::io("remove", path))?;
-        sync(parent_of(path))
+        remove(path)
     }
 
     /// What an image or a workspace costs.
@@ -83,6 +81,13 @@ pub trait WorkspaceBackend: fmt::Debug + Send + Sync {
     fn sweep(&self, folder: &Path) -> Result<Vec<PathBuf>, StorageError> {
         sweep(folder)
     }
+}
+
+/// Moves what is at `path` aside, and removes it there.
+pub(crate) fn remove(path: &Path) -> Result<(), StorageError> {
+    let Some(aside) = set_aside(path)? else { return Ok(()) };
+    erase(&aside).map_err(StorageError::io("remove", path))?;
+    sync(parent_of(path))
 }
 
 /// Finds the backend for `root`, which is made if it is not there: the wanted one, or the best one that works when tried

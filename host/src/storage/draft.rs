@@ -126,7 +126,7 @@ pub(super) fn set_aside(path: &Path) -> Result<Option<PathBuf>, StorageError> {
 }
 
 /// Removes everything in `folder` that was being made or removed when its process ended, and says what that was.
-pub(super) fn sweep(folder: &Path) -> Result<Vec<PathBuf>, StorageError> {
+pub(crate) fn sweep(folder: &Path) -> Result<Vec<PathBuf>, StorageError> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -150,6 +150,17 @@ pub(super) fn sweep(folder: &Path) -> Result<Vec<PathBuf>, StorageError> {
         sync(folder)?;
     }
     Ok(swept)
+}
+
+/// Makes a folder of plain files, and the files, readable by their owner only and writable by nobody.
+pub(crate) fn seal_files(folder: &Path) -> Result<(), StorageError> {
+    let read_only = |path: &Path, mode| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(StorageError::io("make read-only", path))
+    };
+    for entry in fs::read_dir(folder).map_err(StorageError::io("read the folder", folder))? {
+        read_only(&entry.map_err(StorageError::io("read the folder", folder))?.path(), 0o400)?;
+    }
+    read_only(folder, 0o500)
 }
 
 pub(super) fn sync(path: &Path) -> Result<(), StorageError> {

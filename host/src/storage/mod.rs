@@ -26,6 +26,8 @@ pub use error::StorageError;
 pub use progress::{Cancelled, Progress};
 pub use usage::Usage;
 
+pub(crate) use backend::remove;
+pub(crate) use draft::{seal_files, sweep};
 pub(crate) use sparse::copy_file;
 
 /// File name of the raw disk in the folder of an image or a workspace.

@@ -3,14 +3,16 @@
 use std::{
     fs::{self, File},
     io,
-    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
 use nexus_model::BackendKind;
 
 use super::{
-    DISK, Draft, Progress, StorageError, WorkspaceBackend, draft::new_file, extents::clone_file, sparse::copy_sparse,
+    DISK, Draft, Progress, StorageError, WorkspaceBackend,
+    draft::{new_file, seal_files},
+    extents::clone_file,
+    sparse::copy_sparse,
 };
 
 /// A master is a folder that nobody may write, a workspace a folder with a copy of its disk.
@@ -55,14 +57,7 @@ impl WorkspaceBackend for Plain {
     }
 
     fn seal_master(&self, master: Draft) -> Result<(), StorageError> {
-        master.land(|path| {
-            let disk = path.join(DISK);
-            for (path, mode) in [(disk.as_path(), 0o400), (path, 0o500)] {
-                fs::set_permissions(path, fs::Permissions::from_mode(mode))
-                    .map_err(StorageError::io("make read-only", path))?;
-            }
-            Ok(())
-        })
+        master.land(seal_files)
     }
 
     fn snapshot(&self, master: &Path, workspace: &Path, progress: &Progress) -> Result<(), StorageError> {
