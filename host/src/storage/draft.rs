@@ -100,7 +100,7 @@ impl Drop for Draft {
 }
 
 /// A new private file, readable and writable.
-pub(super) fn new_file(path: &Path) -> Result<File, StorageError> {
+pub(crate) fn create_private(path: &Path) -> Result<File, StorageError> {
     OpenOptions::new()
         .read(true)
         .write(true)
@@ -108,6 +108,11 @@ pub(super) fn new_file(path: &Path) -> Result<File, StorageError> {
         .mode(0o600)
         .open(path)
         .map_err(StorageError::io("create the file", path))
+}
+
+/// A new private file that is one hole.
+pub(crate) fn create_sized(path: &Path, bytes: u64) -> Result<(), StorageError> {
+    create_private(path)?.set_len(bytes).map_err(StorageError::io("size", path))
 }
 
 /// Moves something that is to be removed out of the way, so that a kill can't leave half of it under its name.

@@ -10,7 +10,7 @@ use nexus_model::BackendKind;
 
 use super::{
     DISK, Draft, Progress, StorageError, WorkspaceBackend,
-    draft::{new_file, seal_files},
+    draft::{create_private, seal_files},
     extents::clone_file,
     sparse::copy_sparse,
 };
@@ -29,7 +29,7 @@ impl Plain {
         let (first, second) = (probe.path().join("first"), probe.path().join("second"));
         fs::write(&first, [1; 64 << 10]).map_err(StorageError::io("write", &first))?;
         let source = File::open(&first).map_err(StorageError::io("open", &first))?;
-        clone_file(&source, &new_file(&second)?).map_err(|error| StorageError::Unsupported {
+        clone_file(&source, &create_private(&second)?).map_err(|error| StorageError::Unsupported {
             kind: BackendKind::Reflink,
             root: root.to_owned(),
             reason: format!("its file system can't share blocks between files ({error}); btrfs, XFS and bcachefs can"),
@@ -69,7 +69,7 @@ impl WorkspaceBackend for Plain {
         let length = source.metadata().map_err(StorageError::io("look at", &original))?.len();
         let draft = Draft::folder(workspace)?;
         let disk = draft.disk();
-        let copy = new_file(&disk)?;
+        let copy = create_private(&disk)?;
         progress.expect(length);
         if self.share_extents {
             clone_file(&source, &copy).map_err(|error| match error.kind() {

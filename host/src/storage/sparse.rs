@@ -8,7 +8,7 @@ use nix::{
     unistd::{Whence, lseek},
 };
 
-use super::{Progress, StorageError, draft::new_file, extents::clone_file};
+use super::{Progress, StorageError, draft::create_private, extents::clone_file};
 
 /// Copied between two looks at the cancel flag.
 const CHUNK: u64 = 8 << 20;
@@ -21,7 +21,7 @@ pub(crate) fn copy_file(
     destination: &Path,
     progress: &Progress,
 ) -> Result<File, StorageError> {
-    let copy = new_file(destination)?;
+    let copy = create_private(destination)?;
     let length = source.metadata().map_err(StorageError::io("look at", source_path))?.len();
     if clone_file(source, &copy).is_ok() {
         progress.advance(length)?;
