@@ -31,6 +31,6 @@ pub use context::ChildContext;
 pub use lease::Lease;
 pub use message::{Internal, RequestError, SupervisorMessage};
 pub use root::{Root, RootEnd};
-pub use slot::ActorSlot;
+pub use slot::{ActorSlot, AnySlot};
 pub use spec::{ChildSpec, GiveUp, Restart, StartFn, StartFuture, Strategy, SupervisorConfig};
 pub use status::{ChildStatus, Reporter, StatusBoard, StatusChange, StatusSink};

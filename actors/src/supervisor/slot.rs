@@ -1,6 +1,6 @@
 //! Where callers find the current incarnation of an actor.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use ractor::{ActorCell, ActorId, ActorRef, ActorStatus, Message};
 use tokio::sync::watch;
@@ -65,12 +65,36 @@ impl<M> fmt::Debug for ActorSlot<M> {
     }
 }
 
-/// A slot whose message type is not known to the supervisor.
-pub(super) trait Resolve: Send + Sync {
+/// An [`ActorSlot`] of whatever message type, as a supervisor has it.
+#[derive(Clone)]
+pub struct AnySlot(Arc<dyn Resolve>);
+
+impl AnySlot {
     /// `actor` is up. False when it takes other messages than the slot is for.
-    fn fill(&self, actor: &ActorCell) -> bool;
+    pub(super) fn fill(&self, actor: &ActorCell) -> bool {
+        self.0.fill(actor)
+    }
 
     /// `actor` has ended: empties the slot unless a later incarnation is in it.
+    pub(super) fn empty(&self, actor: ActorId) {
+        self.0.empty(actor);
+    }
+}
+
+impl<M: Message> From<&ActorSlot<M>> for AnySlot {
+    fn from(slot: &ActorSlot<M>) -> Self {
+        Self(Arc::new(slot.clone()))
+    }
+}
+
+impl fmt::Debug for AnySlot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AnySlot")
+    }
+}
+
+trait Resolve: Send + Sync {
+    fn fill(&self, actor: &ActorCell) -> bool;
     fn empty(&self, actor: ActorId);
 }
 

@@ -8,7 +8,7 @@ use nexus_model::{
 };
 use ractor::{ActorCell, Message, SpawnErr};
 
-use super::{ActorSlot, ChildContext, slot::Resolve};
+use super::{ActorSlot, AnySlot, ChildContext};
 
 /// What a [`StartFn`] returns: the actor it spawned, linked to [`ChildContext::supervisor`].
 pub type StartFuture = Pin<Box<dyn Future<Output = Result<ActorCell, SpawnErr>> + Send>>;
@@ -98,7 +98,8 @@ pub struct ChildSpec {
     pub shutdown: Duration,
     /// The number of the first incarnation. A higher number that the status board knows for this path wins.
     pub generation: u64,
-    pub(super) slot: Option<Arc<dyn Resolve>>,
+    /// Where its current incarnation is published while it is up.
+    pub slot: Option<AnySlot>,
 }
 
 impl ChildSpec {
@@ -144,7 +145,7 @@ impl ChildSpec {
     /// Publishes the current incarnation in `slot` while it is up.
     #[must_use]
     pub fn published_in<M: Message>(mut self, slot: &ActorSlot<M>) -> Self {
-        self.slot = Some(Arc::new(slot.clone()));
+        self.slot = Some(slot.into());
         self
     }
 }
