@@ -41,9 +41,7 @@ help: ## this list
 	@echo "KEEP=1 (demo) leaves the daemon and the VM running; PREFIX= and DESTDIR= (install) say where to."
 
 demo: ## boot a VM and run a command in it; with KEEP=1 it stays
-	@tools/packages demo
-	@$(MAKE) --no-print-directory build guest PROFILE=$(PROFILE)
-	@demo/run $(BINARIES)
+	@PROFILE=$(PROFILE) KEEP=$(KEEP) demo/run $(BINARIES)
 
 build: agent ## the programs, in release mode; the guest agent as a static binary
 	$(CARGO) build --locked $(BUILD_$(PROFILE))
@@ -77,7 +75,7 @@ lint: ## formatting, clippy, licences and sources of crates, Rust version, shell
 	@$(STEP) clippy tools/clippy
 	@$(STEP) msrv tools/msrv
 	@$(STEP) deny tools/deny
-	@$(STEP) shellcheck shellcheck $$(git ls-files tools demo .ci benches | xargs grep -l '^#!.*sh$$')
+	@$(STEP) shellcheck shellcheck --external-sources $$(git ls-files tools demo .ci benches | xargs grep -l -e '^#!.*sh$$' -e '^# shellcheck shell=')
 
 fmt: ## format the code
 	$(CARGO) fmt --all
