@@ -8,7 +8,7 @@ use nexus_model::{Id, Name};
 pub struct MachinePlan {
     /// The VM.
     pub vm: Id,
-    /// Its name, which becomes the guest's host name.
+    /// Its name, which the guest agent makes the guest's host name.
     pub name: Name,
     /// Virtual CPUs.
     pub vcpus: u32,

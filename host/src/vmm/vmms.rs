@@ -56,7 +56,7 @@ pub struct Vmms {
 }
 
 impl Vmms {
-    /// Looks at this machine. Blocks for as long as a few system calls.
+    /// Looks at this machine. Blocks for some 10 ms.
     #[must_use]
     pub fn detect(config: &VmmConfig) -> Self {
         let kvm = Kvm::detect();

@@ -25,7 +25,10 @@ const KERNEL_ARGS: &str = "console=ttyS0 reboot=t panic=1 quiet";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Acceleration {
     Kvm,
-    Emulation,
+    Emulation {
+        /// The guest's time stamp counter, if it is to be told.
+        tsc_khz: Option<u64>,
+    },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -49,7 +52,13 @@ impl Arguments<'_> {
     /// The kernel command line, as the configuration file that `-readconfig` takes: what is on QEMU's own command line,
     /// every user of the host can read.
     pub(super) fn config_file(&self) -> Result<String, VmmError> {
-        let line = format!("  append = \"{}\"", kernel_args(KERNEL_ARGS, self.plan));
+        let driver = match self.acceleration {
+            Acceleration::Emulation { tsc_khz: Some(khz) } => {
+                format!("{KERNEL_ARGS} tsc=reliable tsc_early_khz={khz}")
+            }
+            Acceleration::Emulation { tsc_khz: None } | Acceleration::Kvm => KERNEL_ARGS.to_owned(),
+        };
+        let line = format!("  append = \"{}\"", kernel_args(&driver, self.plan));
         if line.len() > MAX_CONFIG_LINE {
             let most = MAX_CONFIG_LINE - (line.len() - self.plan.kernel_args.trim().len());
             return Err(unsupported(format!("its kernel arguments are too long: QEMU takes {most} bytes of them")));
@@ -87,7 +96,7 @@ impl Arguments<'_> {
                 add("-accel", "kvm".into());
                 add("-cpu", "host".into());
             }
-            Acceleration::Emulation => {
+            Acceleration::Emulation { .. } => {
                 add("-accel", format!("tcg,thread=multi,tb-size={TRANSLATION_CACHE_MIB}").into());
                 add("-cpu", "max".into());
             }

@@ -6,6 +6,7 @@
 
 mod arguments;
 mod qmp;
+mod tsc;
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -96,7 +97,10 @@ impl Qemu {
         } else {
             VsockHost::Sidecar { program: sidecar.map_err(Missing::Requirement)? }
         };
-        let acceleration = if *kvm == Kvm::Hardware { Acceleration::Kvm } else { Acceleration::Emulation };
+        let acceleration = match kvm {
+            Kvm::Hardware => Acceleration::Kvm,
+            Kvm::Emulated | Kvm::Absent { .. } => Acceleration::Emulation { tsc_khz: tsc::frequency_khz() },
+        };
         Ok(Arc::new(Self { program, acceleration, vsock }))
     }
 
@@ -212,7 +216,7 @@ impl VmmDriver for Qemu {
     fn overhead_bytes(&self) -> u64 {
         match self.acceleration {
             Acceleration::Kvm => 128 * MIB,
-            Acceleration::Emulation => 192 * MIB + arguments::TRANSLATION_CACHE_MIB * MIB,
+            Acceleration::Emulation { .. } => 192 * MIB + arguments::TRANSLATION_CACHE_MIB * MIB,
         }
     }
 }
