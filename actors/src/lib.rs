@@ -1,1 +1,27 @@
-//!
+//! The engine: a tree of supervised actors, one for every VM, workspace and connection. No D-Bus type is known here.
+
+mod asset;
+pub mod catalogue;
+mod engine;
+mod error;
+mod image;
+mod jobs;
+mod origin;
+mod registry;
+mod request;
+mod settings;
+pub mod snapshot;
+mod store;
+pub mod supervisor;
+mod vm;
+mod workspace;
+
+pub use engine::{BusChild, Engine, Tree};
+pub use error::Error;
+pub use nexus_host::vmm::HostCheck;
+pub use origin::Origin;
+pub use request::{
+    GuestCommand, GuestOutcome, GuestStreams, HistoryLine, ImportAsset, ImportImage, RemoveOptions, StopOptions,
+    VmSetting, WorkspaceUsage,
+};
+pub use settings::{Folders, Settings};

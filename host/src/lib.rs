@@ -4,6 +4,7 @@
 pub mod agent;
 pub mod asset;
 pub mod image;
+pub mod memory;
 pub mod process;
 pub mod storage;
 pub mod unit;

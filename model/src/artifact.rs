@@ -7,7 +7,7 @@ words! {
     pub enum AssetKind {
         /// A guest kernel: a bzImage or an ELF `vmlinux`.
         Kernel = "kernel",
-        /// An initial RAM disk. One with the same name as a kernel is used with that kernel.
+        /// An initial RAM disk. `initrd-<version>` is used with `kernel-<version>` unless a VM names another.
         Initrd = "initrd",
     }
 }

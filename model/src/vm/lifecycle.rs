@@ -86,6 +86,8 @@ words! {
         GuestPoweroff = "guest-poweroff",
         /// The guest rebooted.
         GuestReboot = "guest-reboot",
+        /// The guest's kernel panicked.
+        GuestPanic = "guest-panic",
         /// The VMM ended without anybody having asked, or a signal killed it.
         VmmExited = "vmm-exited",
         /// Its vsock sidecar ended; a guest can't be reached after that.

@@ -67,7 +67,7 @@ pub struct VmSpec {
     pub workspace: Option<Name>,
     /// The kernel asset; none is the default one at each start.
     pub kernel: Option<ArtifactName>,
-    /// The initrd asset; none is the one with the kernel's name, if there is one.
+    /// The initrd asset; none is the one of the kernel's version, if there is one.
     pub initrd: Option<ArtifactName>,
     /// The VMM asked for.
     pub vmm: VmmChoice,

@@ -1,0 +1,385 @@
+//! The actor of kernels and initrds.
+//!
+//! Owns the rows of all assets and what is shown of them. Supervised by the root. A crash loses nothing: its next
+//! incarnation reads the rows, removes the folders that no row names, and shows what is there.
+
+use std::{collections::BTreeMap, fs, io, path::Path, time::SystemTime};
+
+use nexus_host::asset;
+use nexus_model::{ArtifactName, ArtifactState, AssetKind, ErrorKind, Id, JobKind, Verification};
+use nexus_store::AssetRow;
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::sync::oneshot;
+use tracing::info;
+
+use crate::{
+    Engine, Error, ImportAsset, Origin,
+    image::{ask, with_progress},
+    jobs::{JobControl, JobRequest, JobResult},
+    snapshot::{AssetSnapshot, JobId, ObjectRef, ResultValue},
+    supervisor::{ChildContext, ChildSpec},
+    vm::random_id,
+    workspace::blocking,
+};
+
+type Reply = oneshot::Sender<Result<(), Error>>;
+
+/// What the actor of assets is asked.
+pub(crate) enum AssetMessage {
+    /// Store an asset whose folder is whole.
+    Insert { row: Box<AssetRow>, default: bool, reply: Reply },
+    /// Take one as the default of its kind.
+    MakeDefault { id: Id, reply: Reply },
+    /// Forget a row and remove its folder.
+    Delete { id: Id, reply: Reply },
+}
+
+struct AssetsActor;
+
+struct State {
+    engine: Engine,
+    _child: ChildContext,
+}
+
+impl Actor for AssetsActor {
+    type Msg = AssetMessage;
+    type State = State;
+    type Arguments = (Engine, ChildContext);
+
+    async fn pre_start(
+        &self,
+        _myself: ActorRef<AssetMessage>,
+        (engine, child): Self::Arguments,
+    ) -> Result<State, ActorProcessingErr> {
+        Ok(State { engine, _child: child })
+    }
+
+    async fn post_start(&self, _myself: ActorRef<AssetMessage>, state: &mut State) -> Result<(), ActorProcessingErr> {
+        let rows = state.engine.store.call(|store| store.assets()).await?;
+        let folder = state.engine.settings.folders.assets();
+        blocking(move || remove_unknown(&folder, &rows)).await?;
+        state.publish().await?;
+        Ok(())
+    }
+
+    async fn handle(
+        &self,
+        _myself: ActorRef<AssetMessage>,
+        message: AssetMessage,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            AssetMessage::Insert { row, default, reply } => {
+                let _ = reply.send(state.insert(*row, default).await);
+            }
+            AssetMessage::MakeDefault { id, reply } => {
+                let result = state.engine.store.call(move |store| store.make_default_asset(id)).await;
+                state.publish().await?;
+                let _ = reply.send(result);
+            }
+            AssetMessage::Delete { id, reply } => {
+                let _ = reply.send(state.delete(id).await);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl State {
+    async fn insert(&self, row: AssetRow, default: bool) -> Result<(), Error> {
+        let kind = row.kind;
+        let none_yet = self.engine.board.assets().all().iter().all(|asset| asset.kind != kind);
+        self.engine
+            .store
+            .call(move |store| {
+                store.insert_asset(&row)?;
+                if default || none_yet { store.make_default_asset(row.id) } else { Ok(()) }
+            })
+            .await?;
+        self.publish().await
+    }
+
+    async fn delete(&self, id: Id) -> Result<(), Error> {
+        let row = self.engine.store.call(move |store| store.asset(id)).await?;
+        // The row first: a folder without a row is removed at the next start, a row without a folder would be a lie.
+        self.engine.store.call(move |store| store.delete_asset(id)).await?;
+        self.engine.board.withdraw_asset(&row.name);
+        self.publish().await?;
+        info!(NEXUS_ASSET = %row.name, "asset {} removed", row.name);
+        let Some(folder) = row.path.parent().map(Path::to_owned) else { return Ok(()) };
+        blocking(move || Ok(asset::remove(&folder)?)).await
+    }
+
+    async fn publish(&self) -> Result<(), Error> {
+        let rows = self.engine.store.call(|store| store.assets()).await?;
+        let rows: BTreeMap<ArtifactName, AssetRow> = rows.into_iter().map(|row| (row.name.clone(), row)).collect();
+        let default =
+            rows.values().find(|row| row.is_default && row.kind == AssetKind::Kernel).map(|row| row.name.clone());
+        for (name, row) in &rows {
+            self.engine.board.publish_asset(name.clone(), picture(row));
+        }
+        *self.engine.assets_now.write().unwrap_or_else(std::sync::PoisonError::into_inner) = rows;
+        self.engine.board.update_manager(|manager| manager.default_kernel = default);
+        Ok(())
+    }
+}
+
+/// Folders are named by their asset's id, so one that no row names is of an import or a removal that was cut off.
+fn remove_unknown(folder: &Path, rows: &[AssetRow]) -> Result<(), Error> {
+    asset::sweep(folder)?;
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other.map_err(|error| {
+            Error::caused(ErrorKind::StorageFailed, format!("cannot read {}", folder.display()), error)
+        })?,
+    };
+    for entry in entries.flatten() {
+        let path = entry.path();
+        let ours = entry.file_name().to_str().is_some_and(|name| name.parse::<Id>().is_ok());
+        if ours && !rows.iter().any(|row| row.path.starts_with(&path)) {
+            info!("removed {}: an unfinished asset", path.display());
+            asset::remove(&path)?;
+        }
+    }
+    Ok(())
+}
+
+fn picture(row: &AssetRow) -> AssetSnapshot {
+    AssetSnapshot {
+        id: row.id,
+        kind: row.kind,
+        name: row.name.clone(),
+        version: row.version.clone(),
+        architecture: row.architecture.clone(),
+        digest: row.digest.clone(),
+        source: row.source.clone(),
+        path: row.path.clone(),
+        verification: row.verification,
+        size_bytes: row.size_bytes,
+        default: row.is_default,
+        used_by: Vec::new(),
+        created_at: row.created_at,
+    }
+}
+
+/// The actor as a child of the root.
+pub(crate) fn child_spec(engine: &Engine) -> ChildSpec {
+    let (engine, slot) = (engine.clone(), engine.assets.clone());
+    ChildSpec::new("assets", move |child: ChildContext| {
+        let engine = engine.clone();
+        async move { child.clone().spawn(AssetsActor, (engine, child)).await }
+    })
+    .published_in(&slot)
+}
+
+impl Engine {
+    /// Imports a kernel or an initrd.
+    ///
+    /// # Errors
+    /// `PermissionDenied` for a path outside the configured roots; `NotFound`. What is wrong with the content is the
+    /// job's error.
+    pub async fn import_asset(&self, origin: &Origin, request: ImportAsset) -> Result<JobId, Error> {
+        self.check_accepting()?;
+        let source = self.allowed_path(&request.path).await?;
+        let request = ImportAsset { path: source, ..request };
+        let job =
+            JobRequest { kind: JobKind::ImportAsset, objects: Vec::new(), cancellable: true, origin: origin.clone() };
+        let engine = self.clone();
+        self.jobs
+            .submit(job, move |job| async move {
+                let name = engine.import_asset_now(request, &job).await?;
+                Ok(JobResult::from([("asset", ResultValue::Object(ObjectRef::Asset(name)))]))
+            })
+            .await
+    }
+
+    /// Makes an asset the default of its kind.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub async fn make_default_asset(&self, _origin: &Origin, name: &ArtifactName) -> Result<(), Error> {
+        let id = self.asset(name)?.id;
+        ask(&self.assets, "assets", |reply| AssetMessage::MakeDefault { id, reply }).await
+    }
+
+    /// Hashes an asset again and compares.
+    ///
+    /// # Errors
+    /// `NotFound`. What it found is the job's result or error.
+    pub async fn verify_asset(&self, origin: &Origin, name: &ArtifactName) -> Result<JobId, Error> {
+        let row = self.asset(name)?;
+        self.jobs
+            .submit(asset_job(origin, JobKind::VerifyAsset, name), move |job| async move {
+                with_progress(&job, move |progress| {
+                    let digest = row.digest.parse().map_err(|_| Error::internal("a digest in the store is none"))?;
+                    Ok(asset::verify(&row.path, &digest, progress)?)
+                })
+                .await?;
+                Ok(JobResult::new())
+            })
+            .await
+    }
+
+    /// Removes an asset.
+    ///
+    /// # Errors
+    /// `NotFound`; `InUse` while a VM names it.
+    pub async fn remove_asset(&self, origin: &Origin, name: &ArtifactName) -> Result<JobId, Error> {
+        let id = self.asset(name)?.id;
+        let engine = self.clone();
+        self.jobs
+            .submit(asset_job(origin, JobKind::RemoveAsset, name), move |_| async move {
+                ask(&engine.assets, "assets", |reply| AssetMessage::Delete { id, reply }).await?;
+                Ok(JobResult::new())
+            })
+            .await
+    }
+
+    /// The kernel of that name, or the default one.
+    pub(crate) fn kernel(&self, name: Option<&ArtifactName>) -> Result<AssetRow, Error> {
+        match name {
+            Some(name) => self.asset_of(AssetKind::Kernel, name),
+            None => self.assets_where(|asset| asset.kind == AssetKind::Kernel && asset.is_default).ok_or_else(|| {
+                Error::new(ErrorKind::NotFound, "there is no kernel: import one (nexusctl kernel import PATH)")
+            }),
+        }
+    }
+
+    /// The initrd of that name, or the one of the kernel's version if there is one.
+    pub(crate) fn initrd(&self, name: Option<&ArtifactName>, kernel: &AssetRow) -> Result<Option<AssetRow>, Error> {
+        match name {
+            Some(name) => self.asset_of(AssetKind::Initrd, name).map(Some),
+            None => {
+                let version = kernel.name.as_str().strip_prefix("kernel-").unwrap_or_default();
+                let name = format!("initrd-{version}");
+                Ok(self.assets_where(|asset| asset.name.as_str() == name))
+            }
+        }
+    }
+
+    fn asset_of(&self, kind: AssetKind, name: &ArtifactName) -> Result<AssetRow, Error> {
+        let row = self.asset(name)?;
+        if row.kind == kind {
+            Ok(row)
+        } else {
+            Err(Error::new(ErrorKind::InvalidArgs, format!("asset `{name}` is no {kind} but a {}", row.kind)))
+        }
+    }
+
+    fn asset(&self, name: &ArtifactName) -> Result<AssetRow, Error> {
+        self.assets_where(|asset| asset.name == *name).ok_or_else(|| Error::not_found("asset", name.as_str()))
+    }
+
+    fn assets_where(&self, wanted: impl Fn(&AssetRow) -> bool) -> Option<AssetRow> {
+        let assets = self.assets_now.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        assets.values().find(|asset| wanted(asset)).cloned()
+    }
+
+    async fn import_asset_now(&self, request: ImportAsset, job: &JobControl) -> Result<ArtifactName, Error> {
+        let id = random_id()?;
+        let folder = self.settings.folders.assets().join(id.to_string());
+        let (source, destination, kind) = (request.path.clone(), folder.clone(), request.kind);
+        let imported = with_progress(job, move |progress| {
+            Ok(match kind {
+                AssetKind::Kernel => Imported::from(asset::import_kernel(&source, &destination, progress)?),
+                AssetKind::Initrd => Imported::from(asset::import_initrd(&source, &destination, progress)?),
+            })
+        })
+        .await?;
+        let stored = self.store_asset(id, &request, imported).await;
+        if stored.is_err() {
+            blocking(move || Ok(asset::remove(&folder)?)).await?;
+        }
+        stored
+    }
+
+    async fn store_asset(&self, id: Id, request: &ImportAsset, imported: Imported) -> Result<ArtifactName, Error> {
+        if let Some(wanted) = &request.digest
+            && !wanted.eq_ignore_ascii_case(&imported.digest)
+        {
+            return Err(Error::new(
+                ErrorKind::IntegrityFailed,
+                format!("{} has SHA-256 {}, not {wanted}", request.path.display(), imported.digest),
+            ));
+        }
+        let version = request.version.clone().or(imported.version).filter(|version| !version.is_empty());
+        let version = version.ok_or_else(|| {
+            Error::new(
+                ErrorKind::InvalidArgs,
+                format!("{} does not say which version it is: say it with `version`", request.path.display()),
+            )
+        })?;
+        let name = asset_name(request.kind, &version)?;
+        let row = AssetRow {
+            id,
+            kind: request.kind,
+            name: name.clone(),
+            state: ArtifactState::Ready,
+            version,
+            architecture: imported.architecture,
+            digest: imported.digest,
+            source: request.path.display().to_string(),
+            path: imported.path,
+            elf_path: imported.elf_path,
+            verification: if request.digest.is_some() { Verification::Digest } else { Verification::None },
+            size_bytes: imported.size_bytes,
+            is_default: false,
+            created_at: SystemTime::now().into(),
+        };
+        let (row, default) = (Box::new(row), request.default);
+        ask(&self.assets, "assets", |reply| AssetMessage::Insert { row, default, reply }).await?;
+        info!(NEXUS_ASSET = %name, "asset {name} imported from {}", request.path.display());
+        Ok(name)
+    }
+}
+
+/// What both kinds of import give.
+struct Imported {
+    digest: String,
+    size_bytes: u64,
+    version: Option<String>,
+    architecture: String,
+    path: std::path::PathBuf,
+    elf_path: Option<std::path::PathBuf>,
+}
+
+impl From<asset::ImportedKernel> for Imported {
+    fn from(kernel: asset::ImportedKernel) -> Self {
+        Self {
+            digest: kernel.digest.to_string(),
+            size_bytes: kernel.size_bytes,
+            version: Some(kernel.version),
+            architecture: kernel.architecture.to_string(),
+            path: kernel.path,
+            elf_path: kernel.elf_path,
+        }
+    }
+}
+
+impl From<asset::ImportedInitrd> for Imported {
+    fn from(initrd: asset::ImportedInitrd) -> Self {
+        Self {
+            digest: initrd.digest.to_string(),
+            size_bytes: initrd.size_bytes,
+            version: None,
+            architecture: std::env::consts::ARCH.to_owned(),
+            path: initrd.path,
+            elf_path: None,
+        }
+    }
+}
+
+/// `<kind>-<version>`, with what no name may have replaced by hyphens.
+fn asset_name(kind: AssetKind, version: &str) -> Result<ArtifactName, Error> {
+    let plain = |character: char| match character.to_ascii_lowercase() {
+        kept @ ('a'..='z' | '0'..='9' | '.' | '_') => kept,
+        _ => '-',
+    };
+    let version: String = version.chars().map(plain).take(56).collect();
+    Ok(format!("{kind}-{}", version.trim_matches(['-', '.', '_'])).parse()?)
+}
+
+fn asset_job(origin: &Origin, kind: JobKind, name: &ArtifactName) -> JobRequest {
+    let objects = vec![ObjectRef::Asset(name.clone())];
+    JobRequest { kind, objects, cancellable: kind == JobKind::VerifyAsset, origin: origin.clone() }
+}

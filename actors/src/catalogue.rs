@@ -1,0 +1,13 @@
+//! `MESSAGE_ID`s of the journal records that an operator may search for or act on. Each has an entry in the journal
+//! catalogue that is installed from `dist/`.
+
+/// A VM is in another state.
+pub const VM_STATE: &str = "6a1c0f3d9b5e4c2f8e7d4b1a90c25f01";
+/// A VM is started again by its restart policy after a wait.
+pub const VM_RESTART: &str = "6a1c0f3d9b5e4c2f8e7d4b1a90c25f02";
+/// A VM failed too often and is not started again.
+pub const VM_GAVE_UP: &str = "6a1c0f3d9b5e4c2f8e7d4b1a90c25f03";
+/// A VM that ran before the daemon was started was found and goes on.
+pub const VM_ADOPTED: &str = "6a1c0f3d9b5e4c2f8e7d4b1a90c25f04";
+/// A guest does not answer although its VMM runs.
+pub const GUEST_UNREACHABLE: &str = "6a1c0f3d9b5e4c2f8e7d4b1a90c25f05";

@@ -1,0 +1,455 @@
+//! The engine: what there is one of, and the start of the tree.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, OnceLock, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_util::future::BoxFuture;
+use nexus_host::{
+    storage::WorkspaceBackend,
+    unit::Keeper,
+    vmm::{HostCheck, Vmms},
+};
+use nexus_model::{
+    ArtifactName, ErrorKind, Name,
+    restart::{Backoff, Intensity},
+    vm::{Reason, VmState},
+};
+use nexus_store::{AssetRow, Statistics};
+use ractor::{ActorRef, RpcReplyPort};
+use tokio::sync::{mpsc, oneshot, watch};
+use tracing::{info, warn};
+
+use crate::{
+    Error, Origin, Settings,
+    asset::{self, AssetMessage},
+    image::{self, ImageMessage},
+    jobs::Jobs,
+    registry::Registry,
+    snapshot::{Board, JobId, ManagerSnapshot},
+    store::StoreHandle,
+    supervisor::{
+        ActorSlot, ChildSpec, GiveUp, RequestError, Root, RootEnd, StatusBoard, StatusChange, Strategy,
+        SupervisorConfig, SupervisorMessage,
+    },
+    vm::{self, VmContext, random_id},
+    workspace::{self, WorkspaceContext, blocking},
+};
+
+/// The bus is started anew for ever: ten faults in 60 s, and it is the root's turn.
+const BUS_BACKOFF: Backoff = Backoff { initial: Duration::from_millis(100), max: Duration::from_secs(10), jitter: 0.2 };
+const BUS_INTENSITY: Intensity = Intensity { max: 10, window: Duration::from_secs(60) };
+
+/// A handle to the running engine. Cheap to clone.
+#[derive(Clone)]
+pub struct Engine(Arc<Inner>);
+
+/// What there is one of.
+pub struct Inner {
+    pub(crate) settings: Settings,
+    pub(crate) board: Board,
+    pub(crate) statuses: StatusBoard,
+    pub(crate) store: StoreHandle,
+    pub(crate) jobs: Jobs,
+    pub(crate) vmms: Vmms,
+    pub(crate) keeper: Keeper,
+    pub(crate) storage: Arc<dyn WorkspaceBackend>,
+    pub(crate) vms: Registry<VmContext>,
+    pub(crate) workspaces: Registry<WorkspaceContext>,
+    /// Every asset's row, kept by their actor.
+    pub(crate) assets_now: RwLock<BTreeMap<ArtifactName, AssetRow>>,
+    pub(crate) assets: ActorSlot<AssetMessage>,
+    pub(crate) images: ActorSlot<ImageMessage>,
+    root: OnceLock<ActorRef<SupervisorMessage>>,
+    pub(crate) vms_supervisor: ActorSlot<SupervisorMessage>,
+    pub(crate) workspaces_supervisor: ActorSlot<SupervisorMessage>,
+    pub(crate) heartbeat: watch::Sender<u64>,
+    draining: AtomicBool,
+}
+
+impl std::ops::Deref for Engine {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").field("instance", &self.settings.instance).finish_non_exhaustive()
+    }
+}
+
+/// The running tree. Its end is the end of the daemon's work.
+pub struct Tree {
+    root: ActorRef<SupervisorMessage>,
+    ended: BoxFuture<'static, RootEnd>,
+}
+
+/// Makes the child that shows the engine on the bus, which this crate knows nothing about.
+pub type BusChild = Box<dyn FnOnce(Engine) -> ChildSpec + Send>;
+
+impl Engine {
+    /// How long a request waits for an actor that is being restarted.
+    pub(crate) const ACTOR_DEADLINE: Duration = Duration::from_secs(20);
+
+    /// Starts the tree. It populates itself: [`ready`](Self::ready) tells when all rows are adopted. Must be called in
+    /// a tokio runtime.
+    ///
+    /// # Errors
+    /// When the root's actor can't be started.
+    pub async fn start(
+        settings: Settings,
+        manager: ManagerSnapshot,
+        vmms: Vmms,
+        keeper: Keeper,
+        storage: Arc<dyn WorkspaceBackend>,
+        bus: Option<BusChild>,
+    ) -> Result<(Self, Tree), Error> {
+        let board = Board::new(manager);
+        let (sink, changes) = mpsc::unbounded_channel();
+        tokio::spawn(show_statuses(board.clone(), changes));
+        let heartbeat = watch::Sender::new(0);
+        tokio::spawn(beat(heartbeat.clone(), settings.heartbeat));
+        let engine = Self(Arc::new(Inner {
+            statuses: StatusBoard::new(sink),
+            store: StoreHandle::new(),
+            jobs: Jobs::new(),
+            vmms,
+            keeper,
+            storage,
+            vms: Registry::new(),
+            workspaces: Registry::new(),
+            assets_now: RwLock::default(),
+            assets: ActorSlot::new(),
+            images: ActorSlot::new(),
+            root: OnceLock::new(),
+            vms_supervisor: ActorSlot::new(),
+            workspaces_supervisor: ActorSlot::new(),
+            heartbeat,
+            draining: AtomicBool::new(false),
+            settings,
+            board,
+        }));
+        let mut children = vec![
+            engine.store.child_spec(engine.settings.database.clone()),
+            asset::child_spec(&engine),
+            image::child_spec(&engine),
+            engine.workspaces_child(),
+            engine.vms_child(),
+            engine.jobs.child_spec(engine.board.clone(), engine.store.clone(), engine.settings.job_retention),
+        ];
+        if let Some(bus) = bus {
+            children.push(ChildSpec {
+                backoff: BUS_BACKOFF,
+                intensity: BUS_INTENSITY,
+                give_up: GiveUp::Escalate,
+                ..bus(engine.clone())
+            });
+        }
+        let config = SupervisorConfig { strategy: Strategy::RestForOne, children };
+        let root = Root::spawn("root", config, engine.statuses.clone())
+            .await
+            .map_err(|error| Error::caused(ErrorKind::Internal, "the tree could not be started", error))?;
+        let _ = engine.root.set(root.actor.clone());
+        let tree = Tree { root: root.actor.clone(), ended: Box::pin(root.ended()) };
+        Ok((engine, tree))
+    }
+
+    /// Every object's newest picture, and how they change.
+    #[must_use]
+    pub fn board(&self) -> &Board {
+        &self.board
+    }
+
+    /// Returns once every VM and workspace of the store has its actor and was looked at, or `deadline` is over.
+    pub async fn ready(&self, deadline: Duration) -> bool {
+        let mut changes = self.heartbeat.subscribe();
+        let all_there = async {
+            loop {
+                if self.populated().await {
+                    return;
+                }
+                // Statuses are looked at again soon; only a daemon that starts does this.
+                let _ = tokio::time::timeout(Duration::from_millis(5), changes.changed()).await;
+            }
+        };
+        tokio::time::timeout(deadline, all_there).await.is_ok()
+    }
+
+    async fn populated(&self) -> bool {
+        if self.jobs_up().is_none() {
+            return false;
+        }
+        let shown = self.vms.all().iter().all(|vm| self.board.vms().get(&vm.name).is_some());
+        shown && self.workspaces.all().iter().all(|workspace| self.board.workspaces().get(&workspace.name).is_some())
+    }
+
+    fn jobs_up(&self) -> Option<()> {
+        let status = self.statuses.get("root/jobs")?;
+        (!status.started_at.is_never()).then_some(())
+    }
+
+    /// Starts the VMs whose owners want them started with the daemon. After [`ready`](Self::ready).
+    ///
+    /// # Errors
+    /// When the system has no random source.
+    pub async fn autostart(&self) -> Result<(), Error> {
+        let origin = Self::own_origin()?;
+        for picture in self.board.vms().all() {
+            let idle = matches!(picture.lifecycle.state(), VmState::Created | VmState::Stopped | VmState::Failed);
+            if picture.autostart && idle && picture.lifecycle.reason() != Reason::Requested {
+                info!(NEXUS_VM = %picture.name, "VM {} starts with the daemon", picture.name);
+                if let Err(error) = self.start_vm(&origin, &picture.name).await {
+                    warn!(NEXUS_VM = %picture.name, "VM {} could not be started: {}", picture.name, error.text());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks a job to end. Returns when it was told, not when it has ended: follow its picture for that.
+    ///
+    /// # Errors
+    /// `NotFound`; `InvalidState` when it has ended or can't be cancelled.
+    pub async fn cancel_job(&self, _origin: &Origin, job: JobId) -> Result<(), Error> {
+        self.jobs.cancel(job).await
+    }
+
+    /// Forgets the failures of an actor, by its place in the tree, and tries it again if it had given up.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub async fn reset_failed(&self, _origin: &Origin, actor: &str) -> Result<(), Error> {
+        self.ask_supervisor_of(actor, |name, reply| SupervisorMessage::Reset { name, reply }).await
+    }
+
+    /// Restarts an actor, by its place in the tree, and leaves the thing that it stands for alone.
+    ///
+    /// # Errors
+    /// `NotFound`; `Internal` when it does not come up again.
+    pub async fn restart_actor(&self, _origin: &Origin, actor: &str) -> Result<(), Error> {
+        self.ask_supervisor_of(actor, |name, reply| SupervisorMessage::Restart { name, reply }).await.map(|_: u64| ())
+    }
+
+    /// What Nexus needs of this machine, and whether it is there.
+    ///
+    /// # Errors
+    /// When the look could not be taken.
+    pub async fn check_host(&self) -> Result<Vec<HostCheck>, Error> {
+        let config = self.settings.vmm.clone();
+        blocking(move || Ok(Vmms::detect(&config).checks())).await
+    }
+
+    /// Schema, tables and size of the store.
+    ///
+    /// # Errors
+    /// `StorageFailed`.
+    pub async fn database(&self) -> Result<Statistics, Error> {
+        self.store.call(|store| store.statistics()).await
+    }
+
+    /// Free space where workspaces are.
+    ///
+    /// # Errors
+    /// `StorageFailed`.
+    pub async fn storage_free_bytes(&self) -> Result<u64, Error> {
+        let storage = self.storage.clone();
+        blocking(move || Ok(storage.free_bytes()?)).await
+    }
+
+    /// Takes no new work from now on. VMs run on.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+        self.board.update_manager(|manager| manager.draining = true);
+    }
+
+    pub(crate) fn check_accepting(&self) -> Result<(), Error> {
+        if self.draining.load(Ordering::Relaxed) {
+            return Err(Error::new(ErrorKind::ShuttingDown, "the daemon is going down: try again once it is back"));
+        }
+        Ok(())
+    }
+
+    /// What the daemon does by itself.
+    pub(crate) fn own_origin() -> Result<Origin, Error> {
+        Ok(Origin { request: random_id()?, sender: "nexusd".to_owned(), reason: String::new() })
+    }
+
+    /// The real path behind one that a caller gave, if it lies where callers may point.
+    pub(crate) async fn allowed_path(&self, path: &Path) -> Result<PathBuf, Error> {
+        let allowed = self.settings.allowed_paths.clone();
+        let path = path.to_owned();
+        blocking(move || {
+            if !path.is_absolute() {
+                return Err(Error::new(ErrorKind::InvalidArgs, format!("{} is no absolute path", path.display())));
+            }
+            let real = path.canonicalize().map_err(|error| {
+                let kind = match error.kind() {
+                    std::io::ErrorKind::NotFound => ErrorKind::NotFound,
+                    std::io::ErrorKind::PermissionDenied => ErrorKind::PermissionDenied,
+                    _ => ErrorKind::StorageFailed,
+                };
+                Error::caused(kind, format!("cannot use {}", path.display()), error)
+            })?;
+            if allowed.iter().any(|root| real.starts_with(root)) {
+                return Ok(real);
+            }
+            let roots: Vec<String> = allowed.iter().map(|root| root.display().to_string()).collect();
+            Err(Error::new(
+                ErrorKind::PermissionDenied,
+                format!(
+                    "{} is outside the folders that may be used ({}): add one to `paths.allow` in nexus.yaml",
+                    real.display(),
+                    roots.join(", ")
+                ),
+            ))
+        })
+        .await
+    }
+
+    /// Adds a child to a supervisor and waits until it is up.
+    pub(crate) async fn start_child(
+        &self,
+        supervisor: &ActorSlot<SupervisorMessage>,
+        spec: ChildSpec,
+    ) -> Result<(), Error> {
+        let spec = Box::new(spec);
+        // A child that fails to start stays supervised: that is shown on it, and is no failure of what was asked.
+        let supervisor = supervisor.current(Self::ACTOR_DEADLINE).await;
+        match request(supervisor, |reply| SupervisorMessage::Start(spec, reply)).await? {
+            Ok(_) | Err(RequestError::Faulted { .. }) => Ok(()),
+            Err(error) => Err(Error::caused(ErrorKind::Internal, "its actor could not be started", error)),
+        }
+    }
+
+    /// Stops a child and forgets it.
+    pub(crate) async fn stop_child(&self, supervisor: &ActorSlot<SupervisorMessage>, name: &str) -> Result<(), Error> {
+        let name = name.to_owned();
+        let supervisor = supervisor.current(Self::ACTOR_DEADLINE).await;
+        match request(supervisor, |reply| SupervisorMessage::Remove { name, reply }).await? {
+            Ok(()) | Err(RequestError::Unknown(_)) => Ok(()),
+            Err(error) => Err(Error::caused(ErrorKind::Internal, "its actor could not be stopped", error)),
+        }
+    }
+
+    async fn ask_supervisor_of<T: Send + 'static>(
+        &self,
+        actor: &str,
+        message: impl FnOnce(String, RpcReplyPort<Result<T, RequestError>>) -> SupervisorMessage,
+    ) -> Result<T, Error> {
+        let unknown = || Error::not_found("actor", actor);
+        let (above, name) = actor.rsplit_once('/').ok_or_else(unknown)?;
+        let name = name.to_owned();
+        let supervisor = match above {
+            "root" => self.root.get().cloned(),
+            "root/vms" => self.vms_supervisor.current(Self::ACTOR_DEADLINE).await,
+            "root/workspaces" => self.workspaces_supervisor.current(Self::ACTOR_DEADLINE).await,
+            _ => {
+                let vm: Name = above.strip_prefix("root/vms/").ok_or_else(unknown)?.parse()?;
+                self.vm(&vm)?.supervisor.current(Self::ACTOR_DEADLINE).await
+            }
+        };
+        match request(supervisor, |reply| message(name, reply)).await? {
+            Ok(answer) => Ok(answer),
+            Err(RequestError::Unknown(_)) => Err(unknown()),
+            Err(error) => Err(Error::caused(ErrorKind::Internal, format!("actor `{actor}` did not come up"), error)),
+        }
+    }
+
+    fn workspaces_child(&self) -> ChildSpec {
+        let (engine, slot) = (self.clone(), self.workspaces_supervisor.clone());
+        ChildSpec::supervisor("workspaces", move |_| {
+            let engine = engine.clone();
+            async move {
+                let rows = engine.store.call(|store| store.workspaces()).await.map_err(start_failed)?;
+                let child = |row| workspace::child_spec(&engine, &engine.workspace_context(row));
+                let children = rows.iter().map(child).collect();
+                Ok(SupervisorConfig { strategy: Strategy::OneForOne, children })
+            }
+        })
+        .published_in(&slot)
+    }
+
+    fn vms_child(&self) -> ChildSpec {
+        let (engine, slot) = (self.clone(), self.vms_supervisor.clone());
+        ChildSpec::supervisor("vms", move |_| {
+            let engine = engine.clone();
+            async move {
+                let rows = engine.store.call(|store| store.vms()).await.map_err(start_failed)?;
+                let child = |row: &nexus_store::VmRow| {
+                    let context = engine.vms.get_or_insert(&row.name, || VmContext::new(row.id, row.name.clone()));
+                    vm::child_spec(&engine, &context)
+                };
+                let children = rows.iter().map(child).collect();
+                Ok(SupervisorConfig { strategy: Strategy::OneForOne, children })
+            }
+        })
+        .published_in(&slot)
+    }
+}
+
+impl Tree {
+    /// Ends the tree in order, the bus first. VMs run on.
+    pub async fn shut_down(self) {
+        let (reply, done) = oneshot::channel();
+        let message = SupervisorMessage::Shutdown { reply: Some(reply.into()) };
+        if self.root.send_message(message).is_ok() {
+            let _ = done.await;
+        }
+    }
+
+    /// Waits for an end that nobody asked for. The text says why.
+    pub async fn ended(&mut self) -> String {
+        match (&mut self.ended).await {
+            RootEnd::Shutdown => "it was shut down".to_owned(),
+            RootEnd::GaveUp(gave_up) => gave_up.to_string(),
+            RootEnd::Killed => "its root was killed".to_owned(),
+        }
+    }
+}
+
+async fn request<T: Send + 'static>(
+    supervisor: Option<ActorRef<SupervisorMessage>>,
+    message: impl FnOnce(RpcReplyPort<Result<T, RequestError>>) -> SupervisorMessage,
+) -> Result<Result<T, RequestError>, Error> {
+    let gone = || Error::internal("a supervisor is not there; see the journal");
+    let supervisor = supervisor.ok_or_else(gone)?;
+    let (reply, answer) = oneshot::channel();
+    supervisor.send_message(message(reply.into())).map_err(|_| gone())?;
+    answer.await.map_err(|_| gone())
+}
+
+fn start_failed(error: Error) -> ractor::SpawnErr {
+    ractor::SpawnErr::StartupFailed(Box::new(error))
+}
+
+/// Carries the statuses of all actors to the board.
+async fn show_statuses(board: Board, mut changes: mpsc::UnboundedReceiver<StatusChange>) {
+    while let Some(change) = changes.recv().await {
+        match change {
+            StatusChange::Added(status) | StatusChange::Changed(status) => {
+                board.publish_actor(status.path.clone(), status);
+            }
+            StatusChange::Removed(path) => board.withdraw_actor(&path),
+        }
+    }
+}
+
+/// The one heartbeat of all guests.
+async fn beat(heartbeat: watch::Sender<u64>, every: Duration) {
+    let mut ticks = tokio::time::interval(every);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        heartbeat.send_modify(|beat| *beat += 1);
+    }
+}

@@ -1,0 +1,328 @@
+//! The actor of master images.
+//!
+//! Owns the rows of all images and what is shown of them. Supervised by the root. A crash loses nothing: its next
+//! incarnation reads the rows, undoes imports and finishes removals that were cut off, and shows what is there.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use nexus_host::{image, storage::Progress};
+use nexus_model::{ArtifactName, ArtifactState, ErrorKind, Id, JobKind};
+use nexus_store::ImageRow;
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::sync::oneshot;
+use tracing::{info, warn};
+
+use crate::{
+    Engine, Error, ImportImage, Origin,
+    jobs::{JobControl, JobRequest, JobResult},
+    snapshot::{ImageSnapshot, JobId, ObjectRef, ResultValue},
+    supervisor::{ActorSlot, ChildContext, ChildSpec},
+    vm::random_id,
+    workspace::blocking,
+};
+
+type Reply = oneshot::Sender<Result<(), Error>>;
+
+/// What the actor of images is asked.
+pub(crate) enum ImageMessage {
+    /// Store a new row.
+    Insert { row: Box<ImageRow>, reply: Reply },
+    /// Store a changed row, and show it when it is ready.
+    Update { row: Box<ImageRow>, reply: Reply },
+    /// Forget a row, whose folder is gone. `InUse` while a workspace was made from it.
+    Delete { id: Id, reply: Reply },
+    /// Which workspaces were made from which image has changed.
+    Refresh,
+}
+
+struct ImagesActor;
+
+struct State {
+    engine: Engine,
+    rows: BTreeMap<Id, ImageRow>,
+    _child: ChildContext,
+}
+
+impl Actor for ImagesActor {
+    type Msg = ImageMessage;
+    type State = State;
+    type Arguments = (Engine, ChildContext);
+
+    async fn pre_start(
+        &self,
+        _myself: ActorRef<ImageMessage>,
+        (engine, child): Self::Arguments,
+    ) -> Result<State, ActorProcessingErr> {
+        Ok(State { engine, rows: BTreeMap::new(), _child: child })
+    }
+
+    async fn post_start(&self, _myself: ActorRef<ImageMessage>, state: &mut State) -> Result<(), ActorProcessingErr> {
+        let rows = state.engine.store.call(|store| store.images()).await?;
+        for row in rows {
+            if row.state == ArtifactState::Ready {
+                state.rows.insert(row.id, row);
+                continue;
+            }
+            info!(NEXUS_IMAGE = %row.name, "image {} was {} when the daemon ended: it is removed", row.name, row.state);
+            let (storage, path, id) = (state.engine.storage.clone(), row.path.clone(), row.id);
+            blocking(move || Ok(storage.remove(&path)?)).await?;
+            state.engine.store.call(move |store| store.delete_image(id)).await?;
+        }
+        let (storage, folder) = (state.engine.storage.clone(), state.engine.settings.folders.images());
+        for left in blocking(move || Ok(storage.sweep(&folder)?)).await? {
+            info!("removed {}: an unfinished image", left.display());
+        }
+        state.publish();
+        Ok(())
+    }
+
+    async fn handle(
+        &self,
+        _myself: ActorRef<ImageMessage>,
+        message: ImageMessage,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            ImageMessage::Insert { row, reply } => {
+                let stored = row.clone();
+                let result = state.engine.store.call(move |store| store.insert_image(&stored)).await;
+                if result.is_ok() {
+                    state.rows.insert(row.id, *row);
+                }
+                let _ = reply.send(result);
+            }
+            ImageMessage::Update { row, reply } => {
+                let stored = row.clone();
+                let result = state.engine.store.call(move |store| store.update_image(&stored)).await;
+                if result.is_ok() {
+                    state.rows.insert(row.id, *row);
+                    state.publish();
+                }
+                let _ = reply.send(result);
+            }
+            ImageMessage::Delete { id, reply } => {
+                let result = state.engine.store.call(move |store| store.delete_image(id)).await;
+                if result.is_ok()
+                    && let Some(row) = state.rows.remove(&id)
+                {
+                    state.engine.board.withdraw_image(&row.name);
+                }
+                let _ = reply.send(result);
+            }
+            ImageMessage::Refresh => state.publish(),
+        }
+        Ok(())
+    }
+}
+
+impl State {
+    fn publish(&self) {
+        let workspaces = self.engine.board.workspaces().all();
+        for row in self.rows.values().filter(|row| row.state == ArtifactState::Ready) {
+            let used_by = workspaces.iter().filter(|workspace| workspace.base.as_ref() == Some(&row.name));
+            let picture = ImageSnapshot {
+                id: row.id,
+                name: row.name.clone(),
+                digest: row.digest.clone(),
+                path: row.path.clone(),
+                size_bytes: row.size_bytes,
+                origin: row.origin.clone(),
+                os_name: row.os_name.clone(),
+                os_version: row.os_version.clone(),
+                used_by: used_by.map(|workspace| workspace.name.clone()).collect(),
+                created_at: row.created_at,
+            };
+            self.engine.board.publish_image(row.name.clone(), picture);
+        }
+    }
+}
+
+/// The actor as a child of the root.
+pub(crate) fn child_spec(engine: &Engine) -> ChildSpec {
+    let (engine, slot) = (engine.clone(), engine.images.clone());
+    ChildSpec::new("images", move |child: ChildContext| {
+        let engine = engine.clone();
+        async move { child.clone().spawn(ImagesActor, (engine, child)).await }
+    })
+    .published_in(&slot)
+}
+
+impl Engine {
+    /// Imports an image.
+    ///
+    /// # Errors
+    /// `PermissionDenied` for a path outside the configured roots; `NotFound`; `AlreadyExists`. What is wrong with the
+    /// content is the job's error.
+    pub async fn import_image(&self, origin: &Origin, request: ImportImage) -> Result<JobId, Error> {
+        self.check_accepting()?;
+        let source = self.allowed_path(&request.path).await?;
+        let name = request.name.clone();
+        let row = ImageRow {
+            id: random_id()?,
+            name: name.clone(),
+            state: ArtifactState::Creating,
+            digest: String::new(),
+            path: self.settings.folders.images().join(name.as_str()),
+            size_bytes: 0,
+            origin: source.display().to_string(),
+            os_name: String::new(),
+            os_version: String::new(),
+            metadata: BTreeMap::new(),
+            created_at: SystemTime::now().into(),
+        };
+        let stored = Box::new(row.clone());
+        self.ask_images(|reply| ImageMessage::Insert { row: stored, reply }).await?;
+        let job = self.image_job(origin, JobKind::ImportImage, &name);
+        let engine = self.clone();
+        self.jobs
+            .submit(job, move |job| async move {
+                let request = image::ImportRequest { source, size_bytes: request.size_bytes };
+                match engine.import(row.clone(), request, &job).await {
+                    Ok(()) => Ok(JobResult::from([("image", ResultValue::Object(ObjectRef::Image(name)))])),
+                    Err(error) => {
+                        if let Err(left) = engine.forget_image(&row).await {
+                            warn!(NEXUS_IMAGE = %row.name, "what is left of it stays until the next start: {}", left.text());
+                        }
+                        Err(error)
+                    }
+                }
+            })
+            .await
+    }
+
+    /// Hashes an image again and compares.
+    ///
+    /// # Errors
+    /// `NotFound`. What it found is the job's result or error.
+    pub async fn verify_image(&self, origin: &Origin, name: &ArtifactName) -> Result<JobId, Error> {
+        let picture = self.image(name)?;
+        let request = self.image_job(origin, JobKind::VerifyImage, name);
+        self.jobs
+            .submit(request, move |job| async move {
+                with_progress(&job, move |progress| {
+                    let digest =
+                        picture.digest.parse().map_err(|_| Error::internal("a digest in the store is none"))?;
+                    Ok(image::verify(&picture.path, &digest, progress)?)
+                })
+                .await?;
+                Ok(JobResult::new())
+            })
+            .await
+    }
+
+    /// Removes an image.
+    ///
+    /// # Errors
+    /// `NotFound`; `InUse` while a workspace was made from it.
+    pub async fn remove_image(&self, origin: &Origin, name: &ArtifactName) -> Result<JobId, Error> {
+        let picture = self.image(name)?;
+        if !picture.used_by.is_empty() {
+            let users: Vec<&str> = picture.used_by.iter().map(AsRef::as_ref).collect();
+            return Err(Error::new(
+                ErrorKind::InUse,
+                format!("image `{name}` is the base of {}: remove those first", users.join(", ")),
+            ));
+        }
+        let id = picture.id;
+        let row = self.store.call(move |store| store.image(id)).await?;
+        let request = self.image_job(origin, JobKind::RemoveImage, name);
+        let engine = self.clone();
+        self.jobs
+            .submit(request, move |_| async move {
+                let removing = Box::new(ImageRow { state: ArtifactState::Removing, ..row.clone() });
+                engine.ask_images(|reply| ImageMessage::Update { row: removing, reply }).await?;
+                engine.forget_image(&row).await?;
+                info!(NEXUS_IMAGE = %row.name, "image {} removed", row.name);
+                Ok(JobResult::new())
+            })
+            .await
+    }
+
+    /// Lets the actor of images count their users again.
+    pub(crate) async fn refresh_images(&self) {
+        if let Some(images) = self.images.current(Duration::ZERO).await {
+            let _ = images.send_message(ImageMessage::Refresh);
+        }
+    }
+
+    async fn import(&self, row: ImageRow, request: image::ImportRequest, job: &JobControl) -> Result<(), Error> {
+        let (storage, path) = (self.storage.clone(), row.path.clone());
+        let imported =
+            with_progress(job, move |progress| Ok(image::import(storage.as_ref(), &request, &path, progress)?)).await?;
+        let row = ImageRow {
+            state: ArtifactState::Ready,
+            digest: imported.digest.to_string(),
+            size_bytes: imported.size_bytes,
+            os_name: imported.os_name.unwrap_or_default(),
+            os_version: imported.os_version.unwrap_or_default(),
+            metadata: imported.metadata,
+            ..row
+        };
+        info!(NEXUS_IMAGE = %row.name, "image {} imported from {}", row.name, row.origin);
+        let row = Box::new(row);
+        self.ask_images(|reply| ImageMessage::Update { row, reply }).await
+    }
+
+    async fn forget_image(&self, row: &ImageRow) -> Result<(), Error> {
+        let (storage, path, id) = (self.storage.clone(), row.path.clone(), row.id);
+        blocking(move || Ok(storage.remove(&path)?)).await?;
+        self.ask_images(|reply| ImageMessage::Delete { id, reply }).await
+    }
+
+    fn image(&self, name: &ArtifactName) -> Result<Arc<ImageSnapshot>, Error> {
+        self.board.images().get(name).ok_or_else(|| Error::not_found("image", name.as_str()))
+    }
+
+    fn image_job(&self, origin: &Origin, kind: JobKind, name: &ArtifactName) -> JobRequest {
+        let cancellable = kind != JobKind::RemoveImage;
+        JobRequest { kind, objects: vec![ObjectRef::Image(name.clone())], cancellable, origin: origin.clone() }
+    }
+
+    async fn ask_images(&self, message: impl FnOnce(Reply) -> ImageMessage) -> Result<(), Error> {
+        ask(&self.images, "images", message).await
+    }
+}
+
+/// Sends a request to an actor there is one of, and waits for its answer.
+pub(crate) async fn ask<M: ractor::Message>(
+    slot: &ActorSlot<M>,
+    noun: &str,
+    message: impl FnOnce(Reply) -> M,
+) -> Result<(), Error> {
+    let gone = || Error::internal(format!("the actor of {noun} is not there; see the journal"));
+    let actor = slot.current(Engine::ACTOR_DEADLINE).await.ok_or_else(gone)?;
+    let (reply, answer) = oneshot::channel();
+    actor.send_message(message(reply)).map_err(|_| gone())?;
+    answer.await.map_err(|_| gone())?
+}
+
+/// Runs what blocks, shows its progress as the job's, and calls it off when the job is cancelled.
+pub(crate) async fn with_progress<T: Send + 'static>(
+    job: &JobControl,
+    work: impl FnOnce(&Progress) -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    let shown = job.clone();
+    let progress = Progress::new(move |completed, total| shown.bytes(completed, total));
+    let _cancel = CancelOnDrop(progress.clone());
+    let mut working = std::pin::pin!(blocking({
+        let progress = progress.clone();
+        move || work(&progress)
+    }));
+    tokio::select! {
+        result = &mut working => return result,
+        () = job.cancelled() => progress.cancel(),
+    }
+    working.await
+}
+
+struct CancelOnDrop(Progress);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}

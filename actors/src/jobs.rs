@@ -1,0 +1,330 @@
+//! The actor of long operations.
+//!
+//! Owns every job's task and picture, and numbers jobs through the store. Supervised by the root. When it crashes, its
+//! tasks end with it and their jobs are shown as failed; what a job had asked another actor to do goes on there.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    future::Future,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use nexus_model::{ErrorKind, JobKind, JobState, Timestamp};
+use nexus_store::{JobError, JobRow, NewJob};
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::{
+    sync::{oneshot, watch},
+    time::Instant,
+};
+use tokio_util::task::AbortOnDropHandle;
+use tracing::{info, warn};
+
+use crate::{
+    Error, Origin,
+    snapshot::{Board, JobId, JobSnapshot, ObjectRef, ResultValue},
+    store::StoreHandle,
+    supervisor::{ActorSlot, ChildContext, ChildSpec, Lease},
+};
+
+/// Progress is shown at most this often.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
+/// How long a request may wait for the actor, a restart of it included.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// What a job gives, by kebab-case keys.
+pub(crate) type JobResult = BTreeMap<&'static str, ResultValue>;
+type Work = Box<dyn FnOnce(JobControl) -> Pin<Box<dyn Future<Output = Result<JobResult, Error>> + Send>> + Send>;
+
+/// What to do as a job.
+pub(crate) struct JobRequest {
+    pub(crate) kind: JobKind,
+    pub(crate) objects: Vec<ObjectRef>,
+    pub(crate) cancellable: bool,
+    pub(crate) origin: Origin,
+}
+
+pub(crate) enum JobMessage {
+    /// Numbers the job, shows it and starts its work.
+    Submit { request: JobRequest, work: Work, reply: oneshot::Sender<Result<JobId, Error>> },
+    /// Tells a job to end. `InvalidState` when it has ended or can't be cancelled.
+    Cancel { job: JobId, reply: oneshot::Sender<Result<(), Error>> },
+    /// A job's work has ended. Sent by its own task.
+    Finished { job: JobId, result: Result<JobResult, Error> },
+    /// A finished job has been shown for long enough.
+    Expired { job: JobId },
+}
+
+/// Submits and cancels jobs from anywhere.
+#[derive(Clone, Debug)]
+pub(crate) struct Jobs {
+    slot: ActorSlot<JobMessage>,
+}
+
+impl Jobs {
+    pub(crate) fn new() -> Self {
+        Self { slot: ActorSlot::new() }
+    }
+
+    /// Starts `work` as a job and gives the job's number at once.
+    pub(crate) async fn submit<W, F>(&self, request: JobRequest, work: W) -> Result<JobId, Error>
+    where
+        W: FnOnce(JobControl) -> F + Send + 'static,
+        F: Future<Output = Result<JobResult, Error>> + Send + 'static,
+    {
+        let work: Work = Box::new(move |control| Box::pin(work(control)));
+        self.ask(|reply| JobMessage::Submit { request, work, reply }).await
+    }
+
+    pub(crate) async fn cancel(&self, job: JobId) -> Result<(), Error> {
+        self.ask(|reply| JobMessage::Cancel { job, reply }).await
+    }
+
+    async fn ask<T>(&self, message: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> JobMessage) -> Result<T, Error> {
+        let lost = || Error::internal("the actor of jobs is not there; see the journal");
+        let actor = self.slot.current(DEADLINE).await.ok_or_else(lost)?;
+        let (reply, answer) = oneshot::channel();
+        actor.send_message(message(reply)).map_err(|_| lost())?;
+        answer.await.map_err(|_| lost())?
+    }
+
+    /// The actor as a child of the root.
+    pub(crate) fn child_spec(&self, board: Board, store: StoreHandle, retention: Duration) -> ChildSpec {
+        ChildSpec::new("jobs", move |child: ChildContext| {
+            let (board, store) = (board.clone(), store.clone());
+            async move {
+                let lease = child.lease.clone();
+                let state = State { board, store, retention, running: HashMap::new(), _lease: lease };
+                child.spawn(JobsActor, state).await
+            }
+        })
+        .published_in(&self.slot)
+    }
+}
+
+/// A job's own view of itself.
+#[derive(Clone, Debug)]
+pub(crate) struct JobControl {
+    shared: Arc<Shared>,
+    cancelled: watch::Receiver<bool>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    board: Board,
+    picture: Mutex<(JobSnapshot, Instant)>,
+}
+
+impl JobControl {
+    /// Its number.
+    pub(crate) fn id(&self) -> JobId {
+        self.shared.picture.lock().unwrap_or_else(PoisonError::into_inner).0.id
+    }
+
+    /// What it does from now on, as one word.
+    pub(crate) fn stage(&self, stage: &str) {
+        self.shared.update(true, |job| {
+            stage.clone_into(&mut job.stage);
+            job.progress = None;
+        });
+    }
+
+    /// How many bytes of how many are done.
+    pub(crate) fn bytes(&self, completed: u64, total: u64) {
+        self.shared.update(completed == total, |job| {
+            job.completed_bytes = completed;
+            job.total_bytes = total;
+            #[expect(clippy::cast_precision_loss, reason = "a share to look at")]
+            let share = (total > 0).then(|| (completed as f64 / total as f64).clamp(0.0, 1.0));
+            job.progress = share;
+        });
+    }
+
+    /// Returns when somebody cancels the job.
+    pub(crate) async fn cancelled(&self) {
+        let mut cancelled = self.cancelled.clone();
+        if cancelled.wait_for(|cancelled| *cancelled).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+impl Shared {
+    fn update(&self, always: bool, change: impl FnOnce(&mut JobSnapshot)) {
+        let mut guard = self.picture.lock().unwrap_or_else(PoisonError::into_inner);
+        let (job, shown) = &mut *guard;
+        if job.state.is_final() {
+            return;
+        }
+        change(job);
+        if always || shown.elapsed() >= PROGRESS_INTERVAL {
+            *shown = Instant::now();
+            self.board.publish_job(job.id, job.clone());
+        }
+    }
+}
+
+struct JobsActor;
+
+struct State {
+    board: Board,
+    store: StoreHandle,
+    retention: Duration,
+    running: HashMap<JobId, Running>,
+    _lease: Lease,
+}
+
+struct Running {
+    row: JobRow,
+    shared: Arc<Shared>,
+    cancel: watch::Sender<bool>,
+    _task: AbortOnDropHandle<()>,
+}
+
+impl Actor for JobsActor {
+    type Msg = JobMessage;
+    type State = State;
+    type Arguments = State;
+
+    async fn pre_start(&self, _myself: ActorRef<JobMessage>, state: State) -> Result<State, ActorProcessingErr> {
+        Ok(state)
+    }
+
+    async fn post_start(&self, myself: ActorRef<JobMessage>, state: &mut State) -> Result<(), ActorProcessingErr> {
+        state.store.call(|store| store.jobs_cut_off(SystemTime::now().into())).await?;
+        for job in state.board.jobs().all() {
+            let mut job = JobSnapshot::clone(&job);
+            if !job.state.is_final() {
+                job.state = JobState::Failed;
+                job.error = Some((ErrorKind::Internal, "the actor of jobs crashed; see the journal".to_owned()));
+                job.finished_at = SystemTime::now().into();
+            }
+            myself.send_after(state.retention, {
+                let job = job.id;
+                move || JobMessage::Expired { job }
+            });
+            state.board.publish_job(job.id, job);
+        }
+        Ok(())
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<JobMessage>,
+        message: JobMessage,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            JobMessage::Submit { request, work, reply } => {
+                let _ = reply.send(state.submit(&myself, request, work).await);
+            }
+            JobMessage::Cancel { job, reply } => {
+                let _ = reply.send(state.cancel(job));
+            }
+            JobMessage::Finished { job, result } => state.finish(&myself, job, result).await,
+            JobMessage::Expired { job } => state.board.withdraw_job(&job),
+        }
+        Ok(())
+    }
+}
+
+impl State {
+    async fn submit(&mut self, myself: &ActorRef<JobMessage>, request: JobRequest, work: Work) -> Result<JobId, Error> {
+        let created_at: Timestamp = SystemTime::now().into();
+        let new = NewJob {
+            kind: request.kind,
+            objects: request.objects.iter().map(ToString::to_string).collect(),
+            state: JobState::Running,
+            sender: request.origin.sender.clone(),
+            request: request.origin.request.to_string(),
+            created_at,
+        };
+        let row = self.store.call(move |store| store.insert_job(&new)).await?;
+        let id = row.id;
+        let picture = JobSnapshot {
+            id,
+            kind: request.kind,
+            objects: request.objects,
+            state: JobState::Running,
+            stage: String::new(),
+            progress: None,
+            completed_bytes: 0,
+            total_bytes: 0,
+            cancellable: request.cancellable,
+            bound: false,
+            sender: request.origin.sender,
+            error: None,
+            result: BTreeMap::new(),
+            created_at,
+            finished_at: Timestamp::NEVER,
+        };
+        self.board.publish_job(id, picture.clone());
+        let shared = Arc::new(Shared { board: self.board.clone(), picture: Mutex::new((picture, Instant::now())) });
+        let (cancel, cancelled) = watch::channel(false);
+        let work = work(JobControl { shared: shared.clone(), cancelled });
+        let myself = myself.clone();
+        let task = tokio::spawn(async move {
+            // A task of its own, so that a panic in the work is an error of the job and of nothing else.
+            let result = match AbortOnDropHandle::new(tokio::spawn(work)).await {
+                Ok(result) => result,
+                Err(error) if error.is_panic() => Err(Error::caused(ErrorKind::Internal, "the job panicked", error)),
+                Err(_) => Err(Error::new(ErrorKind::Cancelled, "the daemon ended the job")),
+            };
+            let _ = myself.send_message(JobMessage::Finished { job: id, result });
+        });
+        self.running.insert(id, Running { row, shared, cancel, _task: AbortOnDropHandle::new(task) });
+        Ok(id)
+    }
+
+    fn cancel(&self, job: JobId) -> Result<(), Error> {
+        let picture = self.board.jobs().get(&job).ok_or_else(|| Error::not_found("job", &job.to_string()))?;
+        if !picture.cancellable {
+            return Err(Error::new(
+                ErrorKind::InvalidState,
+                format!("job {job} ({}) can't be cancelled", picture.kind),
+            ));
+        }
+        let Some(running) = self.running.get(&job) else {
+            return Err(Error::new(ErrorKind::InvalidState, format!("job {job} has ended: it is {}", picture.state)));
+        };
+        running.cancel.send_replace(true);
+        Ok(())
+    }
+
+    async fn finish(&mut self, myself: &ActorRef<JobMessage>, id: JobId, result: Result<JobResult, Error>) {
+        let Some(running) = self.running.remove(&id) else { return };
+        let finished_at = Timestamp::from(SystemTime::now());
+        let (job_state, error, result) = match result {
+            Ok(result) => (JobState::Done, None, result),
+            Err(error) => {
+                let state = match error.kind() {
+                    ErrorKind::Cancelled => JobState::Cancelled,
+                    ErrorKind::Timeout => JobState::Timeout,
+                    _ => JobState::Failed,
+                };
+                (state, Some((error.kind(), error.text())), BTreeMap::new())
+            }
+        };
+        let mut row = running.row.clone();
+        row.state = job_state;
+        row.finished_at = finished_at;
+        if let Some((kind, message)) = &error {
+            row.error = Some(JobError { kind: *kind, message: message.clone() });
+            warn!(NEXUS_JOB = id, NEXUS_REQUEST = row.request, "job {id} ({}) {job_state}: {message}", row.kind);
+        } else {
+            info!(NEXUS_JOB = id, NEXUS_REQUEST = row.request, "job {id} ({}) done", row.kind);
+        }
+        if let Err(error) = self.store.call(move |store| store.update_job(&row)).await {
+            warn!(NEXUS_JOB = id, "the end of job {id} could not be stored: {}", error.text());
+        }
+        running.shared.update(true, |job| {
+            job.state = job_state;
+            job.error = error;
+            job.result = result;
+            job.finished_at = finished_at;
+            job.cancellable = false;
+        });
+        myself.send_after(self.retention, move || JobMessage::Expired { job: id });
+    }
+}

@@ -1,0 +1,131 @@
+//! What can be asked of the engine, and what it answers: the types of [`Engine`](crate::Engine)'s methods.
+
+use std::{collections::BTreeMap, os::fd::OwnedFd, path::PathBuf, time::Duration};
+
+use nexus_model::{
+    ArtifactName, AssetKind, ExitStatus, Timestamp,
+    restart::RestartPolicy,
+    vm::{Reason, VmState},
+};
+
+/// What may be changed on a VM at any time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum VmSetting {
+    /// One line of free text.
+    Label(String),
+    /// The user's own words for it.
+    Tags(Vec<String>),
+    /// Whether it starts with the daemon.
+    Autostart(bool),
+    /// When it is started again after it ended.
+    RestartPolicy(RestartPolicy),
+}
+
+/// How to stop a VM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StopOptions {
+    /// How long the guest may take before its VMM is killed; none is the configured time.
+    pub timeout: Option<Duration>,
+}
+
+/// How to remove a VM.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RemoveOptions {
+    /// Kill it first if it runs.
+    pub force: bool,
+    /// Remove its workspaces as well; without it they are detached and stay.
+    pub remove_workspaces: bool,
+}
+
+/// What to import as an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImportImage {
+    /// A raw ext4 file, or a folder with a root file system.
+    pub path: PathBuf,
+    /// Name of the image.
+    pub name: ArtifactName,
+    /// Size of the disk to make from a folder; none is the content and headroom.
+    pub size_bytes: Option<u64>,
+}
+
+/// What to import as an asset.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImportAsset {
+    /// What it is for.
+    pub kind: AssetKind,
+    /// The file.
+    pub path: PathBuf,
+    /// Its version; none is what the file says of itself.
+    pub version: Option<String>,
+    /// What its SHA-256 must be, in hexadecimal.
+    pub digest: Option<String>,
+    /// Whether it becomes the default of its kind; the first of a kind always does.
+    pub default: bool,
+}
+
+/// A command for a guest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GuestCommand {
+    /// Program and arguments.
+    pub argv: Vec<String>,
+    /// Added to the VM's own environment.
+    pub env: BTreeMap<String, String>,
+    /// Where it runs; none is `/`.
+    pub working_directory: Option<String>,
+    /// As whom, by name; none is root.
+    pub user: Option<String>,
+    /// After how long it is killed with all that it started.
+    pub timeout: Option<Duration>,
+}
+
+/// What a command that ran inline gave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GuestOutcome {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// Standard output.
+    pub stdout: Vec<u8>,
+    /// Standard error.
+    pub stderr: Vec<u8>,
+    /// Whether output was dropped beyond the cap.
+    pub truncated: bool,
+}
+
+/// A command that runs, and its three streams.
+#[derive(Debug)]
+pub struct GuestStreams {
+    /// Number of the command within its guest.
+    pub exec: u64,
+    /// Its standard input: written to.
+    pub stdin: OwnedFd,
+    /// Its standard output: read from, until the end of file.
+    pub stdout: OwnedFd,
+    /// Its standard error: read from, until the end of file.
+    pub stderr: OwnedFd,
+}
+
+/// A line of a VM's history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HistoryLine {
+    /// When.
+    pub at: Timestamp,
+    /// From this state.
+    pub from: VmState,
+    /// To this state.
+    pub to: VmState,
+    /// Why.
+    pub reason: Reason,
+    /// One sentence more, if there is more to say.
+    pub detail: String,
+}
+
+/// What a workspace takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WorkspaceUsage {
+    /// Size as the guest sees it.
+    pub apparent_bytes: u64,
+    /// Bytes on the host's disk, shared ones included.
+    pub allocated_bytes: u64,
+    /// Bytes that removal would free.
+    pub exclusive_bytes: u64,
+}

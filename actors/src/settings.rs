@@ -1,0 +1,73 @@
+//! What the daemon's configuration decides for the engine.
+
+use std::{path::PathBuf, time::Duration};
+
+use nexus_model::{BackendKind, Id, InstanceId};
+
+/// Folders of one Nexus.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Folders {
+    /// Images and assets, and workspaces unless they are moved.
+    pub data: PathBuf,
+    /// Workspaces.
+    pub workspaces: PathBuf,
+    /// Consoles of VMs.
+    pub logs: PathBuf,
+    /// Sockets and what belongs to a run of a VM. Its path must be short: a Unix socket's ends at 107 bytes.
+    pub runtime: PathBuf,
+}
+
+impl Folders {
+    /// Where images are.
+    #[must_use]
+    pub fn images(&self) -> PathBuf {
+        self.data.join("images")
+    }
+
+    /// Where assets are.
+    #[must_use]
+    pub fn assets(&self) -> PathBuf {
+        self.data.join("assets")
+    }
+
+    /// What belongs to one run of a VM.
+    #[must_use]
+    pub fn vm_runtime(&self, vm: Id) -> PathBuf {
+        self.runtime.join("vm").join(vm.to_string())
+    }
+
+    /// What is kept of a VM between its runs.
+    #[must_use]
+    pub fn vm_logs(&self, vm: Id) -> PathBuf {
+        self.logs.join(vm.to_string())
+    }
+}
+
+/// What the engine must know before it starts.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Which Nexus this is.
+    pub instance: InstanceId,
+    /// Where things are.
+    pub folders: Folders,
+    /// The store's file.
+    pub database: PathBuf,
+    /// The storage backend; none is the best that the file system offers.
+    pub storage: Option<BackendKind>,
+    /// The program that holds the processes of a VM.
+    pub shim: PathBuf,
+    /// The guest agent as a host program, for the `process` driver.
+    pub agent: PathBuf,
+    /// Where to look for VMMs, and which may be used.
+    pub vmm: nexus_host::vmm::VmmConfig,
+    /// Host paths given by a caller must lie below one of these.
+    pub allowed_paths: Vec<PathBuf>,
+    /// How long a guest may take to stop before its VMM is killed.
+    pub stop_timeout: Duration,
+    /// How large a console's log may grow before its older half is dropped.
+    pub console_max_bytes: u64,
+    /// Between two heartbeats of a guest; three misses are `unreachable`.
+    pub heartbeat: Duration,
+    /// How long a finished job stays on the bus.
+    pub job_retention: Duration,
+}

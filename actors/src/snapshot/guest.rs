@@ -1,0 +1,51 @@
+//! A guest and its connections as the outside sees them.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use nexus_model::{ConnectionKind, ConnectionState, Direction, Name, Timestamp};
+
+/// What the agent of a connected guest said of it. None of it is trusted: it is shown, never acted on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GuestSnapshot {
+    /// Version of the agent.
+    pub agent_version: String,
+    /// Revision of the protocol that both sides speak.
+    pub protocol_revision: u32,
+    /// Host name.
+    pub hostname: String,
+    /// Addresses, without prefix lengths.
+    pub addresses: Vec<String>,
+    /// The guest's boot id.
+    pub boot_id: String,
+    /// `ID` of its os-release.
+    pub os_name: String,
+    /// `VERSION_ID` of its os-release.
+    pub os_version: String,
+    /// `/etc/nexus/image.yaml`.
+    pub image_metadata: BTreeMap<String, String>,
+    /// Since when it is connected.
+    pub connected_at: Timestamp,
+}
+
+/// A stream between host and guest at one instant.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ConnectionSnapshot {
+    /// The VM.
+    pub vm: Name,
+    /// Its number within the VM.
+    pub number: u32,
+    /// The vsock port.
+    pub port: u32,
+    /// What it carries.
+    pub kind: ConnectionKind,
+    /// Who opened it.
+    pub direction: Direction,
+    /// Where it is in its life.
+    pub state: ConnectionState,
+    /// Who uses it: `nexusd`, or a client's bus name.
+    pub owner: String,
+    /// The Unix socket on the host, where there is one.
+    pub host_path: Option<PathBuf>,
+    /// Since when it is open.
+    pub opened_at: Timestamp,
+}

@@ -1,0 +1,112 @@
+//! The store's actor.
+//!
+//! Owns the only connection to the database, on a thread of its own, because SQLite blocks. Supervised by the root, with
+//! rest_for_one: everything that trusts what it wrote is started again after it. A crash loses nothing: each call is one
+//! transaction, and a caller whose call was cut off gets an error.
+
+use std::{path::PathBuf, time::Duration};
+
+use nexus_model::{
+    ErrorKind,
+    restart::{Backoff, Intensity},
+};
+use nexus_store::Store;
+use ractor::{
+    ActorProcessingErr, ActorRef,
+    thread_local::{ThreadLocalActor, ThreadLocalActorSpawner},
+};
+use tokio::sync::oneshot;
+
+use crate::{
+    Error,
+    supervisor::{ActorSlot, ChildContext, ChildSpec, GiveUp, Lease},
+};
+
+/// How long a call may wait for the store, a restart of its actor included.
+const DEADLINE: Duration = Duration::from_secs(20);
+const BACKOFF: Backoff = Backoff { initial: Duration::from_millis(100), max: Duration::from_secs(2), jitter: 0.2 };
+const INTENSITY: Intensity = Intensity { max: 3, window: Duration::from_secs(30) };
+
+type Work = Box<dyn FnOnce(&mut Store) + Send>;
+
+/// The one thing that can be asked of the store's actor: to run a piece of work on the store.
+pub(crate) struct StoreMessage(Work);
+
+/// Calls into the store from anywhere.
+#[derive(Clone, Debug)]
+pub(crate) struct StoreHandle {
+    slot: ActorSlot<StoreMessage>,
+}
+
+impl StoreHandle {
+    pub(crate) fn new() -> Self {
+        Self { slot: ActorSlot::new() }
+    }
+
+    /// Runs `work` on the store's thread.
+    pub(crate) async fn call<T, F>(&self, work: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Store) -> Result<T, nexus_store::Error> + Send + 'static,
+    {
+        let unavailable = || Error::new(ErrorKind::StorageFailed, "the store does not answer; see the journal");
+        let actor = self.slot.current(DEADLINE).await.ok_or_else(unavailable)?;
+        let (reply, answer) = oneshot::channel();
+        let work: Work = Box::new(move |store| {
+            let _ = reply.send(work(store));
+        });
+        actor.send_message(StoreMessage(work)).map_err(|_| unavailable())?;
+        let answer = tokio::time::timeout(DEADLINE, answer).await;
+        answer.map_err(|_| unavailable())?.map_err(|_| unavailable())?.map_err(Error::from)
+    }
+
+    /// The actor as a child of the root.
+    pub(crate) fn child_spec(&self, path: PathBuf) -> ChildSpec {
+        let spec = ChildSpec::new("store", move |child: ChildContext| {
+            let arguments = Arguments { path: path.clone(), lease: child.lease };
+            async move {
+                let spawner = ThreadLocalActorSpawner::new();
+                let (actor, _) = StoreActor::spawn_linked(None, arguments, child.supervisor, spawner).await?;
+                Ok(actor.get_cell())
+            }
+        });
+        ChildSpec { backoff: BACKOFF, intensity: INTENSITY, give_up: GiveUp::Escalate, ..spec.published_in(&self.slot) }
+    }
+}
+
+#[derive(Default)]
+struct StoreActor;
+
+struct Arguments {
+    path: PathBuf,
+    lease: Lease,
+}
+
+struct Opened {
+    store: Store,
+    _lease: Lease,
+}
+
+impl ThreadLocalActor for StoreActor {
+    type Msg = StoreMessage;
+    type State = Opened;
+    type Arguments = Arguments;
+
+    async fn pre_start(
+        &self,
+        _myself: ActorRef<StoreMessage>,
+        arguments: Arguments,
+    ) -> Result<Opened, ActorProcessingErr> {
+        Ok(Opened { store: Store::open(&arguments.path)?, _lease: arguments.lease })
+    }
+
+    async fn handle(
+        &self,
+        _myself: ActorRef<StoreMessage>,
+        StoreMessage(work): StoreMessage,
+        state: &mut Opened,
+    ) -> Result<(), ActorProcessingErr> {
+        work(&mut state.store);
+        Ok(())
+    }
+}

@@ -1,0 +1,274 @@
+//! The actor of the connection to a guest's agent.
+//!
+//! Owns the control connection: it dials while the VM runs, answers for the heartbeat, and hands the way to the agent to
+//! whoever runs a command. Supervised by its VM's supervisor, after the machine. A lost connection is a domain failure:
+//! it dials again for as long as the VM runs. A crash of the actor loses the connection and nothing else: commands go on
+//! in the guest, and their streams are the clients' own.
+
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use nexus_host::{
+    agent::{AgentClient, AgentEvents},
+    vsock::Endpoint,
+};
+use nexus_model::{ConnectionKind, ConnectionState, Direction, Health, Timestamp, restart::Backoff};
+use nexus_protocol::{CONTROL_PORT, Event, ShutdownMode, Welcome};
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::{sync::watch, time::Instant};
+use tokio_util::task::AbortOnDropHandle;
+use tracing::{debug, info, warn};
+
+use super::{Power, VmContext, machine::MachineMessage};
+use crate::{
+    Engine, catalogue,
+    snapshot::{ConnectionSnapshot, GuestSnapshot},
+    supervisor::{ChildContext, ChildSpec, Reporter},
+};
+
+/// Number of the agent's connection within its VM.
+pub(super) const AGENT: u32 = 1;
+/// Between two tries while the guest boots.
+const BOOT_RETRY: Duration = Duration::from_millis(25);
+/// How long a guest is taken to boot.
+const BOOT_TIME: Duration = Duration::from_secs(60);
+/// Between two tries of a guest that was there before, or that takes long.
+const BACKOFF: Backoff = Backoff { initial: Duration::from_millis(100), max: Duration::from_secs(10), jitter: 0.2 };
+/// For the handshake.
+const HANDSHAKE: Duration = Duration::from_secs(5);
+/// As many heartbeats may be missed before the guest is unreachable.
+const MISSES: u32 = 3;
+
+/// What the connection's actor is told, by its own task.
+pub(crate) enum ConnectionMessage {
+    /// The task has ended, which it never does by itself.
+    TaskEnded,
+}
+
+/// The actor as a child of its VM's supervisor.
+pub(super) fn child_spec(engine: &Engine, vm: &Arc<VmContext>) -> ChildSpec {
+    let (engine, slot) = (engine.clone(), vm.connection.clone());
+    let vm = vm.clone();
+    ChildSpec::new("connection-1", move |child: ChildContext| {
+        let (engine, vm) = (engine.clone(), vm.clone());
+        async move { child.clone().spawn(ConnectionActor, Arguments { engine, vm, child }).await }
+    })
+    .published_in(&slot)
+}
+
+struct ConnectionActor;
+
+struct Arguments {
+    engine: Engine,
+    vm: Arc<VmContext>,
+    child: ChildContext,
+}
+
+struct State {
+    _task: AbortOnDropHandle<()>,
+    _child: ChildContext,
+}
+
+impl Actor for ConnectionActor {
+    type Msg = ConnectionMessage;
+    type State = State;
+    type Arguments = Arguments;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<ConnectionMessage>,
+        arguments: Arguments,
+    ) -> Result<State, ActorProcessingErr> {
+        let Arguments { engine, vm, child } = arguments;
+        let dialer = Dialer {
+            power: vm.power.subscribe(),
+            heartbeat: engine.heartbeat.subscribe(),
+            reporter: child.reporter.clone(),
+            lease: child.lease.clone(),
+            engine,
+            vm,
+            socket: None,
+            opened_at: Timestamp::NEVER,
+        };
+        let task = AbortOnDropHandle::new(tokio::spawn(dialer.run()));
+        let task = AbortOnDropHandle::new(tokio::spawn(async move {
+            let _ = task.await;
+            let _ = myself.send_message(ConnectionMessage::TaskEnded);
+        }));
+        Ok(State { _task: task, _child: child })
+    }
+
+    async fn handle(
+        &self,
+        _myself: ActorRef<ConnectionMessage>,
+        message: ConnectionMessage,
+        _state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            ConnectionMessage::TaskEnded => Err("the task of the connection has ended".into()),
+        }
+    }
+}
+
+/// Follows the VM's power: dials while it is on, is parked while it is off.
+struct Dialer {
+    engine: Engine,
+    vm: Arc<VmContext>,
+    power: watch::Receiver<Power>,
+    heartbeat: watch::Receiver<u64>,
+    reporter: Reporter,
+    lease: crate::supervisor::Lease,
+    socket: Option<PathBuf>,
+    opened_at: Timestamp,
+}
+
+impl Dialer {
+    async fn run(mut self) {
+        loop {
+            let power = self.power.borrow_and_update().clone();
+            match power {
+                Power::Off => {
+                    self.socket = None;
+                    self.reporter.set_health(Health::Ok);
+                    self.show(ConnectionState::Parked);
+                    if self.power.changed().await.is_err() {
+                        return;
+                    }
+                }
+                Power::On { run, endpoint, socket } => {
+                    self.socket = socket;
+                    let mut power = self.power.clone();
+                    tokio::select! {
+                        () = self.keep(run, &endpoint) => {}
+                        _ = power.changed() => {}
+                    }
+                    self.vm.agent.send_replace(None);
+                }
+            }
+        }
+    }
+
+    /// Dials, serves the connection until it is lost, and dials again, for ever.
+    async fn keep(&mut self, run: u64, endpoint: &Endpoint) {
+        let begun = Instant::now();
+        let mut known = false;
+        let mut attempt = 0;
+        loop {
+            self.show(ConnectionState::Connecting);
+            match AgentClient::connect(endpoint, None, HANDSHAKE).await {
+                Ok((agent, welcome, events)) => {
+                    known = true;
+                    attempt = 0;
+                    self.serve(run, agent, &welcome, events).await;
+                    self.reporter.count_failure();
+                }
+                Err(error) => {
+                    debug!(NEXUS_VM = %self.vm.name, "the guest agent does not answer yet: {error}");
+                }
+            }
+            let wait = if known || begun.elapsed() > BOOT_TIME {
+                attempt += 1;
+                BACKOFF.delay(attempt - 1, fastrand::f64())
+            } else {
+                BOOT_RETRY
+            };
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// Serves one connection until it is lost.
+    async fn serve(&mut self, run: u64, agent: AgentClient, welcome: &Welcome, mut events: AgentEvents) {
+        self.opened_at = SystemTime::now().into();
+        self.vm.agent.send_replace(Some(agent.clone()));
+        self.show(ConnectionState::Open);
+        self.reporter.set_health(Health::Ok);
+        info!(NEXUS_VM = %self.vm.name, "the guest agent of VM {} answered", self.vm.name);
+        let guest = Box::new(guest(welcome, self.opened_at));
+        self.tell(MachineMessage::GuestUp { run, guest }).await;
+
+        let mut misses = 0;
+        self.heartbeat.mark_unchanged();
+        loop {
+            tokio::select! {
+                event = events.recv() => match event {
+                    Some(Event::Ending { mode }) => {
+                        let reboot = mode == ShutdownMode::Reboot;
+                        self.tell(MachineMessage::GuestEnding { run, reboot }).await;
+                    }
+                    None => break,
+                },
+                tick = self.heartbeat.changed() => {
+                    if tick.is_err() {
+                        break;
+                    }
+                    if agent.ping().await.is_ok() {
+                        misses = 0;
+                        continue;
+                    }
+                    misses += 1;
+                    if misses >= MISSES {
+                        break;
+                    }
+                }
+            }
+        }
+        self.vm.agent.send_replace(None);
+        self.opened_at = Timestamp::NEVER;
+        if misses >= MISSES {
+            self.reporter.set_health(Health::Unreachable);
+            warn!(
+                NEXUS_VM = %self.vm.name,
+                MESSAGE_ID = catalogue::GUEST_UNREACHABLE,
+                "the guest agent of VM {} missed {misses} heartbeats",
+                self.vm.name,
+            );
+        }
+        self.tell(MachineMessage::GuestDown { run }).await;
+    }
+
+    async fn tell(&self, message: MachineMessage) {
+        if let Some(machine) = self.vm.machine.current(Engine::ACTOR_DEADLINE).await {
+            let _ = machine.send_message(message);
+        }
+    }
+
+    fn show(&self, state: ConnectionState) {
+        let _lease = &self.lease;
+        let picture = ConnectionSnapshot {
+            vm: self.vm.name.clone(),
+            number: AGENT,
+            port: CONTROL_PORT,
+            kind: ConnectionKind::Agent,
+            direction: Direction::Outbound,
+            state,
+            owner: "nexusd".to_owned(),
+            host_path: self.socket.clone(),
+            opened_at: self.opened_at,
+        };
+        self.engine.board.publish_connection((self.vm.name.clone(), AGENT), picture);
+    }
+}
+
+impl Drop for Dialer {
+    fn drop(&mut self) {
+        self.vm.agent.send_replace(None);
+    }
+}
+
+fn guest(welcome: &Welcome, connected_at: Timestamp) -> GuestSnapshot {
+    let text = |text: &nexus_protocol::Text| text.as_str().to_owned();
+    GuestSnapshot {
+        agent_version: text(&welcome.agent_version),
+        protocol_revision: welcome.revision,
+        hostname: text(&welcome.hostname),
+        addresses: welcome.addresses.iter().map(ToString::to_string).collect(),
+        boot_id: text(&welcome.boot_id),
+        os_name: text(&welcome.os_name),
+        os_version: text(&welcome.os_version),
+        image_metadata: welcome.metadata.iter().map(|(key, value)| (text(key), text(value))).collect(),
+        connected_at,
+    }
+}

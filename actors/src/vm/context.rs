@@ -1,0 +1,101 @@
+//! What the actors of one VM share, and what outlives them.
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+
+use nexus_host::{agent::AgentClient, vsock::Endpoint};
+use nexus_model::{
+    Health, Id, Name,
+    restart::{Backoff, Intensity},
+};
+use tokio::sync::watch;
+
+use super::{connection, connection::ConnectionMessage, machine, machine::MachineMessage};
+use crate::{
+    Engine,
+    supervisor::{ActorSlot, ChildSpec, GiveUp, Strategy, SupervisorConfig, SupervisorMessage},
+};
+
+/// A fault of the machine's actor: 50 ms to 5 s, 5 in 60 s and the VM is unmanaged, its VMM left running.
+const MACHINE_BACKOFF: Backoff =
+    Backoff { initial: Duration::from_millis(50), max: Duration::from_secs(5), jitter: 0.2 };
+const MACHINE_INTENSITY: Intensity = Intensity { max: 5, window: Duration::from_secs(60) };
+/// A fault of a connection's actor: as its domain failures; 10 in 60 s and it is failed, retried every 60 s.
+const CONNECTION_BACKOFF: Backoff =
+    Backoff { initial: Duration::from_millis(100), max: Duration::from_secs(10), jitter: 0.2 };
+const CONNECTION_INTENSITY: Intensity = Intensity { max: 10, window: Duration::from_secs(60) };
+const CONNECTION_RETRY: Duration = Duration::from_secs(60);
+
+/// Whether there is a guest to talk to, and where. The machine says so; connections follow.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Power {
+    /// No guest.
+    #[default]
+    Off,
+    /// A VMM runs.
+    On {
+        /// Counts the runs of the VM, so that a connection never takes a new guest for the old one.
+        run: u64,
+        /// Where its vsock is.
+        endpoint: Endpoint,
+        /// The Unix socket of it, for people.
+        socket: Option<PathBuf>,
+    },
+}
+
+/// What the actors of one VM share.
+#[derive(Debug)]
+pub(crate) struct VmContext {
+    pub(crate) id: Id,
+    pub(crate) name: Name,
+    pub(crate) supervisor: ActorSlot<SupervisorMessage>,
+    pub(crate) machine: ActorSlot<MachineMessage>,
+    pub(crate) connection: ActorSlot<ConnectionMessage>,
+    /// The environment of every command in its guest. Said by the machine.
+    pub(crate) env: watch::Sender<BTreeMap<String, String>>,
+    /// Said by the machine.
+    pub(crate) power: watch::Sender<Power>,
+    /// The way to the guest agent while it answers. Set by the connection.
+    pub(crate) agent: watch::Sender<Option<AgentClient>>,
+}
+
+impl VmContext {
+    pub(crate) fn new(id: Id, name: Name) -> Self {
+        Self {
+            id,
+            name,
+            supervisor: ActorSlot::new(),
+            machine: ActorSlot::new(),
+            connection: ActorSlot::new(),
+            env: watch::Sender::default(),
+            power: watch::Sender::default(),
+            agent: watch::Sender::new(None),
+        }
+    }
+
+    /// The place of the machine's actor in the tree.
+    pub(crate) fn machine_path(&self) -> String {
+        format!("root/vms/{}/machine", self.name)
+    }
+}
+
+/// A VM as a child of the supervisor of all VMs.
+pub(crate) fn child_spec(engine: &Engine, vm: &Arc<VmContext>) -> ChildSpec {
+    let machine = ChildSpec {
+        backoff: MACHINE_BACKOFF,
+        intensity: MACHINE_INTENSITY,
+        give_up: GiveUp::Mark(Health::Unmanaged),
+        ..machine::child_spec(engine, vm)
+    };
+    let connection = ChildSpec {
+        backoff: CONNECTION_BACKOFF,
+        intensity: CONNECTION_INTENSITY,
+        give_up: GiveUp::Retry { every: CONNECTION_RETRY, health: Health::Failed },
+        ..connection::child_spec(engine, vm)
+    };
+    let children = vec![machine, connection];
+    let spec = ChildSpec::supervisor(vm.name.to_string(), move |_| {
+        let children = children.clone();
+        async move { Ok(SupervisorConfig { strategy: Strategy::RestForOne, children }) }
+    });
+    ChildSpec { give_up: GiveUp::Mark(Health::Unmanaged), ..spec.published_in(&vm.supervisor) }
+}

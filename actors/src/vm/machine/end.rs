@@ -1,0 +1,250 @@
+//! The end of a VMM: what it means, and whether the VM is started again.
+
+use nexus_host::{
+    process::{ProcessError, ProcessWatch},
+    unit::{ExitRecord, ProgramRole},
+    vmm::GuestEnd,
+};
+use nexus_model::{
+    ErrorKind, ExitStatus, ProcessIdentity,
+    restart::{RestartPolicy, Verdict},
+    vm::{Desired, Reason},
+};
+use tokio_util::task::AbortOnDropHandle;
+use tracing::{error, info, warn};
+
+use super::{MachineMessage, operation::OperationKind, state::Machine};
+use crate::{Error, catalogue, snapshot::Change, vm::Power};
+
+/// What an end of a VMM means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// The guest powered off.
+    Poweroff,
+    /// The guest wants to be started again.
+    Reboot,
+    /// Nobody asked for it.
+    Failure(Reason),
+}
+
+impl Machine {
+    /// Follows the VMM until it ends.
+    pub(super) fn watch_leader(&mut self, leader: ProcessIdentity) {
+        let myself = self.myself.clone();
+        let keeper = self.engine.keeper.clone();
+        let (unit, runtime) = (self.unit(), self.runtime());
+        let lease = self.child.lease.clone();
+        let name = self.vm.name.clone();
+        self.watch = Some(AbortOnDropHandle::new(tokio::spawn(async move {
+            let _lease = lease;
+            if let Err(error) = wait_for(&leader).await {
+                warn!(NEXUS_VM = %name, "the VMM's process cannot be watched: {error}");
+            }
+            let record = keeper.ended(&unit, &runtime).await.unwrap_or_else(|error| {
+                warn!(NEXUS_VM = %name, "how the VMM ended is not known: {error}");
+                ExitRecord { who: ProgramRole::Vmm, status: ExitStatus::Unknown, at: Self::now() }
+            });
+            let _ = myself.send_message(MachineMessage::Ended { leader, record });
+        })));
+    }
+
+    /// [`MachineMessage::Ended`].
+    pub(super) async fn ended(&mut self, leader: &ProcessIdentity, record: ExitRecord) -> Result<(), Error> {
+        let current = self.row.process.as_ref().is_some_and(|process| process.leader == *leader);
+        if !current {
+            return Ok(());
+        }
+        self.watch = None;
+        self.turn_power(Power::Off);
+        self.guest = None;
+        match self.operation.take() {
+            Some(operation) if operation.kind == OperationKind::Start => {
+                let what = if record.who == ProgramRole::Vmm { "the VMM" } else { "the vsock sidecar" };
+                let words = self.last_words();
+                let text = format!("{what} {} while VM `{}` was starting{words}", record.status, self.vm.name);
+                self.clear_away().await;
+                self.start_failed(&text, Some(record.status)).await?;
+                operation.answer(Err(Error::new(ErrorKind::HypervisorFailed, text)));
+                Ok(())
+            }
+            Some(operation) if operation.kind == OperationKind::Stop => {
+                let killed = self.killed;
+                self.clear_away().await;
+                self.stopped(if killed { Reason::Killed } else { Reason::Requested }, Some(record)).await?;
+                operation.answer(Ok(()));
+                Ok(())
+            }
+            other => {
+                let name = &self.vm.name;
+                if let Some(operation) = other {
+                    let text = format!("VM `{name}` ended: the VMM {}", record.status);
+                    operation.answer(Err(Error::new(ErrorKind::HypervisorFailed, text)));
+                }
+                self.ended_unasked(record).await
+            }
+        }
+    }
+
+    /// The VMM ended and no operation had asked it to.
+    pub(super) async fn ended_unasked(&mut self, record: ExitRecord) -> Result<(), Error> {
+        let words = self.last_words();
+        let end = self.meaning(record);
+        self.clear_away().await;
+        if self.row.desired != Desired::Running {
+            return self.stopped(Reason::Requested, Some(record)).await;
+        }
+        match end {
+            End::Poweroff => {
+                self.stopped(Reason::GuestPoweroff, Some(record)).await?;
+                if self.row.spec.restart_policy == RestartPolicy::Always && !self.retired {
+                    return self.begin_start(Reason::RestartPolicy, None, None).await;
+                }
+                Ok(())
+            }
+            End::Reboot => {
+                self.stopped(Reason::GuestReboot, Some(record)).await?;
+                if self.retired { Ok(()) } else { self.begin_start(Reason::GuestReboot, None, None).await }
+            }
+            End::Failure(reason) => {
+                let what = if reason == Reason::VsockExited { "the vsock sidecar" } else { "the VMM" };
+                let text = format!("{what} {}{words}", record.status);
+                let now = Self::now();
+                let lifecycle = self.row.lifecycle.crashed(reason, now).map_err(|error| self.illegal(error))?;
+                self.child.reporter.count_failure();
+                self.commit(&text, |row| {
+                    row.lifecycle = lifecycle;
+                    row.phase = None;
+                    row.process = None;
+                    row.exit = Some(record.status);
+                    row.exit_reason.clone_from(&text);
+                    row.stopped_at = record.at;
+                    row.failure_count += 1;
+                })
+                .await?;
+                self.announce_exit(record.status, &text);
+                self.schedule_restart().await
+            }
+        }
+    }
+
+    /// The VM is stopped, as somebody wished.
+    pub(super) async fn stopped(&mut self, reason: Reason, record: Option<ExitRecord>) -> Result<(), Error> {
+        let now = Self::now();
+        let lifecycle = self.row.lifecycle.stopped(reason, now).map_err(|error| self.illegal(error))?;
+        self.turn_power(Power::Off);
+        self.killed = false;
+        self.commit("", |row| {
+            row.lifecycle = lifecycle;
+            row.phase = None;
+            row.process = None;
+            row.stopped_at = record.map_or(now, |record| record.at);
+            if let Some(record) = record {
+                row.exit = Some(record.status);
+                row.exit_reason = format!("the VMM {}", record.status);
+            }
+        })
+        .await?;
+        if let Some(record) = record {
+            self.announce_exit(record.status, reason.as_str());
+        }
+        let again = reason == Reason::GuestReboot
+            || (reason == Reason::GuestPoweroff && self.row.spec.restart_policy == RestartPolicy::Always);
+        if self.row.spec.ephemeral && !again && !self.retired {
+            self.engine.remove_ephemeral(&self.vm);
+        }
+        Ok(())
+    }
+
+    /// After a crash: what the restart policy says.
+    pub(super) async fn schedule_restart(&mut self) -> Result<(), Error> {
+        if self.row.spec.restart_policy == RestartPolicy::No || self.retired || self.row.desired != Desired::Running {
+            return Ok(());
+        }
+        let verdict = self.failures.failed(Self::now(), fastrand::f64());
+        let recent = self.failures.recent().collect();
+        match verdict {
+            Verdict::Retry(wait) => {
+                self.timers += 1;
+                let timer = self.timers;
+                self.restart_timer = Some(timer);
+                self.myself.send_after(wait, move || MachineMessage::RestartDue { timer });
+                info!(
+                    NEXUS_VM = %self.vm.name,
+                    MESSAGE_ID = catalogue::VM_RESTART,
+                    "VM {} is started again in {} ms",
+                    self.vm.name,
+                    wait.as_millis(),
+                );
+                self.commit("", |row| {
+                    row.recent_failures = recent;
+                })
+                .await
+            }
+            Verdict::GiveUp => {
+                let now = Self::now();
+                let lifecycle = self.row.lifecycle.failed(Reason::TooManyFailures, now);
+                let lifecycle = lifecycle.map_err(|error| self.illegal(error))?;
+                error!(
+                    NEXUS_VM = %self.vm.name,
+                    MESSAGE_ID = catalogue::VM_GAVE_UP,
+                    "VM {} failed too often and is not started again: see `nexusctl vm history {}`",
+                    self.vm.name,
+                    self.vm.name,
+                );
+                self.commit("", |row| {
+                    row.lifecycle = lifecycle;
+                    row.recent_failures = recent;
+                })
+                .await
+            }
+        }
+    }
+
+    /// [`MachineMessage::RestartDue`].
+    pub(super) async fn restart_due(&mut self, timer: u64) -> Result<(), Error> {
+        if self.restart_timer != Some(timer) || self.operation.is_some() {
+            return Ok(());
+        }
+        self.begin_start(Reason::RestartPolicy, None, None).await
+    }
+
+    /// What the end of the VMM means: the exit status, then the agent's word, then the kernel's on the console.
+    fn meaning(&self, record: ExitRecord) -> End {
+        if record.who == ProgramRole::VsockSidecar {
+            return End::Failure(Reason::VsockExited);
+        }
+        if !record.status.is_success() {
+            return End::Failure(Reason::VmmExited);
+        }
+        let console = || {
+            let driver = self.driver.as_ref()?;
+            driver.guest_end(&self.plan_of_run()).ok().flatten()
+        };
+        match (self.ending, console()) {
+            (_, Some(GuestEnd::Panic)) => End::Failure(Reason::GuestPanic),
+            (Some(true), _) | (None, Some(GuestEnd::Reboot)) => End::Reboot,
+            (Some(false), _) | (None, Some(GuestEnd::Poweroff)) => End::Poweroff,
+            (None, None) => End::Failure(Reason::VmmExited),
+        }
+    }
+
+    /// The last line that the VMM wrote about itself, for an error's text.
+    fn last_words(&self) -> String {
+        nexus_host::vmm::last_words(&self.plan_of_run().console_log)
+            .map(|words| format!(": {words}"))
+            .unwrap_or_default()
+    }
+
+    fn announce_exit(&self, status: ExitStatus, reason: &str) {
+        let reason = reason.to_owned();
+        self.engine.board.announce(Change::VmExited { name: self.vm.name.clone(), status, reason });
+    }
+}
+
+/// Returns when the process is gone; at once when it was gone before.
+async fn wait_for(leader: &ProcessIdentity) -> Result<(), ProcessError> {
+    match ProcessWatch::open(leader)? {
+        Some(watch) => watch.exited().await,
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,355 @@
+//! Starting: from the request to the VMM running.
+
+use std::{fs, os::unix::fs::DirBuilderExt, path::PathBuf, sync::Arc, time::Duration};
+
+use nexus_host::{storage::DISK, unit::UnitSpec, vmm::MachinePlan};
+use nexus_model::{
+    ErrorKind, ExitStatus, Name, WorkspaceState,
+    vm::{Desired, Phase, Reason, VmSpec, VmmKind},
+};
+use nexus_store::{AssetRow, ProcessRow};
+use tracing::warn;
+
+use super::{
+    MachineMessage, Reply,
+    message::Launched,
+    operation::{Operation, OperationKind},
+    state::Machine,
+};
+use crate::{Engine, Error, Origin, jobs::JobControl, vm::Power};
+
+/// How long a VM may wait for its workspace to be made. Copies of large images take minutes.
+const WORKSPACE_DEADLINE: Duration = Duration::from_secs(3600);
+/// Nexus keeps this much memory of the host free of guests.
+const HOST_RESERVE_BYTES: u64 = 128 << 20;
+
+impl Machine {
+    /// [`MachineMessage::Start`].
+    pub(super) async fn start(
+        &mut self,
+        origin: Origin,
+        reason: Reason,
+        job: Option<JobControl>,
+        reply: Reply<()>,
+    ) -> Result<(), Error> {
+        let legal = self.row.lifecycle.starting(reason, Self::now());
+        if let Err(error) = self.check_idle().and_then(|()| legal.map(|_| ()).map_err(|error| self.illegal(error))) {
+            let _ = reply.send(Err(error));
+            return Ok(());
+        }
+        tracing::info!(NEXUS_VM = %self.vm.name, NEXUS_REQUEST = %origin.request, DBUS_SENDER = origin.sender, "start");
+        if reason != Reason::RestartPolicy {
+            self.failures.reset();
+        }
+        self.begin_start(reason, job, Some(reply)).await
+    }
+
+    /// Stores the intent and begins the work. The state allows it.
+    pub(super) async fn begin_start(
+        &mut self,
+        reason: Reason,
+        job: Option<JobControl>,
+        reply: Option<Reply<()>>,
+    ) -> Result<(), Error> {
+        self.restart_timer = None;
+        self.ending = None;
+        self.guest = None;
+        let now = Self::now();
+        let lifecycle = self.row.lifecycle.starting(reason, now).map_err(|error| self.illegal(error))?;
+        let recent = self.failures.recent().collect();
+        let stored = self
+            .commit("", |row| {
+                row.desired = Desired::Running;
+                row.phase = Some(Phase::Starting);
+                row.lifecycle = lifecycle;
+                row.started_at = now;
+                row.boot_duration = None;
+                row.ready_duration = None;
+                row.recent_failures = recent;
+            })
+            .await;
+        if let Err(error) = stored {
+            if let Some(reply) = reply {
+                let _ = reply.send(Err(error));
+            }
+            return Ok(());
+        }
+        let launch = Launch {
+            engine: self.engine.clone(),
+            vm: self.vm.clone(),
+            spec: self.row.spec.clone(),
+            cid: self.row.cid,
+            unit: self.unit(),
+            runtime: self.runtime(),
+            job: job.clone(),
+        };
+        let myself = self.myself.clone();
+        self.begin(OperationKind::Start, job, reply, move |number| async move {
+            launch
+                .run(|launched| {
+                    let launched = Box::new(launched);
+                    let _ = myself.send_message(MachineMessage::Launched { operation: number, launched });
+                })
+                .await
+        });
+        self.publish();
+        Ok(())
+    }
+
+    /// [`MachineMessage::Launched`]: the processes are there; from now on their end is noticed.
+    pub(super) async fn launched(&mut self, number: u64, launched: Launched) -> Result<(), Error> {
+        let expected = self.operation.as_ref().is_some_and(|operation| operation.number == number);
+        if !expected {
+            // Called off meanwhile; whoever did that kills the unit.
+            return Ok(());
+        }
+        let Launched { started, vmm, kernel } = launched;
+        self.driver = self.engine.vmms.driver(vmm).ok();
+        self.kernel = kernel;
+        let leader = started.leader.clone();
+        self.commit("", |row| {
+            row.vmm = Some(vmm);
+            row.exit = None;
+            row.exit_reason = String::new();
+            row.process = Some(ProcessRow {
+                leader: started.leader,
+                keeper: started.keeper,
+                unit: started.unit,
+                invocation_id: started.invocation_id,
+            });
+        })
+        .await?;
+        self.watch_leader(leader);
+        Ok(())
+    }
+
+    /// The start has ended by itself, well or not.
+    pub(super) async fn start_ended(&mut self, operation: Operation, result: Result<(), Error>) -> Result<(), Error> {
+        let Err(error) = result else {
+            let now = Self::now();
+            let boot = self.row.started_at.until(now);
+            let lifecycle = self.row.lifecycle.running(Reason::VmmStarted, now).map_err(|error| self.illegal(error))?;
+            self.run += 1;
+            self.commit("", |row| {
+                row.lifecycle = lifecycle;
+                row.phase = None;
+                row.boot_duration = Some(boot);
+            })
+            .await?;
+            self.power_on()?;
+            operation.answer(Ok(()));
+            return Ok(());
+        };
+        // The VMM may have ended in the middle of it: its status says more than the broken API does.
+        let exit = self.clear_away().await;
+        let text = exit.map_or_else(|| error.text(), |status| format!("{}; the VMM {status}", error.text()));
+        self.start_failed(&text, exit).await?;
+        operation.answer(Err(Error::new(error.kind(), text)));
+        Ok(())
+    }
+
+    /// A start that came to nothing: a failure like any other if the restart policy made it, else the end of it.
+    pub(super) async fn start_failed(&mut self, text: &str, exit: Option<ExitStatus>) -> Result<(), Error> {
+        let by_policy = self.row.lifecycle.reason() == Reason::RestartPolicy;
+        let now = Self::now();
+        let lifecycle = if by_policy {
+            self.row.lifecycle.crashed(Reason::StartFailed, now)
+        } else {
+            self.row.lifecycle.failed(Reason::StartFailed, now)
+        };
+        let lifecycle = lifecycle.map_err(|error| self.illegal(error))?;
+        self.child.reporter.count_failure();
+        self.commit(text, |row| {
+            row.lifecycle = lifecycle;
+            row.phase = None;
+            row.process = None;
+            row.stopped_at = now;
+            row.exit = exit;
+            text.clone_into(&mut row.exit_reason);
+            row.failure_count += 1;
+        })
+        .await?;
+        if by_policy { self.schedule_restart().await } else { Ok(()) }
+    }
+
+    /// Kills and forgets whatever is left of a run. Gives its exit status if there was one.
+    pub(super) async fn clear_away(&mut self) -> Option<ExitStatus> {
+        self.watch = None;
+        let (unit, runtime) = (self.unit(), self.runtime());
+        let result = async {
+            self.engine.keeper.kill(&unit, &runtime).await?;
+            let status = match self.engine.keeper.inspect(&unit, &runtime).await? {
+                nexus_host::unit::UnitState::Ended(record) => Some(record.status),
+                _ => None,
+            };
+            self.engine.keeper.collect(&unit, &runtime).await?;
+            Ok::<_, nexus_host::unit::UnitError>(status)
+        };
+        match result.await {
+            Ok(status) => status,
+            Err(error) => {
+                let text = Error::from(error).text();
+                warn!(NEXUS_VM = %self.vm.name, "what is left of VM {} could not be cleared away: {text}", self.vm.name);
+                None
+            }
+        }
+    }
+
+    /// Tells the connections that there is a guest.
+    pub(super) fn power_on(&self) -> Result<(), Error> {
+        let driver = self.driver.as_ref().ok_or_else(|| Error::internal("no driver is known for a running VM"))?;
+        let plan = self.plan_of_run();
+        let endpoint = driver.endpoint(&plan);
+        let socket = match &endpoint {
+            nexus_host::vsock::Endpoint::Hybrid { socket } => Some(socket.clone()),
+            nexus_host::vsock::Endpoint::Kernel { .. } => None,
+        };
+        self.turn_power(Power::On { run: self.run, endpoint, socket });
+        Ok(())
+    }
+
+    /// The plan of the run that is there, for a driver that is asked about it.
+    pub(super) fn plan_of_run(&self) -> MachinePlan {
+        let disk = self.row.spec.workspace.as_ref().and_then(|name| self.engine.board.workspaces().get(name));
+        let boot = Boot { disk: disk.map(|workspace| workspace.path.join(DISK)), ..Boot::default() };
+        plan(&self.engine, self.vm.id, &self.vm.name, &self.row.spec, self.row.cid, boot)
+    }
+}
+
+/// What a VM boots from.
+#[derive(Default)]
+struct Boot {
+    kernel: PathBuf,
+    kernel_elf: Option<PathBuf>,
+    initrd: Option<PathBuf>,
+    disk: Option<PathBuf>,
+}
+
+fn plan(engine: &Engine, vm: nexus_model::Id, name: &Name, spec: &VmSpec, cid: u32, boot: Boot) -> MachinePlan {
+    MachinePlan {
+        vm,
+        name: name.clone(),
+        vcpus: spec.vcpus,
+        memory_bytes: spec.memory_bytes,
+        kernel: boot.kernel,
+        kernel_elf: boot.kernel_elf,
+        initrd: boot.initrd,
+        kernel_args: spec.kernel_args.clone(),
+        disk: boot.disk,
+        cid,
+        // The keeper's own records lie beside it, out of the VMM's reach.
+        runtime_dir: engine.settings.folders.vm_runtime(vm).join("vmm"),
+        console_max_bytes: engine.settings.console_max_bytes,
+        console_log: engine.settings.folders.vm_logs(vm).join("console.log"),
+        agent: engine.settings.agent.clone(),
+    }
+}
+
+/// The work of a start.
+struct Launch {
+    engine: Engine,
+    vm: Arc<crate::vm::VmContext>,
+    spec: VmSpec,
+    cid: u32,
+    unit: String,
+    runtime: PathBuf,
+    job: Option<JobControl>,
+}
+
+impl Launch {
+    async fn run(self, launched: impl FnOnce(Launched)) -> Result<(), Error> {
+        let driver = self.engine.vmms.choose(self.spec.vmm)?;
+        self.check_memory()?;
+        self.stage("workspace");
+        let disk = self.disk().await?;
+        let (boot, kernel) = self.boot(driver.kind(), disk)?;
+        let plan = plan(&self.engine, self.vm.id, &self.vm.name, &self.spec, self.cid, boot);
+
+        self.stage("vmm");
+        for folder in [&self.runtime, &plan.runtime_dir, &self.engine.settings.folders.vm_logs(self.vm.id)] {
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|error| {
+                Error::caused(ErrorKind::StorageFailed, format!("cannot create {}", folder.display()), error)
+            })?;
+        }
+        let launch = driver.prepare(&plan)?;
+        let unit = UnitSpec {
+            name: self.unit.clone(),
+            description: format!("Nexus VM {}", self.vm.name),
+            runtime_dir: self.runtime.clone(),
+            launch,
+            memory_max_bytes: Some(self.spec.memory_bytes.saturating_add(driver.overhead_bytes())),
+        };
+        let started = self.engine.keeper.start(&unit).await?;
+        let leader = started.leader.clone();
+        launched(Launched { started, vmm: driver.kind(), kernel });
+
+        self.stage("boot");
+        driver.boot(&plan, &leader).await.map_err(Error::from)
+    }
+
+    fn stage(&self, stage: &str) {
+        if let Some(job) = &self.job {
+            job.stage(stage);
+        }
+    }
+
+    /// A guest that the host can't hold would take everything else down with it.
+    fn check_memory(&self) -> Result<(), Error> {
+        let Some(available) = nexus_host::memory::available_bytes() else { return Ok(()) };
+        if self.spec.memory_bytes.saturating_add(HOST_RESERVE_BYTES) <= available {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::ResourcesExhausted,
+            format!(
+                "VM `{}` wants {} MiB of memory and this machine has {} MiB left: stop another VM, or create it with less",
+                self.vm.name,
+                self.spec.memory_bytes >> 20,
+                available >> 20,
+            ),
+        ))
+    }
+
+    /// The root disk, once its workspace is ready.
+    async fn disk(&self) -> Result<Option<PathBuf>, Error> {
+        let Some(name) = &self.spec.workspace else { return Ok(None) };
+        let mut workspace =
+            self.engine.board.workspaces().watch(name).ok_or_else(|| Error::not_found("workspace", name.as_str()))?;
+        let settled = workspace.wait_for(|workspace| workspace.state != WorkspaceState::Creating);
+        let workspace = match tokio::time::timeout(WORKSPACE_DEADLINE, settled).await {
+            Ok(Ok(workspace)) => workspace.clone(),
+            Ok(Err(_)) => return Err(Error::not_found("workspace", name.as_str())),
+            Err(_) => {
+                return Err(Error::new(ErrorKind::Timeout, format!("workspace `{name}` is still being made")));
+            }
+        };
+        match workspace.state {
+            WorkspaceState::Ready | WorkspaceState::Attached => Ok(Some(workspace.path.join(DISK))),
+            state => Err(Error::new(
+                ErrorKind::StorageFailed,
+                format!("workspace `{name}` of VM `{}` is {state}: see `nexusctl ws inspect {name}`", self.vm.name),
+            )),
+        }
+    }
+
+    /// Kernel and initrd, for a VMM that boots one.
+    fn boot(&self, vmm: VmmKind, disk: Option<PathBuf>) -> Result<(Boot, Option<nexus_model::ArtifactName>), Error> {
+        if vmm == VmmKind::Process {
+            return Ok((Boot { disk, ..Boot::default() }, None));
+        }
+        if disk.is_none() {
+            return Err(Error::new(
+                ErrorKind::InvalidState,
+                format!("VM `{}` has no disk: create it with an image or a workspace", self.vm.name),
+            ));
+        }
+        let kernel = self.engine.kernel(self.spec.kernel.as_ref())?;
+        let initrd = self.engine.initrd(self.spec.initrd.as_ref(), &kernel)?;
+        let name = kernel.name.clone();
+        let AssetRow { path, elf_path, .. } = AssetRow::clone(&kernel);
+        Ok((
+            Boot { kernel: path, kernel_elf: elf_path, initrd: initrd.map(|asset| asset.path.clone()), disk },
+            Some(name),
+        ))
+    }
+}

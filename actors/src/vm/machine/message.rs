@@ -1,0 +1,83 @@
+//! Everything that can be said to the machine's actor.
+
+use std::time::Duration;
+
+use nexus_host::unit::{ExitRecord, Started};
+use nexus_model::{
+    ArtifactName, ProcessIdentity,
+    vm::{Reason, VmmKind},
+};
+use tokio::sync::oneshot;
+
+use crate::{Engine, Error, Origin, VmSetting, jobs::JobControl, snapshot::GuestSnapshot};
+
+/// Where an answer goes.
+pub(crate) type Reply<T> = oneshot::Sender<Result<T, Error>>;
+
+/// What the machine's actor is asked and told.
+pub(crate) enum MachineMessage {
+    /// Start the VM; the answer comes when the VMM runs. Legal when it is created, stopped, crashed or failed; `Busy`
+    /// while something else is under way.
+    Start { origin: Origin, reason: Reason, job: Option<JobControl>, reply: Reply<()> },
+    /// Stop the VM; the answer comes when it is stopped. Ends a start under way and a restart in back-off. A VM that is
+    /// not running answers at once.
+    Stop { origin: Origin, timeout: Duration, job: Option<JobControl>, reply: Reply<()> },
+    /// Kill the VMM. As [`Stop`](Self::Stop), without asking the guest.
+    Kill { origin: Origin, reply: Reply<()> },
+    /// Let the virtual CPUs stand still. Legal when it is running.
+    Pause { origin: Origin, reply: Reply<()> },
+    /// Let them go on. Legal when it is paused.
+    Resume { origin: Origin, reply: Reply<()> },
+    /// Change a setting. Always legal.
+    Set { origin: Origin, setting: VmSetting, reply: Reply<()> },
+    /// Make ready to be removed: afterwards there is no VMM, and every other request is refused. `InvalidState` when it
+    /// runs, unless `force`.
+    Retire { origin: Origin, force: bool, reply: Reply<()> },
+    /// The operation under way has had processes started. From its own task.
+    Launched { operation: u64, launched: Box<Launched> },
+    /// The operation under way has ended. From its own task.
+    OperationEnded { operation: u64, result: Result<(), Error> },
+    /// The VMM has ended. From the watch.
+    Ended { leader: ProcessIdentity, record: ExitRecord },
+    /// The back-off before a restart is over.
+    RestartDue { timer: u64 },
+    /// The agent answered, or said something new.
+    GuestUp { run: u64, guest: Box<GuestSnapshot> },
+    /// The agent is no longer connected.
+    GuestDown { run: u64 },
+    /// The agent says that the guest goes down by itself.
+    GuestEnding { run: u64, reboot: bool },
+}
+
+/// What a start made.
+pub(crate) struct Launched {
+    pub(crate) started: Started,
+    pub(crate) vmm: VmmKind,
+    pub(crate) kernel: Option<ArtifactName>,
+}
+
+impl super::VmContext {
+    /// Sends a request to the machine, whichever incarnation of it is there, and waits for its answer.
+    pub(crate) async fn ask(
+        &self,
+        deadline: Duration,
+        message: impl FnOnce(Reply<()>) -> MachineMessage,
+    ) -> Result<(), Error> {
+        let gone = || Error::internal(format!("the actor of VM `{}` is not there; see the journal", self.name));
+        let machine = self.machine.current(Engine::ACTOR_DEADLINE).await.ok_or_else(gone)?;
+        let (reply, answer) = oneshot::channel();
+        machine.send_message(message(reply)).map_err(|_| gone())?;
+        match tokio::time::timeout(deadline, answer).await {
+            Ok(answer) => answer.map_err(|_| {
+                Error::internal(format!(
+                    "the actor of VM `{}` was restarted; look at its state and try again",
+                    self.name
+                ))
+            })?,
+            Err(_) => Err(Error::new(
+                nexus_model::ErrorKind::Timeout,
+                format!("VM `{}` did not get there in {} s", self.name, deadline.as_secs()),
+            )),
+        }
+    }
+}

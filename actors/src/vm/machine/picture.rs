@@ -1,0 +1,55 @@
+//! The VM as the outside sees it.
+
+use super::state::Machine;
+use crate::snapshot::VmSnapshot;
+
+impl Machine {
+    /// Shows the newest picture.
+    pub(super) fn publish(&self) {
+        self.engine.board.publish_vm(self.vm.name.clone(), self.picture());
+    }
+
+    pub(super) fn picture(&self) -> VmSnapshot {
+        let row = &self.row;
+        let plan = self.plan_of_run();
+        let process = row.process.as_ref();
+        VmSnapshot {
+            id: row.id,
+            name: row.name.clone(),
+            label: row.spec.label.clone(),
+            role: row.spec.role,
+            tags: row.spec.tags.clone(),
+            lifecycle: row.lifecycle,
+            job: self.operation.as_ref().and_then(|operation| Some(operation.job.as_ref()?.id())),
+            guest: self.guest.clone(),
+            ephemeral: row.spec.ephemeral,
+            autostart: row.spec.autostart,
+            restart_policy: row.spec.restart_policy,
+            vmm: row.vmm,
+            isolated: self.driver.as_ref().is_none_or(|driver| driver.isolated()),
+            image: row.spec.image.clone(),
+            kernel: self.kernel.clone().or_else(|| row.spec.kernel.clone()),
+            workspaces: row.spec.workspace.iter().cloned().collect(),
+            connections: vec![super::super::connection::AGENT],
+            vcpus: row.spec.vcpus,
+            memory_bytes: row.spec.memory_bytes,
+            cid: row.cid,
+            leader: process.map_or(0, |process| process.leader.pid),
+            unit: process.map(|process| process.unit.clone()).unwrap_or_default(),
+            invocation_id: process.and_then(|process| process.invocation_id.clone()).unwrap_or_default(),
+            exit: row.exit,
+            exit_reason: row.exit_reason.clone(),
+            created_at: row.created_at,
+            started_at: row.started_at,
+            stopped_at: row.stopped_at,
+            boot_duration: row.boot_duration.unwrap_or_default(),
+            ready_duration: row.ready_duration.unwrap_or_default(),
+            api_socket: self.driver.as_ref().and_then(|driver| driver.api_socket(&plan)),
+            vsock_socket: match &*self.vm.power.borrow() {
+                crate::vm::Power::On { socket, .. } => socket.clone(),
+                crate::vm::Power::Off => None,
+            },
+            console_log: plan.console_log,
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! What the machine's actor knows, and how it writes down and shows each change.
+
+use std::{path::PathBuf, sync::Arc, time::SystemTime};
+
+use nexus_host::vmm::VmmDriver;
+use nexus_model::{
+    ArtifactName, ErrorKind, Timestamp,
+    restart::{Backoff, FailureWindow, Intensity},
+    vm::{Desired, IllegalTransition, Lifecycle, VmState},
+};
+use nexus_store::{HistoryEntry, VmRow};
+use ractor::ActorRef;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::info;
+
+use super::{MachineMessage, Reply, operation::Operation};
+use crate::{
+    Engine, Error, Origin, VmSetting,
+    snapshot::GuestSnapshot,
+    supervisor::ChildContext,
+    vm::{Power, VmContext},
+};
+
+/// Waits between restarts by the policy: 1 s doubled to 60 s, ±20 %.
+const POLICY_BACKOFF: Backoff =
+    Backoff { initial: std::time::Duration::from_secs(1), max: std::time::Duration::from_secs(60), jitter: 0.2 };
+/// Five restarts in ten minutes, then it has failed; ten minutes up and the count begins anew.
+const POLICY_INTENSITY: Intensity = Intensity { max: 5, window: std::time::Duration::from_secs(600) };
+
+/// State of the machine's actor.
+pub(super) struct Machine {
+    pub(super) myself: ActorRef<MachineMessage>,
+    pub(super) engine: Engine,
+    pub(super) vm: Arc<VmContext>,
+    pub(super) child: ChildContext,
+    /// What the store has.
+    pub(super) row: VmRow,
+    /// What runs the VM, once that is known.
+    pub(super) driver: Option<Arc<dyn VmmDriver>>,
+    /// The kernel of the last start, if this incarnation saw it.
+    pub(super) kernel: Option<ArtifactName>,
+    /// Whether the stop under way has come to killing.
+    pub(super) killed: bool,
+    pub(super) operation: Option<Operation>,
+    pub(super) operations: u64,
+    /// Waits for the end of the VMM. There while one runs.
+    pub(super) watch: Option<AbortOnDropHandle<()>>,
+    pub(super) guest: Option<GuestSnapshot>,
+    /// The agent said that its guest goes down by itself; true for a reboot.
+    pub(super) ending: Option<bool>,
+    /// Counts the runs that this incarnation has seen begin.
+    pub(super) run: u64,
+    pub(super) failures: FailureWindow,
+    /// The restart that is due, by its number; an older number is a timer that was called off.
+    pub(super) restart_timer: Option<u64>,
+    pub(super) timers: u64,
+    /// Set once it is about to be removed.
+    pub(super) retired: bool,
+}
+
+impl Machine {
+    /// Reads the row, and fences off an older incarnation that may still be at work.
+    pub(super) async fn load(
+        myself: ActorRef<MachineMessage>,
+        engine: Engine,
+        vm: Arc<VmContext>,
+        child: ChildContext,
+    ) -> Result<Self, Error> {
+        let id = vm.id;
+        let row = engine.store.call(move |store| store.claim_vm(id)).await?;
+        let mut failures = FailureWindow::new(POLICY_BACKOFF, POLICY_INTENSITY);
+        for at in &row.recent_failures {
+            failures.failed(*at, 0.5);
+        }
+        let driver = row.vmm.and_then(|kind| engine.vmms.driver(kind).ok());
+        vm.env.send_replace(row.spec.env.clone());
+        Ok(Self {
+            myself,
+            engine,
+            vm,
+            child,
+            row,
+            driver,
+            kernel: None,
+            killed: false,
+            operation: None,
+            operations: 0,
+            watch: None,
+            guest: None,
+            ending: None,
+            run: 0,
+            failures,
+            restart_timer: None,
+            timers: 0,
+            retired: false,
+        })
+    }
+
+    /// One message.
+    pub(super) async fn handle(&mut self, message: MachineMessage) -> Result<(), Error> {
+        match message {
+            MachineMessage::Start { origin, reason, job, reply } => self.start(origin, reason, job, reply).await,
+            MachineMessage::Stop { origin, timeout, job, reply } => self.stop(origin, Some(timeout), job, reply).await,
+            MachineMessage::Kill { origin, reply } => self.stop(origin, None, None, reply).await,
+            MachineMessage::Pause { origin, reply } => self.pause(&origin, reply),
+            MachineMessage::Resume { origin, reply } => self.resume(&origin, reply),
+            MachineMessage::Set { origin, setting, reply } => self.set(&origin, setting, reply).await,
+            MachineMessage::Retire { origin, force, reply } => self.retire(origin, force, reply).await,
+            MachineMessage::Launched { operation, launched } => self.launched(operation, *launched).await,
+            MachineMessage::OperationEnded { operation, result } => self.operation_ended(operation, result).await,
+            MachineMessage::Ended { leader, record } => self.ended(&leader, record).await,
+            MachineMessage::RestartDue { timer } => self.restart_due(timer).await,
+            MachineMessage::GuestUp { run, guest } => self.guest_up(run, *guest).await,
+            MachineMessage::GuestDown { run } => {
+                if run == self.run && self.guest.take().is_some() {
+                    self.publish();
+                }
+                Ok(())
+            }
+            MachineMessage::GuestEnding { run, reboot } => {
+                if run == self.run {
+                    self.ending = Some(reboot);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) const fn state(&self) -> VmState {
+        self.row.lifecycle.state()
+    }
+
+    pub(super) fn now() -> Timestamp {
+        SystemTime::now().into()
+    }
+
+    /// Writes the row, with the transition that `change` made if it made one, and shows the result. Nothing is shown
+    /// that the store does not have.
+    pub(super) async fn commit(&mut self, detail: &str, change: impl FnOnce(&mut VmRow)) -> Result<(), Error> {
+        let mut row = self.row.clone();
+        change(&mut row);
+        let (from, to) = (self.row.lifecycle, row.lifecycle);
+        let history = (from != to).then(|| HistoryEntry {
+            at: to.changed_at(),
+            from: from.state(),
+            to: to.state(),
+            reason: to.reason(),
+            detail: detail.to_owned(),
+        });
+        let stored = row.clone();
+        self.engine.store.call(move |store| store.update_vm(&stored, history.as_ref())).await?;
+        self.row = row;
+        if from != to {
+            info!(
+                NEXUS_VM = %self.vm.name,
+                NEXUS_ACTOR = self.vm.machine_path(),
+                NEXUS_GENERATION = self.child.generation,
+                MESSAGE_ID = crate::catalogue::VM_STATE,
+                NEXUS_STATE = %to.state(),
+                NEXUS_REASON = %to.reason(),
+                "VM {} is {} ({}){}{detail}",
+                self.vm.name,
+                to.state(),
+                to.reason(),
+                if detail.is_empty() { "" } else { ": " },
+            );
+        }
+        self.publish();
+        Ok(())
+    }
+
+    /// A transition and nothing else.
+    pub(super) async fn transition(
+        &mut self,
+        detail: &str,
+        to: Result<Lifecycle, IllegalTransition>,
+    ) -> Result<(), Error> {
+        let lifecycle = to.map_err(|error| self.illegal(error))?;
+        self.commit(detail, |row| row.lifecycle = lifecycle).await
+    }
+
+    pub(super) fn illegal(&self, error: IllegalTransition) -> Error {
+        Error::new(ErrorKind::InvalidState, format!("VM `{}` can't do that: {error}", self.vm.name))
+    }
+
+    /// Where what belongs to a run is.
+    pub(super) fn runtime(&self) -> PathBuf {
+        self.engine.settings.folders.vm_runtime(self.vm.id)
+    }
+
+    /// The name of the unit that holds its processes, the same for every run.
+    pub(super) fn unit(&self) -> String {
+        format!("nexus-{}-{}", self.engine.settings.instance, self.vm.id)
+    }
+
+    /// Whether a request other than the one under way must wait.
+    pub(super) fn check_idle(&self) -> Result<(), Error> {
+        if self.retired {
+            return Err(Error::new(ErrorKind::Busy, format!("VM `{}` is being removed", self.vm.name)));
+        }
+        match &self.operation {
+            Some(operation) => Err(Error::new(
+                ErrorKind::Busy,
+                format!(
+                    "VM `{}` is busy: a {} is under way; wait for it, or stop the VM",
+                    self.vm.name, operation.kind
+                ),
+            )),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn turn_power(&self, power: Power) {
+        self.vm.power.send_if_modified(|current| {
+            let changed = *current != power;
+            *current = power;
+            changed
+        });
+    }
+
+    async fn guest_up(&mut self, run: u64, guest: GuestSnapshot) -> Result<(), Error> {
+        if run != self.run {
+            return Ok(());
+        }
+        self.guest = Some(guest);
+        if self.row.ready_duration.is_none() && !self.row.started_at.is_never() {
+            let ready = self.row.started_at.until(Self::now());
+            self.commit("", |row| row.ready_duration = Some(ready)).await
+        } else {
+            self.publish();
+            Ok(())
+        }
+    }
+
+    async fn set(&mut self, origin: &Origin, setting: VmSetting, reply: Reply<()>) -> Result<(), Error> {
+        let mut spec = self.row.spec.clone();
+        match setting {
+            VmSetting::Label(label) => spec.label = label,
+            VmSetting::Tags(tags) => spec.tags = tags,
+            VmSetting::Autostart(autostart) => spec.autostart = autostart,
+            VmSetting::RestartPolicy(policy) => spec.restart_policy = policy,
+        }
+        if let Err(error) = spec.validate() {
+            let _ = reply.send(Err(error.into()));
+            return Ok(());
+        }
+        info!(NEXUS_VM = %self.vm.name, NEXUS_REQUEST = %origin.request, DBUS_SENDER = origin.sender, "settings changed");
+        let result = self.commit("", |row| row.spec = spec).await;
+        let _ = reply.send(result);
+        Ok(())
+    }
+
+    async fn retire(&mut self, origin: Origin, force: bool, reply: Reply<()>) -> Result<(), Error> {
+        let runs = self.state().has_vmm() || self.operation.is_some();
+        if runs && !force {
+            let text = format!(
+                "VM `{}` is {}: stop it first, or remove it with `force` (nexusctl: --force)",
+                self.vm.name,
+                self.state()
+            );
+            let _ = reply.send(Err(Error::new(ErrorKind::InvalidState, text)));
+            return Ok(());
+        }
+        if let Err(error) = self.commit("", |row| row.desired = Desired::Removed).await {
+            let _ = reply.send(Err(error));
+            return Ok(());
+        }
+        self.retired = true;
+        self.restart_timer = None;
+        if runs {
+            self.stop(origin, None, None, reply).await
+        } else {
+            let _ = reply.send(Ok(()));
+            Ok(())
+        }
+    }
+}

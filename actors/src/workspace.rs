@@ -1,0 +1,492 @@
+//! The actor of a workspace.
+//!
+//! Owns the workspace's row and its folder: makes it from its image when it is new, finishes or undoes what was cut off,
+//! and removes it. Supervised by the supervisor of workspaces, one_for_one. A crash loses nothing: the next incarnation
+//! reads the row and looks at the folder. What it finds is never destroyed because of a crash.
+
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use nexus_host::storage::{DISK, Progress};
+use nexus_model::{
+    ArtifactName, ErrorKind, Id, JobKind, Name, Timestamp, WorkspaceState,
+    restart::{Backoff, Intensity},
+};
+use nexus_store::WorkspaceRow;
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::sync::oneshot;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::{info, warn};
+
+use crate::{
+    Engine, Error, Origin, WorkspaceUsage,
+    jobs::{JobControl, JobRequest, JobResult},
+    snapshot::{JobId, ObjectRef, ResultValue, WorkspaceSnapshot},
+    supervisor::{ActorSlot, ChildContext, ChildSpec, GiveUp},
+    vm::random_id,
+};
+
+const BACKOFF: Backoff = Backoff { initial: Duration::from_millis(200), max: Duration::from_secs(30), jitter: 0.2 };
+const INTENSITY: Intensity = Intensity { max: 5, window: Duration::from_secs(300) };
+/// How long making or removing one may take before its caller is told so. It goes on.
+const DEADLINE: Duration = Duration::from_secs(3 * 3600);
+
+type Reply = oneshot::Sender<Result<(), Error>>;
+
+/// What a workspace's actor is asked and told.
+pub(crate) enum WorkspaceMessage {
+    /// Answer once it is there, or can't be. Progress goes to the job.
+    Made { job: Option<JobControl>, reply: Reply },
+    /// Remove its folder and its row. `InUse` while a VM has it.
+    Remove { reply: Reply },
+    /// Somebody changed the row in a transaction with something else: read it again and show it.
+    Refresh { reply: Reply },
+    /// The copy has ended. From its own task.
+    Copied(Result<u64, Error>),
+}
+
+/// What outlives the incarnations of a workspace's actor.
+#[derive(Debug)]
+pub(crate) struct WorkspaceContext {
+    pub(crate) id: Id,
+    pub(crate) name: Name,
+    slot: ActorSlot<WorkspaceMessage>,
+}
+
+impl WorkspaceContext {
+    /// Shows the row as it is now. Nothing to do when the actor is not there: it does so when it comes.
+    pub(crate) async fn refresh(&self) {
+        let _ = self.ask(|reply| WorkspaceMessage::Refresh { reply }).await;
+    }
+
+    async fn ask(&self, message: impl FnOnce(Reply) -> WorkspaceMessage) -> Result<(), Error> {
+        let gone = || Error::internal(format!("the actor of workspace `{}` is not there; see the journal", self.name));
+        let actor = self.slot.current(Engine::ACTOR_DEADLINE).await.ok_or_else(gone)?;
+        let (reply, answer) = oneshot::channel();
+        actor.send_message(message(reply)).map_err(|_| gone())?;
+        tokio::time::timeout(DEADLINE, answer).await.map_err(|_| gone())?.map_err(|_| gone())?
+    }
+}
+
+struct WorkspaceActor;
+
+struct Arguments {
+    engine: Engine,
+    context: Arc<WorkspaceContext>,
+    child: ChildContext,
+}
+
+struct State {
+    engine: Engine,
+    context: Arc<WorkspaceContext>,
+    child: ChildContext,
+    row: WorkspaceRow,
+    copy: Option<(AbortOnDropHandle<()>, Progress)>,
+    job: Arc<std::sync::Mutex<Option<JobControl>>>,
+    waiting: Vec<Reply>,
+    failure: Option<(ErrorKind, String)>,
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        if let Some((_, progress)) = &self.copy {
+            progress.cancel();
+        }
+    }
+}
+
+impl Actor for WorkspaceActor {
+    type Msg = WorkspaceMessage;
+    type State = State;
+    type Arguments = Arguments;
+
+    async fn pre_start(
+        &self,
+        _myself: ActorRef<WorkspaceMessage>,
+        arguments: Arguments,
+    ) -> Result<State, ActorProcessingErr> {
+        let Arguments { engine, context, child } = arguments;
+        let id = context.id;
+        let row = engine.store.call(move |store| store.workspace(id)).await?;
+        Ok(State { engine, context, child, row, copy: None, job: Arc::default(), waiting: Vec::new(), failure: None })
+    }
+
+    async fn post_start(
+        &self,
+        myself: ActorRef<WorkspaceMessage>,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        match state.row.state {
+            WorkspaceState::Creating => {
+                state.publish();
+                state.copy(&myself);
+            }
+            WorkspaceState::Removing => {
+                state.publish();
+                state.engine.resume_workspace_removal(&state.context);
+            }
+            WorkspaceState::Ready | WorkspaceState::Attached | WorkspaceState::Missing => state.verify().await?,
+            WorkspaceState::Failed => state.publish(),
+        }
+        Ok(())
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<WorkspaceMessage>,
+        message: WorkspaceMessage,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            WorkspaceMessage::Made { job, reply } => {
+                *state.job.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = job;
+                match (state.row.state, &state.failure) {
+                    (WorkspaceState::Creating, _) => state.waiting.push(reply),
+                    (WorkspaceState::Failed, Some((kind, text))) => {
+                        let _ = reply.send(Err(Error::new(*kind, text.clone())));
+                    }
+                    _ => {
+                        let _ = reply.send(Ok(()));
+                    }
+                }
+            }
+            WorkspaceMessage::Remove { reply } => {
+                let _ = reply.send(state.remove().await);
+            }
+            WorkspaceMessage::Refresh { reply } => {
+                let id = state.context.id;
+                state.row = state.engine.store.call(move |store| store.workspace(id)).await?;
+                state.publish();
+                let _ = reply.send(Ok(()));
+            }
+            WorkspaceMessage::Copied(result) => state.copied(&myself, result).await?,
+        }
+        Ok(())
+    }
+}
+
+impl State {
+    /// Makes the folder, in a thread that may block.
+    fn copy(&mut self, myself: &ActorRef<WorkspaceMessage>) {
+        let job = self.job.clone();
+        let progress = Progress::new(move |completed, total| {
+            if let Some(job) = &*job.lock().unwrap_or_else(std::sync::PoisonError::into_inner) {
+                job.bytes(completed, total);
+            }
+        });
+        let storage = self.engine.storage.clone();
+        let path = self.row.path.clone();
+        let base = self.row.base.as_ref().and_then(|base| self.engine.board.images().get(base));
+        let lease = self.child.lease.clone();
+        let work = progress.clone();
+        let copying = tokio::task::spawn_blocking(move || {
+            let _lease = lease;
+            let base = base.ok_or_else(|| Error::new(ErrorKind::NotFound, "its image is gone"))?;
+            storage.snapshot(&base.path, &path, &work)?;
+            let disk = path.join(DISK);
+            let size = std::fs::metadata(&disk).map(|metadata| metadata.len());
+            size.map_err(|error| {
+                Error::caused(ErrorKind::StorageFailed, format!("cannot look at {}", disk.display()), error)
+            })
+        });
+        let myself = myself.clone();
+        let task = tokio::spawn(async move {
+            let result = copying.await.unwrap_or_else(|error| {
+                Err(Error::caused(ErrorKind::Internal, "making the workspace broke off", error))
+            });
+            let _ = myself.send_message(WorkspaceMessage::Copied(result));
+        });
+        self.copy = Some((AbortOnDropHandle::new(task), progress));
+    }
+
+    async fn copied(&mut self, myself: &ActorRef<WorkspaceMessage>, result: Result<u64, Error>) -> Result<(), Error> {
+        self.copy = None;
+        // Cut off between the rename and the row: the folder is whole.
+        let result = match result {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => match std::fs::metadata(self.row.path.join(DISK))
+            {
+                Ok(metadata) => Ok(metadata.len()),
+                Err(_) => Err(error),
+            },
+            other => other,
+        };
+        let _ = myself;
+        let mut row = self.row.clone();
+        let answer = match result {
+            Ok(size) => {
+                row.size_bytes = size;
+                row.state = if row.vm.is_some() { WorkspaceState::Attached } else { WorkspaceState::Ready };
+                Ok(())
+            }
+            Err(error) => {
+                warn!(NEXUS_WORKSPACE = %self.row.name, "workspace {} could not be made: {}", self.row.name, error.text());
+                row.state = WorkspaceState::Failed;
+                self.child.reporter.count_failure();
+                self.child.reporter.set_health(nexus_model::Health::Failed);
+                self.failure = Some((error.kind(), format!("workspace `{}`: {}", self.row.name, error.text())));
+                Err(())
+            }
+        };
+        self.store(row).await?;
+        for reply in self.waiting.drain(..) {
+            let _ = reply.send(match (&answer, &self.failure) {
+                (Err(()), Some((kind, text))) => Err(Error::new(*kind, text.clone())),
+                _ => Ok(()),
+            });
+        }
+        Ok(())
+    }
+
+    /// Whether its disk is where it was.
+    async fn verify(&mut self) -> Result<(), Error> {
+        let there = self.row.path.join(DISK).is_file();
+        let state = match (there, self.row.vm.is_some()) {
+            (false, _) => WorkspaceState::Missing,
+            (true, true) => WorkspaceState::Attached,
+            (true, false) => WorkspaceState::Ready,
+        };
+        if !there {
+            warn!(NEXUS_WORKSPACE = %self.row.name, "the disk of workspace {} is not in {}", self.row.name, self.row.path.display());
+            self.child.reporter.count_failure();
+            self.child.reporter.set_health(nexus_model::Health::Failed);
+        }
+        if state == self.row.state {
+            self.publish();
+            return Ok(());
+        }
+        let row = WorkspaceRow { state, ..self.row.clone() };
+        self.store(row).await
+    }
+
+    async fn remove(&mut self) -> Result<(), Error> {
+        let row = WorkspaceRow { state: WorkspaceState::Removing, ..self.row.clone() };
+        self.store(row).await?;
+        if let Some((_, progress)) = self.copy.take() {
+            progress.cancel();
+        }
+        let (storage, path) = (self.engine.storage.clone(), self.row.path.clone());
+        tokio::task::spawn_blocking(move || storage.remove(&path))
+            .await
+            .map_err(|error| Error::caused(ErrorKind::Internal, "the removal broke off", error))??;
+        let id = self.row.id;
+        self.engine.store.call(move |store| store.delete_workspace(id)).await
+    }
+
+    async fn store(&mut self, row: WorkspaceRow) -> Result<(), Error> {
+        let stored = row.clone();
+        self.engine.store.call(move |store| store.update_workspace(&stored)).await?;
+        self.row = row;
+        self.publish();
+        Ok(())
+    }
+
+    fn publish(&self) {
+        let row = &self.row;
+        let vm = row.vm.and_then(|id| self.engine.vms.all().into_iter().find(|vm| vm.id == id));
+        let picture = WorkspaceSnapshot {
+            id: row.id,
+            name: row.name.clone(),
+            backend: row.backend,
+            path: row.path.clone(),
+            size_bytes: row.size_bytes,
+            read_only: row.read_only,
+            root_device: true,
+            base: row.base.clone(),
+            vm: vm.map(|vm| vm.name.clone()),
+            state: row.state,
+            created_at: row.created_at,
+            attached_at: row.attached_at,
+            detached_at: row.detached_at,
+        };
+        self.engine.board.publish_workspace(row.name.clone(), picture);
+    }
+}
+
+impl Engine {
+    /// Makes a workspace from an image. No name is one that Nexus makes up. The job's result has its path.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such image; `AlreadyExists`.
+    pub async fn create_workspace(
+        &self,
+        origin: &Origin,
+        name: Option<Name>,
+        base: ArtifactName,
+    ) -> Result<JobId, Error> {
+        self.check_accepting()?;
+        let name = match name {
+            Some(name) => name,
+            None => format!("ws-{}", &random_id()?.to_string()[..8]).parse()?,
+        };
+        let row = self.new_workspace_row(&name, &base, None, SystemTime::now().into())?;
+        let stored = row.clone();
+        self.store.call(move |store| store.insert_workspace(&stored)).await?;
+        let context = self.start_workspace(&row).await?;
+        info!(NEXUS_WORKSPACE = %name, NEXUS_REQUEST = %origin.request, DBUS_SENDER = origin.sender, "workspace {name} created");
+        let object = ObjectRef::Workspace(name);
+        let request = JobRequest {
+            kind: JobKind::CreateWorkspace,
+            objects: vec![object.clone()],
+            cancellable: true,
+            origin: origin.clone(),
+        };
+        let engine = self.clone();
+        self.jobs
+            .submit(request, move |job| async move {
+                let made = context.ask(|reply| WorkspaceMessage::Made { job: Some(job.clone()), reply });
+                let made = tokio::select! {
+                    made = made => made,
+                    () = job.cancelled() => Err(Error::new(ErrorKind::Cancelled, "the workspace was not made: cancelled")),
+                };
+                if let Err(error) = made {
+                    engine.remove_workspace_now(&context).await?;
+                    return Err(error);
+                }
+                Ok(JobResult::from([("workspace", ResultValue::Object(object))]))
+            })
+            .await
+    }
+
+    /// Removes a workspace.
+    ///
+    /// # Errors
+    /// `NotFound`; `InUse` while a VM has it.
+    pub async fn remove_workspace(&self, origin: &Origin, name: &Name) -> Result<JobId, Error> {
+        let context = self.workspaces.get(name).ok_or_else(|| Error::not_found("workspace", name.as_str()))?;
+        if let Some(vm) = self.board.workspaces().get(name).and_then(|workspace| workspace.vm.clone()) {
+            return Err(Error::new(
+                ErrorKind::InUse,
+                format!("workspace `{name}` is the disk of VM `{vm}`: remove the VM first"),
+            ));
+        }
+        let request = JobRequest {
+            kind: JobKind::RemoveWorkspace,
+            objects: vec![ObjectRef::Workspace(name.clone())],
+            cancellable: false,
+            origin: origin.clone(),
+        };
+        let engine = self.clone();
+        self.jobs
+            .submit(request, move |_| async move {
+                engine.remove_workspace_now(&context).await?;
+                Ok(JobResult::new())
+            })
+            .await
+    }
+
+    /// What a workspace takes on the host.
+    ///
+    /// # Errors
+    /// `NotFound`, `StorageFailed`.
+    pub async fn workspace_usage(&self, name: &Name) -> Result<WorkspaceUsage, Error> {
+        let workspace =
+            self.board.workspaces().get(name).ok_or_else(|| Error::not_found("workspace", name.as_str()))?;
+        let storage = self.storage.clone();
+        let usage = blocking(move || Ok(storage.usage(&workspace.path)?)).await?;
+        Ok(WorkspaceUsage {
+            apparent_bytes: usage.apparent,
+            allocated_bytes: usage.allocated,
+            exclusive_bytes: usage.exclusive,
+        })
+    }
+
+    /// A row of a workspace that is to be made.
+    pub(crate) fn new_workspace_row(
+        &self,
+        name: &Name,
+        base: &ArtifactName,
+        vm: Option<Id>,
+        now: Timestamp,
+    ) -> Result<WorkspaceRow, Error> {
+        let image = self.board.images().get(base).ok_or_else(|| {
+            Error::new(
+                ErrorKind::NotFound,
+                format!("there is no image `{base}`: import one (nexusctl image import PATH {base})"),
+            )
+        })?;
+        Ok(WorkspaceRow {
+            id: random_id()?,
+            name: name.clone(),
+            label: String::new(),
+            state: WorkspaceState::Creating,
+            backend: self.storage.kind(),
+            path: self.workspace_path(name),
+            size_bytes: image.size_bytes,
+            read_only: false,
+            base: Some(base.clone()),
+            vm,
+            owner: vm,
+            created_at: now,
+            attached_at: if vm.is_some() { now } else { Timestamp::NEVER },
+            detached_at: Timestamp::NEVER,
+        })
+    }
+
+    fn workspace_path(&self, name: &Name) -> PathBuf {
+        self.settings.folders.workspaces.join(format!("@{name}"))
+    }
+
+    /// Starts the actor of a workspace whose row is there.
+    pub(crate) async fn start_workspace(&self, row: &WorkspaceRow) -> Result<Arc<WorkspaceContext>, Error> {
+        let context = self.workspace_context(row);
+        self.start_child(&self.workspaces_supervisor, child_spec(self, &context)).await?;
+        self.refresh_images().await;
+        Ok(context)
+    }
+
+    pub(crate) fn workspace_context(&self, row: &WorkspaceRow) -> Arc<WorkspaceContext> {
+        self.workspaces.get_or_insert(&row.name, || WorkspaceContext {
+            id: row.id,
+            name: row.name.clone(),
+            slot: ActorSlot::new(),
+        })
+    }
+
+    /// Removes folder and row, then the actor.
+    pub(crate) async fn remove_workspace_now(&self, context: &Arc<WorkspaceContext>) -> Result<(), Error> {
+        context.ask(|reply| WorkspaceMessage::Remove { reply }).await?;
+        self.stop_child(&self.workspaces_supervisor, context.name.as_str()).await?;
+        self.board.withdraw_workspace(&context.name);
+        self.workspaces.remove(&context.name);
+        self.refresh_images().await;
+        info!(NEXUS_WORKSPACE = %context.name, "workspace {} removed", context.name);
+        Ok(())
+    }
+
+    fn resume_workspace_removal(&self, context: &Arc<WorkspaceContext>) {
+        let (engine, context) = (self.clone(), context.clone());
+        tokio::spawn(async move {
+            if let Err(error) = engine.remove_workspace_now(&context).await {
+                warn!(NEXUS_WORKSPACE = %context.name, "workspace {} could not be removed: {}", context.name, error.text());
+            }
+        });
+    }
+}
+
+/// A workspace as a child of the supervisor of all workspaces.
+pub(crate) fn child_spec(engine: &Engine, context: &Arc<WorkspaceContext>) -> ChildSpec {
+    let (engine, slot) = (engine.clone(), context.slot.clone());
+    let context = context.clone();
+    let spec = ChildSpec::new(context.name.to_string(), move |child: ChildContext| {
+        let (engine, context) = (engine.clone(), context.clone());
+        async move { child.clone().spawn(WorkspaceActor, Arguments { engine, context, child }).await }
+    });
+    ChildSpec {
+        backoff: BACKOFF,
+        intensity: INTENSITY,
+        give_up: GiveUp::Mark(nexus_model::Health::Failed),
+        ..spec.published_in(&slot)
+    }
+}
+
+/// Runs what blocks where it may.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| Error::caused(ErrorKind::Internal, "a blocking call broke off", error))?
+}
