@@ -17,7 +17,7 @@ pub struct AssetRow {
     pub id: Id,
     /// What it is for. Never changes.
     pub kind: AssetKind,
-    /// Its name, unique among the assets of its kind. Never changes.
+    /// Its name, unique among assets of every kind, since it is part of its object path. Never changes.
     pub name: ArtifactName,
     /// Where it is in its life.
     pub state: ArtifactState,
@@ -53,8 +53,8 @@ impl Store {
     pub fn insert_asset(&mut self, row: &AssetRow) -> Result<(), Error> {
         const DOING: &str = "store a new asset";
         self.write(DOING, |transaction| {
-            if name_taken(transaction, row).map_err(Error::doing(DOING))? {
-                return Err(Error::AlreadyExists { noun: Noun::Asset(Some(row.kind)), name: row.name.to_string() });
+            if name_taken(transaction, &row.name).map_err(Error::doing(DOING))? {
+                return Err(Error::AlreadyExists { noun: Noun::Asset(None), name: row.name.to_string() });
             }
             insert(transaction, row).map_err(Error::doing(DOING))
         })
@@ -172,10 +172,8 @@ fn unused(connection: &Connection, row: &AssetRow, doing: &'static str) -> Resul
     Err(Error::InUse { noun: Noun::Asset(Some(row.kind)), name: row.name.to_string(), by })
 }
 
-fn name_taken(connection: &Connection, row: &AssetRow) -> rusqlite::Result<bool> {
-    connection
-        .prepare_cached("SELECT 1 FROM asset WHERE kind = :kind AND name = :name")?
-        .exists(named_params! { ":kind": Text(row.kind), ":name": Text(&row.name) })
+fn name_taken(connection: &Connection, name: &ArtifactName) -> rusqlite::Result<bool> {
+    connection.prepare_cached("SELECT 1 FROM asset WHERE name = :name")?.exists(named_params! { ":name": Text(name) })
 }
 
 fn insert(connection: &Connection, row: &AssetRow) -> rusqlite::Result<()> {

@@ -170,7 +170,7 @@ impl Error {
     /// Names what was being done, and sorts SQLite's errors into those that can be told apart.
     pub(crate) fn doing(action: &'static str) -> impl Fn(rusqlite::Error) -> Self {
         move |source| match source.sqlite_error_code() {
-            Some(ErrorCode::DiskFull) => Self::DiskFull { source },
+            _ if is_disk_full(&source) => Self::DiskFull { source },
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Locked { source },
             Some(ErrorCode::ConstraintViolation) => Self::Refused { action, source },
             Some(_) => Self::Database { action, source },
@@ -182,4 +182,10 @@ impl Error {
             },
         }
     }
+}
+
+/// Whether SQLite ran out of disk. It has an error of its own for the log's index, which it makes room for ahead of use.
+pub(crate) fn is_disk_full(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::DiskFull)
+        || error.sqlite_extended_error_code() == Some(rusqlite::ffi::SQLITE_IOERR_SHMSIZE)
 }

@@ -23,6 +23,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, config::DbConfig, named_params}
 use crate::{
     Store,
     column::Text,
+    error::is_disk_full,
     header,
     schema::{self, APPLICATION_ID, STEPS, StepFailed},
 };
@@ -172,10 +173,10 @@ impl OpenError {
         move |source| {
             let path = path.to_owned();
             match source.sqlite_error_code() {
+                _ if is_disk_full(&source) => Self::DiskFull { path },
                 Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Locked { path },
                 Some(ErrorCode::DatabaseCorrupt) => Self::Corrupt { path, detail: source.to_string() },
                 Some(ErrorCode::NotADatabase) => Self::NotADatabase { path },
-                Some(ErrorCode::DiskFull) => Self::DiskFull { path },
                 Some(ErrorCode::ReadOnly) => Self::ReadOnly { path },
                 _ => Self::Database { path, source },
             }

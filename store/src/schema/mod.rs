@@ -4,6 +4,9 @@
 //! step, which brings the rows along. That holds for the JSON columns as well: a field added to a type that is kept as
 //! JSON needs a step that adds it to the rows there are.
 
+#[cfg(test)]
+mod tests;
+
 use rusqlite::{Connection, TransactionBehavior};
 
 /// What marks a database as one of Nexus: "NEXU" in ASCII, in `application_id`.

@@ -79,7 +79,7 @@ CREATE INDEX workspace_owner ON workspace (owner);
 CREATE TABLE asset (
     id           TEXT PRIMARY KEY,
     kind         TEXT NOT NULL,
-    name         TEXT NOT NULL,
+    name         TEXT NOT NULL UNIQUE,
     state        TEXT NOT NULL,
     version      TEXT NOT NULL,
     architecture TEXT NOT NULL,
@@ -91,7 +91,6 @@ CREATE TABLE asset (
     size_bytes   INTEGER NOT NULL,
     is_default   INTEGER NOT NULL CHECK (is_default IN (0, 1)),
     created_at   INTEGER NOT NULL,
-    UNIQUE (kind, name),
     CHECK (state <> 'ready' OR length(digest) = 64),
     CHECK (is_default = 0 OR state = 'ready')
 ) STRICT;

@@ -1,0 +1,13 @@
+//! The store against real files, real processes and real file systems.
+
+#![allow(clippy::unwrap_used, reason = "a test that finds nothing to unwrap has failed")]
+
+mod crash;
+mod disk;
+mod lock;
+mod namespace;
+mod reexec;
+mod refusal;
+mod rows;
+mod sample;
+mod v1;
