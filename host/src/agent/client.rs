@@ -121,7 +121,7 @@ impl AgentClient {
         let streams = within("open the command's streams", ANSWER_DEADLINE, exec::open(&self.endpoint, &started)).await;
         if streams.is_err() {
             // The agent kills a command without streams by itself, only later.
-            let _ = self.signal_exec(started.exec, nix::libc::SIGKILL).await;
+            let _ = self.signal_exec(started.exec, libc::SIGKILL).await;
         }
         streams
     }

@@ -86,6 +86,12 @@ pub enum UnitError {
     /// The records of an older run are still there, or it still runs.
     #[error("unit `{0}` has an older run that was not collected")]
     NotCollected(String),
+    /// It was never started, or was collected.
+    #[error("there is no unit `{0}`")]
+    Absent(String),
+    /// It runs.
+    #[error("unit `{0}` still runs")]
+    Running(String),
     /// The keeper did not start it. Nothing is left of it.
     #[error("unit `{name}` did not start")]
     Start {
@@ -160,7 +166,9 @@ impl UnitError {
                 _ => ErrorKind::HypervisorFailed,
             },
             Self::Manager { .. } => ErrorKind::HypervisorFailed,
-            Self::Invalid { .. } | Self::Name(_) | Self::NotCollected(_) | Self::Process { .. } => ErrorKind::Internal,
+            Self::Absent(_) => ErrorKind::NotFound,
+            Self::NotCollected(_) | Self::Running(_) => ErrorKind::InvalidState,
+            Self::Invalid { .. } | Self::Name(_) | Self::Process { .. } => ErrorKind::Internal,
         }
     }
 }

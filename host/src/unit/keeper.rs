@@ -1,10 +1,27 @@
 //! Starting, finding and ending units.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs, io,
+    os::unix::ffi::OsStrExt as _,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
 
-use nexus_model::{InstanceId, ProcessIdentity};
+use nexus_model::{ExitStatus, InstanceId, ProcessIdentity, Timestamp};
+use tokio::{sync::oneshot, time::timeout};
 
-use super::{ExitRecord, Launch, UnitError};
+use super::{
+    ExitRecord, Launch, ProgramRole, UnitError,
+    record::{ProcessRecord, Records},
+    start::Attempt,
+    systemd::Systemd,
+    turns::Turns,
+};
+use crate::process::{ProcessError, ProcessWatch, Signal};
+
+/// How long a process may take to be gone after it was killed, or a keeper after its programs are gone. Freeing the memory
+/// of a large guest takes a second.
+const END: Duration = Duration::from_secs(10);
 
 /// What a unit is to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,18 +72,30 @@ pub enum KeeperKind {
     Shim,
 }
 
+impl From<ProcessRecord> for Started {
+    fn from(record: ProcessRecord) -> Self {
+        let ProcessRecord { unit, invocation_id, keeper, leader, .. } = record;
+        Self { leader, keeper, unit, invocation_id }
+    }
+}
+
 /// Starts, finds and ends units. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Keeper {
-    shim: PathBuf,
-    manager: Option<zbus::Connection>,
+    pub(super) shim: PathBuf,
+    pub(super) manager: Option<Systemd>,
+    turns: Turns,
 }
 
 impl Keeper {
-    /// Uses the systemd user manager when one answers on that bus, else the shim alone.
-    #[allow(clippy::unused_async)]
+    /// Uses the systemd user manager when one answers on that bus, else the shim alone. `shim` is the program
+    /// `nexus-shim`, by absolute path.
     pub async fn detect(shim: PathBuf, bus: Option<zbus::Connection>) -> Self {
-        Self { shim, manager: bus }
+        let manager = match bus {
+            Some(bus) => Systemd::on(bus).await,
+            None => None,
+        };
+        Self { shim, manager, turns: Turns::default() }
     }
 
     /// What holds the units.
@@ -76,40 +105,101 @@ impl Keeper {
     }
 
     /// Starts a unit; returns once its VMM has been executed. A start that fails leaves nothing behind: no process, no
-    /// unit, no file. Neither does one that is dropped before it returns, but its end is then not waited for.
+    /// unit, no file. Neither does one that is dropped before it returns, but then its end is not waited for.
     ///
     /// # Errors
     /// When a part of it can't be started, or an older run was not collected.
     pub async fn start(&self, spec: &UnitSpec) -> Result<Started, UnitError> {
-        Err(UnitError::Keeper { name: spec.name.clone(), what: format!("{} is missing", self.shim.display()) })
+        check_name(&spec.name)?;
+        let turn = self.turns.take(&spec.name).await;
+        let invalid = |source| UnitError::Invalid { name: spec.name.clone(), source };
+        spec.launch.validate(&spec.runtime_dir).map_err(invalid)?;
+        let records = self.open(&spec.runtime_dir)?.ok_or_else(|| UnitError::File {
+            action: "open",
+            path: spec.runtime_dir.clone(),
+            source: io::ErrorKind::NotFound.into(),
+        })?;
+        if read(&records, Records::process)?.is_some() || read(&records, Records::exit)?.is_some() {
+            return Err(UnitError::NotCollected(spec.name.clone()));
+        }
+        let (mut reply, started) = oneshot::channel();
+        let (keeper, spec) = (self.clone(), spec.clone());
+        let name = spec.name.clone();
+        // A task of its own, so that it can clean up when whoever waits for it has gone.
+        tokio::spawn(async move {
+            let _turn = turn;
+            let attempt = Attempt::new(&keeper, &spec);
+            let result = tokio::select! {
+                result = attempt.run() => Some(result),
+                () = reply.closed() => None,
+            };
+            let undo = match result {
+                Some(Ok(started)) => reply.send(Ok(started)).is_err(),
+                Some(Err(error)) => {
+                    attempt.undo().await;
+                    let _ = reply.send(Err(error));
+                    false
+                }
+                None => true,
+            };
+            if undo {
+                attempt.undo().await;
+            }
+        });
+        // The task ends without an answer only when the runtime does.
+        let gone = |_| UnitError::Keeper { name, what: "was started while nexusd ends".to_owned() };
+        started.await.map_err(gone)?
     }
 
-    /// Looks at a unit, whoever started it.
+    /// Looks at a unit, whoever started it. The end of one whose keeper was killed is seen here, and recorded.
     ///
     /// # Errors
     /// When records or processes can't be read.
     pub async fn inspect(&self, name: &str, runtime_dir: &Path) -> Result<UnitState, UnitError> {
-        let _ = (name, runtime_dir);
-        Ok(UnitState::Absent)
+        let Some(records) = self.open(runtime_dir)? else { return Ok(UnitState::Absent) };
+        if let Some(exit) = read(&records, Records::exit)? {
+            return Ok(UnitState::Ended(exit));
+        }
+        let Some(process) = read(&records, Records::process)? else { return Ok(UnitState::Absent) };
+        if watch(name, &process.keeper)?.is_some() {
+            return Ok(UnitState::Running(process.into()));
+        }
+        self.settle(name, &records, &process).await.map(UnitState::Ended)
     }
 
     /// How a unit ended whose leader or keeper has just gone: waits, bounded, until all of it is gone and its keeper has
     /// recorded how.
     ///
     /// # Errors
-    /// When records or processes can't be read, or the keeper doesn't end.
+    /// When there was no such unit, records or processes can't be read, or the keeper doesn't end.
     pub async fn ended(&self, name: &str, runtime_dir: &Path) -> Result<ExitRecord, UnitError> {
-        let _ = runtime_dir;
-        Err(UnitError::NotCollected(name.to_owned()))
+        let absent = || UnitError::Absent(name.to_owned());
+        let records = self.open(runtime_dir)?.ok_or_else(absent)?;
+        if let Some(exit) = read(&records, Records::exit)? {
+            return Ok(exit);
+        }
+        let process = read(&records, Records::process)?.ok_or_else(absent)?;
+        self.settle(name, &records, &process).await
     }
 
-    /// Kills all of a unit and returns when it is really gone. Its records stay. Nothing to do is success.
+    /// Kills all of a unit and returns when it is really gone. Its records stay. Nothing to do is success. Waits for a start
+    /// of it that is under way, or is being undone.
     ///
     /// # Errors
     /// When it can't be killed.
     pub async fn kill(&self, name: &str, runtime_dir: &Path) -> Result<(), UnitError> {
-        let _ = (name, runtime_dir);
-        Ok(())
+        check_name(name)?;
+        let _turn = self.turns.take(name).await;
+        if let Some(records) = self.open(runtime_dir)?
+            && let Some(process) = read(&records, Records::process)?
+        {
+            return self.kill_recorded(name, &records, &process).await;
+        }
+        // Without a record nothing of it is to be kept.
+        match &self.manager {
+            Some(manager) => manager.forget(&unit_name(name)).await,
+            None => Ok(()),
+        }
     }
 
     /// Forgets a unit that ended: its records and its systemd unit. Nothing to do is success.
@@ -117,16 +207,161 @@ impl Keeper {
     /// # Errors
     /// When it still runs, or a record can't be removed.
     pub async fn collect(&self, name: &str, runtime_dir: &Path) -> Result<(), UnitError> {
-        let _ = (name, runtime_dir);
-        Ok(())
+        check_name(name)?;
+        let _turn = self.turns.take(name).await;
+        if matches!(self.inspect(name, runtime_dir).await?, UnitState::Running(_)) {
+            // It may have ended already, and its keeper be on the way out: then it only takes a moment.
+            let Some(records) = self.open(runtime_dir)? else { return Ok(()) };
+            let Some(process) = read(&records, Records::process)? else { return Ok(()) };
+            if watch(name, &process.leader)?.is_some() {
+                return Err(UnitError::Running(name.to_owned()));
+            }
+            self.settle(name, &records, &process).await?;
+        }
+        if let Some(manager) = &self.manager {
+            manager.forget(&unit_name(name)).await?;
+        }
+        let Some(records) = self.open(runtime_dir)? else { return Ok(()) };
+        records.remove().map_err(|source| UnitError::File {
+            action: "remove the records in",
+            path: runtime_dir.to_owned(),
+            source,
+        })
     }
 
-    /// Names of this instance's units: those that run, and with a manager those that ended and were not collected.
+    /// Names of this instance's units: those that run, and with a manager those that ended and were not collected. Sorted.
     ///
     /// # Errors
     /// When the manager or `/proc` can't be read.
     pub async fn list(&self, instance: InstanceId) -> Result<Vec<String>, UnitError> {
-        let _ = instance;
-        Ok(Vec::new())
+        let prefix = format!("nexus-{instance}-");
+        let mut names = keepers(&prefix)?;
+        if let Some(manager) = &self.manager {
+            names.extend(manager.list(&prefix).await?);
+        }
+        names.sort_unstable();
+        names.dedup();
+        Ok(names)
     }
+
+    /// Kills a unit by its record, which stays.
+    pub(super) async fn kill_recorded(
+        &self,
+        name: &str,
+        records: &Records,
+        process: &ProcessRecord,
+    ) -> Result<(), UnitError> {
+        if let Some(leader) = watch(name, &process.leader)? {
+            leader.signal(Signal::SIGKILL).map_err(process_error(name))?;
+        }
+        self.settle(name, records, process).await.map(|_| ())
+    }
+
+    pub(super) fn open(&self, runtime_dir: &Path) -> Result<Option<Records>, UnitError> {
+        Records::open(runtime_dir).map_err(|source| UnitError::File {
+            action: "open",
+            path: runtime_dir.to_owned(),
+            source,
+        })
+    }
+
+    /// Waits until all of a unit is gone whose end has begun, and tells how it ended. Writes the record itself when the
+    /// keeper could not.
+    async fn settle(&self, name: &str, records: &Records, process: &ProcessRecord) -> Result<ExitRecord, UnitError> {
+        if let Some(keeper) = watch(name, &process.keeper)?
+            && !gone(name, &keeper).await?
+        {
+            // It hangs. Without it, nothing of its programs lives.
+            keeper.signal(Signal::SIGKILL).map_err(process_error(name))?;
+        }
+        let programs = process.others.iter().map(|program| &program.process).chain([&process.leader, &process.keeper]);
+        for identity in programs {
+            if let Some(program) = watch(name, identity)?
+                && !gone(name, &program).await?
+            {
+                return Err(UnitError::Timeout { name: name.to_owned(), what: "end", after: END });
+            }
+        }
+        if let Some(exit) = read(records, Records::exit)? {
+            return Ok(exit);
+        }
+        let status = match &self.manager {
+            Some(manager) if !process.unit.is_empty() => manager.exit_status(&process.unit).await?,
+            _ => None,
+        };
+        let exit = ExitRecord {
+            who: ProgramRole::Vmm,
+            status: status.unwrap_or(ExitStatus::Unknown),
+            at: Timestamp::from(SystemTime::now()),
+        };
+        // So that it ended at the same time for everybody who asks.
+        records.write_exit(&exit).map_err(|source| UnitError::File {
+            action: "record the end of a unit in",
+            path: records.path().to_owned(),
+            source,
+        })?;
+        Ok(exit)
+    }
+}
+
+/// The systemd unit of that name.
+pub(super) fn unit_name(name: &str) -> String {
+    format!("{name}.service")
+}
+
+pub(super) fn watch(name: &str, process: &ProcessIdentity) -> Result<Option<ProcessWatch>, UnitError> {
+    ProcessWatch::open(process).map_err(process_error(name))
+}
+
+/// Waits for a process to end; false when it takes too long.
+pub(super) async fn gone(name: &str, process: &ProcessWatch) -> Result<bool, UnitError> {
+    match timeout(END, process.exited()).await {
+        Ok(ended) => ended.map(|()| true).map_err(process_error(name)),
+        Err(_) => Ok(false),
+    }
+}
+
+pub(super) fn process_error(name: &str) -> impl Fn(ProcessError) -> UnitError {
+    move |source| UnitError::Process { name: name.to_owned(), source }
+}
+
+fn read<T>(records: &Records, read: impl Fn(&Records) -> io::Result<T>) -> Result<T, UnitError> {
+    read(records).map_err(|source| UnitError::File {
+        action: "read the records in",
+        path: records.path().to_owned(),
+        source,
+    })
+}
+
+/// What systemd takes as it is in a unit's name, without escapes: it also must not look like an option or a path.
+fn check_name(name: &str) -> Result<(), UnitError> {
+    let valid = !name.is_empty()
+        && name.len() <= 200
+        && !name.starts_with('-')
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    if valid { Ok(()) } else { Err(UnitError::Name(name.to_owned())) }
+}
+
+/// Names of the units whose keeper runs, by its command line.
+fn keepers(prefix: &str) -> Result<Vec<String>, UnitError> {
+    let failed = |source| UnitError::File { action: "list", path: PathBuf::from("/proc"), source };
+    let mut names = Vec::new();
+    for entry in fs::read_dir("/proc").map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        if !entry.file_name().as_bytes().iter().all(u8::is_ascii_digit) {
+            continue;
+        }
+        // A process that ended meanwhile has no command line.
+        let Ok(command_line) = fs::read(entry.path().join("cmdline")) else { continue };
+        let mut arguments = command_line.split(|byte| *byte == 0);
+        let is_keeper = arguments.next().is_some_and(|program| program.ends_with(b"nexus-shim"));
+        let name = arguments.find(|argument| *argument != b"--detach").and_then(|name| str::from_utf8(name).ok());
+        if let Some(name) = name
+            && is_keeper
+            && name.starts_with(prefix)
+        {
+            names.push(name.to_owned());
+        }
+    }
+    Ok(names)
 }

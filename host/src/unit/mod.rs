@@ -22,7 +22,10 @@
 mod error;
 mod keeper;
 mod launch;
-mod record;
+pub mod record;
+mod start;
+mod systemd;
+mod turns;
 
 pub use error::{StartFailure, UnitError};
 pub use keeper::{Keeper, KeeperKind, Started, UnitSpec, UnitState};

@@ -1,0 +1,227 @@
+//! The part of the systemd user manager that units need, see `org.freedesktop.systemd1(5)`.
+
+use std::{error::Error, path::Path, time::Duration};
+
+use futures_util::StreamExt as _;
+use nexus_model::ExitStatus;
+use zbus::{
+    Connection, OwnedObjectPath, Variant,
+    fdo::DBusProxy,
+    names::{BusName, WellKnownName},
+    proxy,
+};
+
+use super::UnitError;
+
+const BUS_NAME: &str = "org.freedesktop.systemd1";
+/// Where units lie in the tree of control groups.
+const SLICE: &str = "nexus.slice";
+/// The most threads of one VM: QEMU's own, a few for each virtual CPU, and its pool for the disk.
+const TASKS_MAX: u64 = 1024;
+/// How long the manager may take to stop a unit, all of whose processes the kernel kills.
+const STOP: Duration = Duration::from_secs(10);
+/// How long a bus may take to say who is on it.
+const ANSWER: Duration = Duration::from_secs(5);
+
+#[proxy(
+    interface = "org.freedesktop.systemd1.Manager",
+    default_service = "org.freedesktop.systemd1",
+    default_path = "/org/freedesktop/systemd1"
+)]
+trait Manager {
+    fn start_transient_unit(
+        &self,
+        name: &str,
+        mode: &str,
+        properties: &[(&str, Variant<'_>)],
+        auxiliary: &[(&str, Vec<(&str, Variant<'_>)>)],
+    ) -> zbus::Result<OwnedObjectPath>;
+    fn get_unit(&self, name: &str) -> zbus::Result<OwnedObjectPath>;
+    fn stop_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
+    fn reset_failed_unit(&self, name: &str) -> zbus::Result<()>;
+    #[allow(clippy::type_complexity)]
+    fn list_units_by_patterns(
+        &self,
+        states: &[&str],
+        patterns: &[&str],
+    ) -> zbus::Result<
+        Vec<(String, String, String, String, String, String, OwnedObjectPath, u32, String, OwnedObjectPath)>,
+    >;
+    #[zbus(signal)]
+    fn job_removed(&self, id: u32, job: OwnedObjectPath, unit: String, result: String) -> zbus::Result<()>;
+    #[zbus(property)]
+    fn version(&self) -> zbus::Result<String>;
+}
+
+#[proxy(interface = "org.freedesktop.systemd1.Service", default_service = "org.freedesktop.systemd1")]
+trait Service {
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn exec_main_code(&self) -> zbus::Result<i32>;
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn exec_main_status(&self) -> zbus::Result<i32>;
+}
+
+/// A transient service that is to run a keeper.
+pub(super) struct Service<'a> {
+    pub(super) unit: &'a str,
+    pub(super) description: &'a str,
+    /// Program and arguments.
+    pub(super) argv: Vec<String>,
+    pub(super) memory_max_bytes: Option<u64>,
+}
+
+/// The systemd user manager on a bus.
+#[derive(Clone, Debug)]
+pub(super) struct Systemd {
+    bus: Connection,
+}
+
+impl Systemd {
+    /// The manager on that bus, if there is one and it answers.
+    pub(super) async fn on(bus: Connection) -> Option<Self> {
+        let this = Self { bus };
+        match tokio::time::timeout(ANSWER, this.answers()).await {
+            Ok(Ok(true)) => return Some(this),
+            Ok(Ok(false)) => tracing::debug!("no systemd user manager is on the bus"),
+            Ok(Err(error)) => tracing::warn!(error = &error as &dyn Error, "the systemd user manager cannot be used"),
+            Err(_) => tracing::warn!("the systemd user manager does not answer"),
+        }
+        None
+    }
+
+    async fn answers(&self) -> zbus::Result<bool> {
+        let bus = DBusProxy::new(&self.bus).await?;
+        // Asked first: to call a name that nobody has could make the bus start somebody.
+        let name = BusName::from(WellKnownName::from_static_str(BUS_NAME)?);
+        if !bus.name_has_owner(name).await? {
+            return Ok(false);
+        }
+        self.manager().await?.version().await.map(|_| true)
+    }
+
+    async fn manager(&self) -> zbus::Result<ManagerProxy<'_>> {
+        ManagerProxy::builder(&self.bus).cache_properties(proxy::CacheProperties::No).build().await
+    }
+
+    /// Starts a service; returns when its main process has been executed.
+    pub(super) async fn start(&self, service: &Service<'_>) -> Result<(), UnitError> {
+        let failed = manager_error("start", service.unit);
+        let manager = self.manager().await.map_err(&failed)?;
+        // Before the call, or its job may be over before anybody listens.
+        let jobs = manager.receive_job_removed_with_args(&[(2, service.unit)]).await.map_err(&failed)?;
+        let argv = service.argv.clone();
+        let program = argv.first().cloned().unwrap_or_default();
+        let mut properties = vec![
+            ("Description", Variant::from(service.description)),
+            ("Slice", Variant::from(SLICE)),
+            ("Type", Variant::from("exec")),
+            // The plain `ExecStart` would replace `$` and what follows it in the arguments.
+            ("ExecStartEx", Variant::from(vec![(program, argv, vec!["no-env-expand"])])),
+            // The end of the keeper is told by its record; these keep the manager's word until it is collected.
+            ("RemainAfterExit", Variant::from(true)),
+            ("CollectMode", Variant::from("inactive")),
+            // The keeper is asked to end, and takes the programs along; whatever is left after it is killed.
+            ("KillMode", Variant::from("mixed")),
+            ("TimeoutStopUSec", Variant::from(u64::try_from(STOP.as_micros() / 2).unwrap_or(u64::MAX))),
+            // The keeper records what the kernel killed, and ends by itself.
+            ("OOMPolicy", Variant::from("continue")),
+            ("TasksMax", Variant::from(TASKS_MAX)),
+            ("LimitCORE", Variant::from(0_u64)),
+            ("StandardInput", Variant::from("null")),
+            ("StandardOutput", Variant::from("null")),
+            ("StandardError", Variant::from("null")),
+        ];
+        if let Some(bytes) = service.memory_max_bytes {
+            properties.push(("MemoryMax", Variant::from(bytes)));
+        }
+        let job = manager.start_transient_unit(service.unit, "fail", &properties, &[]).await.map_err(&failed)?;
+        match removed(jobs, &job).await.as_deref() {
+            Some("done") => Ok(()),
+            Some(result) => Err(UnitError::Keeper {
+                name: service.unit.to_owned(),
+                what: format!("could not be executed (the job ended as `{result}`)"),
+            }),
+            None => Err(failed(zbus::Error::Failure("it has left the bus".to_owned()))),
+        }
+    }
+
+    /// How the main process of a unit ended, if it did and is still known.
+    pub(super) async fn exit_status(&self, unit: &str) -> Result<Option<ExitStatus>, UnitError> {
+        let failed = manager_error("look at", unit);
+        let manager = self.manager().await.map_err(&failed)?;
+        let path = match manager.get_unit(unit).await {
+            Ok(path) => path,
+            Err(error) if is_unknown(&error) => return Ok(None),
+            Err(error) => return Err(failed(error)),
+        };
+        let service = ServiceProxy::builder(&self.bus).path(path).build().await.map_err(&failed)?;
+        let (code, status) = (service.exec_main_code().await, service.exec_main_status().await);
+        let status = status.map_err(&failed)?;
+        Ok(match code.map_err(&failed)? {
+            libc::CLD_EXITED => Some(ExitStatus::Code(status)),
+            libc::CLD_KILLED | libc::CLD_DUMPED => Some(ExitStatus::Signal(status)),
+            _ => None,
+        })
+    }
+
+    /// Stops a unit, whatever it does, and makes the manager forget it.
+    pub(super) async fn forget(&self, unit: &str) -> Result<(), UnitError> {
+        let failed = manager_error("stop", unit);
+        let manager = self.manager().await.map_err(&failed)?;
+        let jobs = manager.receive_job_removed_with_args(&[(2, unit)]).await.map_err(&failed)?;
+        match manager.stop_unit(unit, "replace").await {
+            Ok(job) => {
+                let stopped = tokio::time::timeout(STOP, removed(jobs, &job)).await;
+                stopped.map_err(|_| UnitError::Timeout { name: unit.to_owned(), what: "stop", after: STOP })?;
+            }
+            Err(error) if is_unknown(&error) => return Ok(()),
+            Err(error) => return Err(failed(error)),
+        }
+        match manager.reset_failed_unit(unit).await {
+            Err(error) if !is_unknown(&error) => Err(failed(error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Names of the services that begin so, without `.service`.
+    pub(super) async fn list(&self, prefix: &str) -> Result<Vec<String>, UnitError> {
+        let pattern = format!("{prefix}*.service");
+        let failed = manager_error("list", &pattern);
+        let manager = self.manager().await.map_err(&failed)?;
+        let units = manager.list_units_by_patterns(&[], &[&pattern]).await.map_err(&failed)?;
+        Ok(units.into_iter().filter_map(|unit| unit.0.strip_suffix(".service").map(str::to_owned)).collect())
+    }
+}
+
+/// The result of a job that is over; none when the bus went away before.
+async fn removed(mut jobs: JobRemovedStream, job: &OwnedObjectPath) -> Option<String> {
+    while let Some(signal) = jobs.next().await {
+        if let Ok(arguments) = signal.args()
+            && arguments.job == *job
+        {
+            return Some(arguments.result);
+        }
+    }
+    None
+}
+
+/// Whether the manager says that it has no such unit.
+fn is_unknown(error: &zbus::Error) -> bool {
+    matches!(error, zbus::Error::MethodError(name, ..) if name.as_str() == "org.freedesktop.systemd1.NoSuchUnit")
+}
+
+/// Whether the manager says that it has such a unit already.
+pub(super) fn is_taken(error: &UnitError) -> bool {
+    let UnitError::Manager { source, .. } = error else { return false };
+    matches!(&**source, zbus::Error::MethodError(name, ..) if name.as_str() == "org.freedesktop.systemd1.UnitExists")
+}
+
+fn manager_error(action: &'static str, name: &str) -> impl Fn(zbus::Error) -> UnitError {
+    let name = name.to_owned();
+    move |source| UnitError::Manager { action, name: name.clone(), source: Box::new(source) }
+}
+
+/// The command line of a keeper as the manager takes it: text.
+pub(super) fn argv(shim: &Path, name: &str, runtime_dir: &Path) -> Option<Vec<String>> {
+    Some(vec![shim.to_str()?.to_owned(), name.to_owned(), runtime_dir.to_str()?.to_owned()])
+}
