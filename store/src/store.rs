@@ -6,7 +6,7 @@ use std::{
 };
 
 use nexus_model::InstanceId;
-use rusqlite::{Connection, Transaction, TransactionBehavior};
+use rusqlite::{Connection, TransactionBehavior};
 
 use crate::Error;
 
@@ -35,16 +35,52 @@ impl Store {
         &self.path
     }
 
-    /// Runs `work` as one transaction that holds the write lock from its start: all of it happens, or nothing.
+    /// Makes one transaction of several methods: all that `work` calls happens, or nothing does. It has reached the disk
+    /// when this returns. Not to be called within `work` itself.
+    ///
+    /// # Errors
+    /// `work`'s own, `ResourcesExhausted` when there is no room, `StorageFailed` when the database fails.
+    pub fn together<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T, Error>) -> Result<T, Error> {
+        const DOING: &str = "do several things at once";
+        self.connection.execute_batch("BEGIN IMMEDIATE").map_err(Error::doing(DOING))?;
+        let pending = Pending(self);
+        let done = work(pending.0)?;
+        pending.0.connection.execute_batch("COMMIT").map_err(Error::doing(DOING))?;
+        Ok(done)
+    }
+
+    /// Runs `work` as one transaction that holds the write lock from its start: all of it happens, or nothing. Within
+    /// [`Store::together`], as a part of that transaction.
     pub(crate) fn write<T>(
         &mut self,
         action: &'static str,
-        work: impl FnOnce(&Transaction<'_>) -> Result<T, Error>,
+        work: impl FnOnce(&Connection) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let transaction =
-            self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(Error::doing(action))?;
-        let done = work(&transaction)?;
-        transaction.commit().map_err(Error::doing(action))?;
-        Ok(done)
+        if self.connection.is_autocommit() {
+            let transaction = self
+                .connection
+                .transaction_with_behavior(TransactionBehavior::Immediate)
+                .map_err(Error::doing(action))?;
+            let done = work(&transaction)?;
+            transaction.commit().map_err(Error::doing(action))?;
+            Ok(done)
+        } else {
+            let part = self.connection.savepoint().map_err(Error::doing(action))?;
+            let done = work(&part)?;
+            part.commit().map_err(Error::doing(action))?;
+            Ok(done)
+        }
+    }
+}
+
+/// A transaction that is undone unless it was committed: by an error, or by a panic in the work.
+struct Pending<'a>(&'a mut Store);
+
+impl Drop for Pending<'_> {
+    fn drop(&mut self) {
+        if !self.0.connection.is_autocommit() {
+            // Where this fails, SQLite has undone it already.
+            let _ = self.0.connection.execute_batch("ROLLBACK");
+        }
     }
 }

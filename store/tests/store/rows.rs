@@ -421,3 +421,42 @@ fn names_sort_the_lists() {
     let names: Vec<_> = store.vms().unwrap().into_iter().map(|vm| vm.name).collect();
     assert_eq!(names, ["a", "b", "c"].map(name));
 }
+
+#[test]
+fn things_done_together_happen_all_or_not_at_all() {
+    let (folder, mut store) = empty();
+    store.insert_workspace(&workspace("taken")).unwrap();
+    let before = Content::of(&store);
+    let error = store
+        .together(|store| {
+            store.insert_vm(&new_vm("demo"))?;
+            store.insert_workspace(&workspace("taken"))
+        })
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AlreadyExists);
+    assert_eq!(Content::of(&store), before);
+
+    let panic = std::panic::AssertUnwindSafe(|| {
+        store.together(|store| -> Result<(), Error> {
+            store.insert_vm(&new_vm("demo"))?;
+            panic!("a defect in the caller");
+        })
+    });
+    assert!(std::panic::catch_unwind(panic).is_err());
+    assert_eq!(Content::of(&store), before);
+
+    let made = store
+        .together(|store| {
+            let vm = store.insert_vm(&new_vm("demo"))?;
+            // A part that fails is undone alone, if the whole goes on without it.
+            assert!(store.insert_workspace(&workspace("taken")).is_err());
+            let disk = workspace("disk");
+            store.insert_workspace(&disk)?;
+            store.attach_workspace(disk.id, vm.id, at(1))
+        })
+        .unwrap();
+    drop(store);
+    let store = Store::open(&folder.path().join("nexus.db")).unwrap();
+    assert_eq!(store.workspace(made.id).unwrap(), made);
+    assert_eq!((store.vms().unwrap().len(), store.workspaces().unwrap().len()), (1, 2));
+}
