@@ -64,23 +64,24 @@ pub struct FailureWindow {
     intensity: Intensity,
     recent: VecDeque<Timestamp>,
     attempt: u32,
-    last: Timestamp,
+    /// When the last retry was due.
+    retried: Timestamp,
 }
 
 impl FailureWindow {
     /// No failure so far.
     #[must_use]
     pub const fn new(backoff: Backoff, intensity: Intensity) -> Self {
-        Self { backoff, intensity, recent: VecDeque::new(), attempt: 0, last: Timestamp::NEVER }
+        Self { backoff, intensity, recent: VecDeque::new(), attempt: 0, retried: Timestamp::NEVER }
     }
 
     /// Counts a failure at `now`, with `spread` drawn from 0 to 1, and says what follows. A failure that comes a whole
-    /// window after the last one starts the back-off anew.
+    /// window after the last retry was due starts the back-off anew.
     pub fn failed(&mut self, now: Timestamp, spread: f64) -> Verdict {
-        if !self.last.is_never() && self.last.until(now) >= self.intensity.window {
+        if !self.retried.is_never() && self.retried.until(now) >= self.intensity.window {
             self.attempt = 0;
         }
-        self.last = now;
+        self.retried = now;
         while self.recent.front().is_some_and(|first| first.until(now) >= self.intensity.window) {
             self.recent.pop_front();
         }
@@ -90,6 +91,7 @@ impl FailureWindow {
         }
         let delay = self.backoff.delay(self.attempt, spread);
         self.attempt = self.attempt.saturating_add(1);
+        self.retried = now.after(delay);
         Verdict::Retry(delay)
     }
 
@@ -97,11 +99,44 @@ impl FailureWindow {
     pub fn reset(&mut self) {
         self.recent.clear();
         self.attempt = 0;
-        self.last = Timestamp::NEVER;
+        self.retried = Timestamp::NEVER;
     }
 
     /// The failures still counted, oldest first.
     pub fn recent(&self) -> impl ExactSizeIterator<Item = Timestamp> + '_ {
         self.recent.iter().copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn waits(window: Duration, up: Duration, failures: usize) -> Vec<u64> {
+        let backoff = Backoff { initial: SECOND, max: 64 * SECOND, jitter: 0.0 };
+        let mut faults = FailureWindow::new(backoff, Intensity { max: 1000, window });
+        let mut now = Timestamp(1);
+        (0..failures)
+            .map(|_| {
+                now = now.after(up);
+                let Verdict::Retry(wait) = faults.failed(now, 0.5) else { panic!("gave up") };
+                now = now.after(wait);
+                wait.as_secs()
+            })
+            .collect()
+    }
+
+    /// The wait itself once counted as time in which all was well, so it never grew beyond the window.
+    #[test]
+    fn back_off_grows_beyond_the_window() {
+        assert_eq!(waits(3 * SECOND, Duration::ZERO, 8), [1, 2, 4, 8, 16, 32, 64, 64]);
+    }
+
+    #[test]
+    fn back_off_begins_anew_after_a_whole_window() {
+        assert_eq!(waits(10 * SECOND, 9 * SECOND, 4), [1, 2, 4, 8]);
+        assert_eq!(waits(10 * SECOND, 10 * SECOND, 4), [1, 1, 1, 1]);
     }
 }
