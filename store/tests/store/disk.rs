@@ -31,13 +31,12 @@ impl Drop for Ballast<'_> {
 
 #[test]
 fn what_does_not_fit_does_not_happen() {
-    in_mount_namespace("disk::what_does_not_fit_does_not_happen", || {
-        let folder = tempfile::tempdir().unwrap();
-        mount_tmpfs(folder.path(), 1 << 20);
-        let path = folder.path().join("state/nexus.db");
+    in_mount_namespace("disk::what_does_not_fit_does_not_happen", |folder| {
+        mount_tmpfs(folder, 1 << 20);
+        let path = folder.join("state/nexus.db");
         let mut store = Store::open(&path).unwrap();
         let mut vm = store.insert_vm(&new_vm("demo")).unwrap();
-        let ballast = folder.path().join("ballast");
+        let ballast = folder.join("ballast");
         let full = Ballast::fill(&ballast);
 
         let mut content = Content::of(&store);
@@ -77,10 +76,9 @@ fn what_does_not_fit_does_not_happen() {
 
 #[test]
 fn a_database_that_does_not_fit_is_not_begun() {
-    in_mount_namespace("disk::a_database_that_does_not_fit_is_not_begun", || {
-        let folder = tempfile::tempdir().unwrap();
+    in_mount_namespace("disk::a_database_that_does_not_fit_is_not_begun", |folder| {
         for kib in [4, 16, 32, 48, 64, 96, 128] {
-            let state = folder.path().join(format!("{kib}-kib"));
+            let state = folder.join(format!("{kib}-kib"));
             fs::create_dir(&state).unwrap();
             mount_tmpfs(&state, kib << 10);
             let error = Store::open(&state.join("nexus.db")).unwrap_err();

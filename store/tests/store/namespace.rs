@@ -6,19 +6,19 @@ use nix::mount::{MsFlags, mount};
 
 use crate::reexec;
 
-/// Runs `inside` as root of a mount namespace of its own, in another process. `test` is the full name of the test that
-/// calls this.
-pub(crate) fn in_mount_namespace(test: &str, inside: impl FnOnce()) {
-    if reexec::part().is_some() {
-        inside();
-        return;
+/// Runs `inside` as root of a mount namespace of its own, in another process, with a folder to mount on that goes when
+/// the mounts have gone. `test` is the full name of the test that calls this.
+pub(crate) fn in_mount_namespace(test: &str, inside: impl FnOnce(&Path)) {
+    if let Some(folder) = reexec::part() {
+        return inside(Path::new(&folder));
     }
     let wrapper: &[&str] = if nix::unistd::geteuid().is_root() {
         &["unshare", "--mount", "--propagation", "private", "--"]
     } else {
         &["unshare", "--user", "--map-root-user", "--mount", "--propagation", "private", "--"]
     };
-    let status = reexec::this_test(wrapper, test, "inside").status().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let status = reexec::this_test(wrapper, test, folder.path().to_str().unwrap()).status().unwrap();
     assert!(status.success(), "{test} inside of a mount namespace: {status}");
 }
 

@@ -195,14 +195,13 @@ fn a_folder_that_is_a_file() {
 
 #[test]
 fn a_read_only_database() {
-    in_mount_namespace("refusal::a_read_only_database", || {
-        let folder = tempfile::tempdir().unwrap();
-        mount_tmpfs(folder.path(), 32 << 20);
-        let path = filled(folder.path());
-        let nothing = folder.path().join("nothing");
+    in_mount_namespace("refusal::a_read_only_database", |folder| {
+        mount_tmpfs(folder, 32 << 20);
+        let path = filled(folder);
+        let nothing = folder.join("nothing");
         fs::create_dir(&nothing).unwrap();
         in_the_log(&path, "UPDATE vm SET exit_reason = 'in the log'");
-        make_read_only(folder.path());
+        make_read_only(folder);
         let error = refused(&path);
         assert!(matches!(error, OpenError::ReadOnly { .. }), "{error:?}");
         let error = refused(&nothing.join("nexus.db"));
