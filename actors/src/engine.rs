@@ -170,32 +170,21 @@ impl Engine {
         &self.board
     }
 
-    /// Returns once every VM and workspace of the store has its actor and was looked at, or `deadline` is over.
+    /// Returns true once every VM and workspace of the store has its actor and was looked at, false when `deadline` comes
+    /// first.
     pub async fn ready(&self, deadline: Duration) -> bool {
-        let mut changes = self.heartbeat.subscribe();
-        let all_there = async {
-            loop {
-                if self.populated().await {
-                    return;
-                }
-                // Statuses are looked at again soon; only a daemon that starts does this.
-                let _ = tokio::time::timeout(Duration::from_millis(5), changes.changed()).await;
+        let populated = async {
+            // The last one to start: all before it have read their rows.
+            self.jobs.up(deadline).await;
+            for vm in self.vms.all() {
+                vm.machine.current(deadline).await;
+            }
+            for workspace in self.workspaces.all() {
+                workspace.up(deadline).await;
             }
         };
-        tokio::time::timeout(deadline, all_there).await.is_ok()
-    }
-
-    async fn populated(&self) -> bool {
-        if self.jobs_up().is_none() {
-            return false;
-        }
-        let shown = self.vms.all().iter().all(|vm| self.board.vms().get(&vm.name).is_some());
-        shown && self.workspaces.all().iter().all(|workspace| self.board.workspaces().get(&workspace.name).is_some())
-    }
-
-    fn jobs_up(&self) -> Option<()> {
-        let status = self.statuses.get("root/jobs")?;
-        (!status.started_at.is_never()).then_some(())
+        let end = tokio::time::Instant::now() + deadline;
+        tokio::time::timeout_at(end, populated).await.is_ok()
     }
 
     /// Starts the VMs whose owners want them started with the daemon. After [`ready`](Self::ready).

@@ -81,6 +81,11 @@ impl Jobs {
         self.ask(|reply| JobMessage::Cancel { job, reply }).await
     }
 
+    /// Waits until the actor is up.
+    pub(crate) async fn up(&self, deadline: Duration) {
+        self.slot.current(deadline).await;
+    }
+
     async fn ask<T>(&self, message: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> JobMessage) -> Result<T, Error> {
         let lost = || Error::internal("the actor of jobs is not there; see the journal");
         let actor = self.slot.current(DEADLINE).await.ok_or_else(lost)?;

@@ -62,6 +62,11 @@ impl WorkspaceContext {
         let _ = self.ask(|reply| WorkspaceMessage::Refresh { reply }).await;
     }
 
+    /// Waits until its actor is up.
+    pub(crate) async fn up(&self, deadline: Duration) {
+        self.slot.current(deadline).await;
+    }
+
     async fn ask(&self, message: impl FnOnce(Reply) -> WorkspaceMessage) -> Result<(), Error> {
         let gone = || Error::internal(format!("the actor of workspace `{}` is not there; see the journal", self.name));
         let actor = self.slot.current(Engine::ACTOR_DEADLINE).await.ok_or_else(gone)?;

@@ -1,0 +1,178 @@
+//! The engine with VMs that are plain processes: real shims, real agents, a real store, no bus.
+
+use std::time::Duration;
+
+use nexus_actors::{GuestCommand, RemoveOptions, StopOptions};
+use nexus_model::{
+    ErrorKind, ExitStatus, JobState,
+    restart::RestartPolicy,
+    vm::{Reason, VmState},
+};
+use nexus_tests::TestEngine;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+fn shell(script: &str) -> GuestCommand {
+    GuestCommand {
+        argv: vec!["/bin/sh".into(), "-c".into(), script.into()],
+        env: Default::default(),
+        working_directory: None,
+        user: None,
+        timeout: None,
+    }
+}
+
+fn strike(pid: u32, signal: Signal) {
+    kill(Pid::from_raw(i32::try_from(pid).unwrap()), signal).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vm_lives_from_creation_to_removal() {
+    let test = TestEngine::start().await;
+    let name = test.create("web", |spec| spec.env = [("GREETING".into(), "hello".into())].into()).await.unwrap();
+    assert_eq!(test.state(&name), VmState::Created);
+
+    let vm = test.start_vm(&name).await;
+    assert_eq!(vm.lifecycle.state(), VmState::Running);
+    assert_ne!(vm.leader, 0);
+    assert!(!vm.isolated);
+
+    let outcome = test.engine.guest_run(&TestEngine::origin(), &name, shell("echo $GREETING; exit 3")).await.unwrap();
+    assert_eq!(outcome.status, ExitStatus::Code(3));
+    assert_eq!(String::from_utf8_lossy(&outcome.stdout), "hello\n");
+
+    let job = test.engine.stop_vm(&TestEngine::origin(), &name, StopOptions { timeout: None }).await.unwrap();
+    assert_eq!(test.job(job).await.state, JobState::Done);
+    let vm = test.vm(&name);
+    assert_eq!((vm.lifecycle.state(), vm.lifecycle.reason()), (VmState::Stopped, Reason::Requested));
+    assert_eq!(vm.leader, 0);
+
+    let job = test.engine.remove_vm(&TestEngine::origin(), &name, RemoveOptions::default()).await.unwrap();
+    assert_eq!(test.job(job).await.state, JobState::Done);
+    assert!(test.engine.board().vms().get(&name).is_none());
+    assert!(test.engine.board().connections().all().is_empty());
+    let left: Vec<_> = std::fs::read_dir(test.folder.path().join("run/vm")).unwrap().collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_vm_comes_back_by_its_policy() {
+    let test = TestEngine::start().await;
+    let name = test.create("web", |_| ()).await.unwrap();
+    let before = test.start_vm(&name).await;
+    strike(before.leader, Signal::SIGKILL);
+    let crashed = test.wait(&name, |vm| vm.lifecycle.state() == VmState::Crashed).await;
+    assert_eq!(crashed.exit, Some(ExitStatus::Signal(9)));
+    assert_eq!(crashed.lifecycle.reason(), Reason::VmmExited);
+    let after = test.wait(&name, |vm| vm.lifecycle.state() == VmState::Running && vm.guest.is_some()).await;
+    assert_ne!(after.leader, before.leader);
+    let history = test.engine.vm_history(&name, 0).await.unwrap();
+    let states: Vec<_> = history.iter().rev().map(|line| line.to).collect();
+    use VmState::{Crashed, Running, Starting};
+    assert_eq!(states, [Starting, Running, Crashed, Starting, Running]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_vm_without_a_policy_stays_crashed() {
+    let test = TestEngine::start().await;
+    let name = test.create("web", |spec| spec.restart_policy = RestartPolicy::No).await.unwrap();
+    let vm = test.start_vm(&name).await;
+    strike(vm.leader, Signal::SIGSEGV);
+    let crashed = test.wait(&name, |vm| vm.lifecycle.state() == VmState::Crashed).await;
+    assert_eq!(crashed.exit, Some(ExitStatus::Signal(11)));
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(test.state(&name), VmState::Crashed);
+    // A stop of what has crashed says that nobody wants it back.
+    let job = test.engine.stop_vm(&TestEngine::origin(), &name, StopOptions { timeout: None }).await.unwrap();
+    assert_eq!(test.job(job).await.state, JobState::Done);
+    assert_eq!(test.state(&name), VmState::Stopped);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restarted_daemon_adopts_what_runs() {
+    let test = TestEngine::start().await;
+    let name = test.create("web", |_| ()).await.unwrap();
+    let before = test.start_vm(&name).await;
+    let test = test.restart().await;
+    let after = test.wait(&name, |vm| vm.guest.is_some()).await;
+    assert_eq!(after.leader, before.leader);
+    assert_eq!(after.lifecycle, before.lifecycle);
+    let outcome = test.engine.guest_run(&TestEngine::origin(), &name, shell("echo still here")).await.unwrap();
+    assert_eq!(outcome.stdout, b"still here\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_ends_while_the_daemon_is_away_is_known() {
+    let mut test = TestEngine::start().await;
+    let name = test.create("web", |spec| spec.restart_policy = RestartPolicy::No).await.unwrap();
+    let vm = test.start_vm(&name).await;
+    test.shut_down().await;
+    strike(vm.leader, Signal::SIGKILL);
+    let test = test.restart().await;
+    let vm = test.wait(&name, |vm| vm.lifecycle.state() == VmState::Crashed).await;
+    assert_eq!(vm.exit, Some(ExitStatus::Signal(9)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vm_can_be_paused_and_resumed() {
+    let test = TestEngine::start().await;
+    let name = test.create("web", |_| ()).await.unwrap();
+    test.start_vm(&name).await;
+    let origin = TestEngine::origin();
+    test.engine.pause_vm(&origin, &name).await.unwrap();
+    assert_eq!(test.state(&name), VmState::Paused);
+    assert_eq!(test.engine.pause_vm(&origin, &name).await.unwrap_err().kind(), ErrorKind::InvalidState);
+    test.engine.resume_vm(&origin, &name).await.unwrap();
+    assert_eq!(test.state(&name), VmState::Running);
+    let outcome = test.engine.guest_run(&origin, &name, shell("true")).await.unwrap();
+    assert!(outcome.status.is_success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restarted_machine_actor_leaves_its_vm_alone() {
+    let test = TestEngine::start().await;
+    let name = test.create("web", |_| ()).await.unwrap();
+    let before = test.start_vm(&name).await;
+    test.engine.restart_actor(&TestEngine::origin(), "root/vms/web/machine").await.unwrap();
+    let after = test.wait(&name, |vm| vm.guest.is_some()).await;
+    assert_eq!(after.leader, before.leader);
+    let status = test.engine.board().actors().get(&"root/vms/web/machine".to_owned()).unwrap();
+    assert!(status.generation > 1, "{status:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_requests_change_nothing() {
+    let test = TestEngine::start().await;
+    let name = test.create("web", |_| ()).await.unwrap();
+    let origin = TestEngine::origin();
+    let kind = |error: nexus_actors::Error| error.kind();
+    assert_eq!(test.create("web", |_| ()).await.map_err(kind), Err(ErrorKind::AlreadyExists));
+    assert_eq!(test.create("big", |spec| spec.vcpus = 1000).await.map_err(kind), Err(ErrorKind::InvalidArgs));
+    let no_image = |spec: &mut nexus_model::vm::VmSpec| spec.image = Some("nothing".parse().unwrap());
+    assert_eq!(test.create("imageless", no_image).await.map_err(kind), Err(ErrorKind::NotFound));
+    assert_eq!(test.engine.pause_vm(&origin, &name).await.map_err(kind), Err(ErrorKind::InvalidState));
+    assert_eq!(
+        test.engine.guest_run(&origin, &name, shell("true")).await.map(|_| ()).map_err(kind),
+        Err(ErrorKind::GuestUnavailable)
+    );
+    test.start_vm(&name).await;
+    let again = test.engine.start_vm(&origin, &name).await.unwrap();
+    let again = test.job(again).await;
+    assert_eq!(again.error.map(|(kind, _)| kind), Some(ErrorKind::InvalidState));
+    let removal = test.engine.remove_vm(&origin, &name, RemoveOptions::default()).await;
+    assert_eq!(removal.map_err(kind), Err(ErrorKind::InvalidState));
+    assert_eq!(test.engine.board().vms().count(), 1);
+    assert_eq!(test.state(&name), VmState::Running);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_beyond_the_hosts_is_refused() {
+    let test = TestEngine::start().await;
+    let name = test.create("huge", |spec| spec.memory_bytes = 1 << 50).await.unwrap();
+    let job = test.engine.start_vm(&TestEngine::origin(), &name).await.unwrap();
+    let (kind, text) = test.job(job).await.error.unwrap();
+    assert_eq!(kind, ErrorKind::ResourcesExhausted, "{text}");
+    assert_eq!(test.state(&name), VmState::Failed);
+}

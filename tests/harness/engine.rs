@@ -1,0 +1,194 @@
+//! An engine without a bus.
+
+use std::{fs, sync::Arc, time::Duration};
+
+use nexus_actors::{
+    Engine, Error, Folders, Origin, Settings, Tree,
+    snapshot::{JobId, JobSnapshot, ManagerSnapshot, VmSnapshot},
+};
+use nexus_host::{
+    storage,
+    unit::Keeper,
+    vmm::{VmmConfig, Vmms},
+};
+use nexus_model::{
+    BackendKind, Id, JobState, Name,
+    vm::{VmSpec, VmState, VmmChoice},
+};
+use nexus_store::Store;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use tempfile::TempDir;
+
+use crate::program;
+
+/// Ten times what was ever seen, and then some: the machines are noisy.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// An engine over folders of its own. Its VMs are plain processes, and end with it.
+pub struct TestEngine {
+    /// The engine.
+    pub engine: Engine,
+    tree: Option<Tree>,
+    /// Where everything of it is.
+    pub folder: Arc<TempDir>,
+}
+
+impl TestEngine {
+    /// A new one.
+    ///
+    /// # Panics
+    /// When it can't be started.
+    pub async fn start() -> Self {
+        let _ = tracing_subscriber::fmt().with_test_writer().with_env_filter("debug").try_init();
+        let folder = tempfile::Builder::new().prefix("nx").tempdir().expect("a temporary folder");
+        Self::start_in(Arc::new(folder)).await
+    }
+
+    /// Another one over the same folders, as after a restart of the daemon.
+    ///
+    /// # Panics
+    /// When it can't be started.
+    pub async fn restart(mut self) -> Self {
+        let folder = self.folder.clone();
+        self.shut_down().await;
+        // Only what was said to be left running may be: the folder decides, not this value.
+        std::mem::forget(self);
+        Self::start_in(folder).await
+    }
+
+    /// Ends the engine and leaves its VMs running.
+    pub async fn shut_down(&mut self) {
+        if let Some(tree) = self.tree.take() {
+            tree.shut_down().await;
+        }
+    }
+
+    async fn start_in(folder: Arc<TempDir>) -> Self {
+        let root = folder.path();
+        let database = root.join("nexus.db");
+        let store = Store::open(&database).expect("the store opens");
+        let (instance, statistics) = (store.instance(), store.statistics().expect("the store counts"));
+        drop(store);
+        let folders = Folders {
+            data: root.join("data"),
+            workspaces: root.join("workspaces"),
+            logs: root.join("logs"),
+            runtime: root.join("run"),
+        };
+        fs::create_dir_all(&folders.data).expect("a folder");
+        let vmm = VmmConfig { allow_process: true, ..VmmConfig::default() };
+        let vmms = Vmms::detect(&vmm);
+        let storage = storage::detect(&folders.workspaces, None).expect("a storage backend");
+        let keeper = Keeper::detect(program("nexus-shim"), None).await;
+        let manager = ManagerSnapshot {
+            vmm_available: vmms.available(),
+            storage_path: folders.workspaces.clone(),
+            storage_backend: BackendKind::Copy,
+            database_path: database.clone(),
+            schema_version: statistics.schema_version,
+            table_count: statistics.table_count,
+            default_kernel: None,
+            draining: false,
+        };
+        let settings = Settings {
+            instance,
+            folders,
+            database,
+            storage: None,
+            shim: program("nexus-shim"),
+            agent: program("guest-agent"),
+            vmm,
+            allowed_paths: vec![root.canonicalize().expect("a real path")],
+            stop_timeout: Duration::from_secs(20),
+            console_max_bytes: 1 << 20,
+            heartbeat: Duration::from_millis(500),
+            job_retention: Duration::from_secs(60),
+        };
+        let (engine, tree) =
+            Engine::start(settings, manager, vmms, keeper, storage, None).await.expect("the engine starts");
+        assert!(engine.ready(PATIENCE).await, "the engine is not ready");
+        Self { engine, tree: Some(tree), folder }
+    }
+
+    /// Who asks, in a test.
+    ///
+    /// # Panics
+    /// Never.
+    #[must_use]
+    pub fn origin() -> Origin {
+        Origin { request: Id::random().expect("random"), sender: "test".to_owned(), reason: String::new() }
+    }
+
+    /// Creates a VM that is a plain process.
+    ///
+    /// # Errors
+    /// As the engine's.
+    pub async fn create(&self, name: &str, change: impl FnOnce(&mut VmSpec)) -> Result<Name, Error> {
+        let mut spec = VmSpec { vmm: VmmChoice::Process, ..VmSpec::default() };
+        change(&mut spec);
+        let name = name.parse().expect("a name");
+        self.engine.create_vm(&Self::origin(), Some(name), spec).await
+    }
+
+    /// Waits for the end of a job.
+    ///
+    /// # Panics
+    /// When that takes too long.
+    pub async fn job(&self, job: JobId) -> JobSnapshot {
+        let mut picture = self.engine.board().jobs().watch(&job).expect("the job is there");
+        let ended = tokio::time::timeout(PATIENCE, picture.wait_for(|job| job.state.is_final())).await;
+        JobSnapshot::clone(&ended.expect("the job ends").expect("the job stays"))
+    }
+
+    /// Starts a VM and waits for its agent.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub async fn start_vm(&self, name: &Name) -> Arc<VmSnapshot> {
+        let job = self.engine.start_vm(&Self::origin(), name).await.expect("the start begins");
+        let job = self.job(job).await;
+        assert_eq!(job.state, JobState::Done, "{:?}", job.error);
+        self.wait(name, |vm| vm.guest.is_some()).await
+    }
+
+    /// Waits until a VM is as wanted.
+    ///
+    /// # Panics
+    /// When that takes too long.
+    pub async fn wait(&self, name: &Name, wanted: impl FnMut(&Arc<VmSnapshot>) -> bool) -> Arc<VmSnapshot> {
+        let mut picture = self.engine.board().vms().watch(name).expect("the VM is there");
+        let reached = tokio::time::timeout(PATIENCE, picture.wait_for(wanted)).await;
+        match reached {
+            Ok(vm) => vm.expect("the VM stays").clone(),
+            Err(_) => panic!("VM {name} does not get there: {:#?}", self.engine.board().vms().get(name)),
+        }
+    }
+
+    /// The VM as it is now.
+    ///
+    /// # Panics
+    /// When it is not there.
+    #[must_use]
+    pub fn vm(&self, name: &Name) -> Arc<VmSnapshot> {
+        self.engine.board().vms().get(name).expect("the VM is there")
+    }
+
+    /// The VM's state now.
+    #[must_use]
+    pub fn state(&self, name: &Name) -> VmState {
+        self.vm(name).lifecycle.state()
+    }
+}
+
+impl Drop for TestEngine {
+    fn drop(&mut self) {
+        for vm in self.engine.board().vms().all() {
+            if let Ok(pid @ 1..) = i32::try_from(vm.leader) {
+                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            }
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! What the end-to-end tests stand on: real programs, in folders of their own, that go when the test goes.
+
+use std::{env, path::PathBuf};
+
+mod engine;
+
+pub use engine::TestEngine;
+
+/// A program of this workspace, built before the tests are (`cargo build --workspace`, which `make test` does).
+///
+/// # Panics
+/// When it is not there.
+#[must_use]
+pub fn program(name: &str) -> PathBuf {
+    let own = env::current_exe().expect("a test has a path");
+    let folder = own.ancestors().nth(2).expect("tests lie in a folder of the build's");
+    let path = folder.join(name);
+    assert!(path.is_file(), "{} is not there: run `cargo build --workspace` first (make test does)", path.display());
+    path
+}
