@@ -1,0 +1,113 @@
+//! The agent as a whole: what its parts share, and its life from the first instruction to the last.
+
+use std::{cell::Cell, io, rc::Rc};
+
+use nexus_model::Id;
+use nexus_protocol::{Role, ShutdownMode};
+use tokio::{sync::mpsc, task::spawn_local};
+
+use crate::{
+    arguments::Start,
+    boot_options::BootOptions,
+    exec::{ExecTable, Spawner},
+    init,
+    listener::{HybridListener, serve_vsock},
+    power,
+    reaper::Reaper,
+    session::Sessions,
+    signals,
+};
+
+/// What the agent's parts share.
+#[derive(Debug)]
+pub(crate) struct Agent {
+    pub(crate) role: Role,
+    pub(crate) options: BootOptions,
+    /// Names this run of the agent.
+    pub(crate) run_id: Id,
+    pub(crate) spawner: Spawner,
+    pub(crate) execs: ExecTable,
+    pub(crate) sessions: Sessions,
+    ending: Cell<Option<ShutdownMode>>,
+    demands: mpsc::UnboundedSender<Demand>,
+}
+
+/// Why the agent ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Demand {
+    /// The guest is to go down.
+    Shutdown(ShutdownMode),
+    /// The guest's init wants this service to end, and why is to be found out.
+    Leave,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AgentError {
+    #[error("cannot get random numbers")]
+    Random(#[source] getrandom::Error),
+    #[error("cannot handle signals")]
+    Signals(#[source] io::Error),
+    #[error("cannot listen")]
+    Listen(#[source] io::Error),
+}
+
+impl AgentError {
+    /// The cause, for a line on the console.
+    pub(crate) fn source_text(&self) -> String {
+        std::error::Error::source(self).map(ToString::to_string).unwrap_or_default()
+    }
+}
+
+impl Agent {
+    /// What the guest is about to do, once it is.
+    pub(crate) fn ending(&self) -> Option<ShutdownMode> {
+        self.ending.get()
+    }
+
+    /// Has the agent end, in its own time.
+    pub(crate) fn demand(&self, demand: Demand) {
+        if let Demand::Shutdown(mode) = demand {
+            self.ending.set(Some(mode));
+        }
+        // The receiver lives as long as the agent.
+        let _ = self.demands.send(demand);
+    }
+}
+
+/// Lives until the guest, or the agent alone, is to end.
+pub(crate) async fn run(start: Start) -> Result<(), AgentError> {
+    let options = match start.role {
+        Role::Init => init::prepare(),
+        Role::Service => BootOptions::of_this_boot(),
+        Role::Process => BootOptions::default(),
+    };
+    let run_id = Id::random().map_err(AgentError::Random)?;
+    let reaper = Rc::new(Reaper::start().map_err(AgentError::Signals)?);
+    let (demands, mut demanded) = mpsc::unbounded_channel();
+    let agent = Rc::new(Agent {
+        role: start.role,
+        options,
+        run_id,
+        spawner: Spawner::new(start.role, run_id, reaper),
+        execs: ExecTable::new().map_err(AgentError::Random)?,
+        sessions: Sessions::default(),
+        ending: Cell::new(None),
+        demands,
+    });
+    signals::listen(&agent).map_err(AgentError::Signals)?;
+    match start.folder {
+        Some(folder) => {
+            let listener = HybridListener::bind(&folder).map_err(AgentError::Listen)?;
+            spawn_local(listener.serve(Rc::clone(&agent)));
+        }
+        None => {
+            spawn_local(serve_vsock(Rc::clone(&agent)));
+        }
+    }
+    while let Some(demand) = demanded.recv().await {
+        if power::end(&agent, demand).await {
+            break;
+        }
+    }
+    Ok(())
+}

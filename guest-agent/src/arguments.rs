@@ -1,0 +1,88 @@
+//! The command line.
+
+use std::{ffi::OsString, path::PathBuf};
+
+use nexus_protocol::{REVISION, Role};
+
+const HELP: &str = "\
+Answers the Nexus host and runs commands for it inside a VM.
+
+Usage: guest-agent [OPTIONS]
+
+Started as process 1 it is the guest's init. Started otherwise it is a service under the guest's own init and listens on
+vsock ports 100 and 101.
+
+Options:
+      --process DIR  Be a process without a guest: listen on the Unix socket DIR/vsock.sock instead
+  -h, --help         Print this help
+  -V, --version      Print version and protocol revision";
+
+/// What the command line asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Arguments {
+    /// To run.
+    Start(Start),
+    /// To print this and be done.
+    Print(String),
+}
+
+/// As what to run.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Start {
+    pub(crate) role: Role,
+    /// Where the Unix socket of a mere process goes.
+    pub(crate) folder: Option<PathBuf>,
+}
+
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ArgumentError {
+    #[error("--process needs a folder\nSee --help.")]
+    NoFolder,
+    #[error("unexpected argument `{}`\nSee --help.", .0.display())]
+    Unexpected(OsString),
+}
+
+impl Arguments {
+    pub(crate) fn parse(mut arguments: impl Iterator<Item = OsString>) -> Result<Self, ArgumentError> {
+        let mut start = Start { role: Role::Service, folder: None };
+        while let Some(argument) = arguments.next() {
+            match argument.to_str() {
+                Some("-h" | "--help") => return Ok(Self::Print(HELP.to_owned())),
+                Some("-V" | "--version") => {
+                    let version = env!("CARGO_PKG_VERSION");
+                    return Ok(Self::Print(format!("guest-agent {version} (protocol {REVISION})")));
+                }
+                Some("--process") if start.folder.is_none() => {
+                    let folder = arguments.next().ok_or(ArgumentError::NoFolder)?;
+                    start = Start { role: Role::Process, folder: Some(folder.into()) };
+                }
+                _ => return Err(ArgumentError::Unexpected(argument)),
+            }
+        }
+        Ok(Self::Start(start))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(arguments: &[&str]) -> Result<Arguments, ArgumentError> {
+        Arguments::parse(arguments.iter().map(OsString::from))
+    }
+
+    #[test]
+    fn tells_a_service_from_a_process() {
+        let service = Start { role: Role::Service, folder: None };
+        assert_eq!(parse(&[]), Ok(Arguments::Start(service)));
+        let process = Start { role: Role::Process, folder: Some("/run/x".into()) };
+        assert_eq!(parse(&["--process", "/run/x"]), Ok(Arguments::Start(process)));
+    }
+
+    #[test]
+    fn refuses_what_it_does_not_know() {
+        assert_eq!(parse(&["--process"]), Err(ArgumentError::NoFolder));
+        assert_eq!(parse(&["serve"]), Err(ArgumentError::Unexpected("serve".into())));
+        assert_eq!(parse(&["--process", "a", "--process", "b"]), Err(ArgumentError::Unexpected("--process".into())));
+    }
+}

@@ -1,0 +1,13 @@
+//! Commands: how they are started, kept together, and ended.
+
+mod account;
+mod cgroup;
+mod group;
+mod named;
+mod process_table;
+mod run;
+mod spawner;
+
+pub(crate) use named::ExecTable;
+pub(crate) use run::run;
+pub(crate) use spawner::Spawner;
