@@ -1,5 +1,7 @@
 //! The agent as a process, driven by the host's own client.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::{

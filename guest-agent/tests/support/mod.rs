@@ -1,5 +1,7 @@
 //! An agent as a process, and what tests ask of it.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::{
     os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
