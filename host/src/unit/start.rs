@@ -13,7 +13,8 @@ use nexus_model::ProcessIdentity;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     net::{UnixListener, UnixStream},
-    process::Command,
+    process::{Child, Command},
+    sync::Mutex,
     time::timeout,
 };
 
@@ -34,36 +35,42 @@ const START: Duration = Duration::from_secs(60);
 pub(super) struct Attempt<'a> {
     keeper: &'a Keeper,
     spec: &'a UnitSpec,
+    socket: OnceLock<StartSocket>,
+    /// The process that forks a detached keeper.
+    forking: OnceLock<Mutex<Child>>,
     /// The keeper's process, once it has called.
     process: OnceLock<ProcessIdentity>,
 }
 
 impl<'a> Attempt<'a> {
     pub(super) const fn new(keeper: &'a Keeper, spec: &'a UnitSpec) -> Self {
-        Self { keeper, spec, process: OnceLock::new() }
+        Self { keeper, spec, socket: OnceLock::new(), forking: OnceLock::new(), process: OnceLock::new() }
     }
 
     /// Starts the keeper and lets it start the rest. Can be dropped at any time; [`Attempt::undo`] then cleans up.
     pub(super) async fn run(&self) -> Result<Started, UnitError> {
         let name = &self.spec.name;
-        let listener = StartSocket::listen(&self.spec.runtime_dir)?;
-        let executed = self.execute();
-        let called = async { listener.accept().await };
+        let socket = StartSocket::listen(&self.spec.runtime_dir)?;
+        let socket = self.socket.get_or_init(|| socket);
         // The call may come before systemd says that it was executed.
-        let (stream, ()) = timeout(CALL, async { tokio::try_join!(called, executed) })
-            .await
-            .map_err(|_| self.keeper_error("did not call back"))??;
-        let keeper = stream.peer_cred().ok().and_then(|peer| peer.pid()).and_then(|pid| u32::try_from(pid).ok());
-        // It waits for the launch, so it can't have ended and its pid be another's, unless somebody killed it.
-        let keeper = keeper.map_or(Ok(None), identify).map_err(process_error(name))?;
-        let keeper = keeper.ok_or_else(|| self.keeper_error("ended at once"))?;
-        let _ = self.process.set(keeper);
+        let both = async { tokio::try_join!(self.called(socket), self.execute()) };
+        let (stream, ()) = timeout(CALL, both).await.map_err(|_| self.keeper_error("did not call back"))??;
         let answer = timeout(START, self.converse(stream)).await;
         let answer = answer.map_err(|_| UnitError::Timeout { name: name.clone(), what: "start", after: START })??;
         match answer {
             Ok(record) => Ok(record.into()),
             Err(source) => Err(UnitError::Start { name: name.clone(), source }),
         }
+    }
+
+    /// Waits for the keeper's call.
+    async fn called(&self, socket: &StartSocket) -> Result<UnixStream, UnitError> {
+        let stream = socket.accept().await?;
+        let process = stream.peer_cred().ok().and_then(|peer| peer.pid()).and_then(|pid| u32::try_from(pid).ok());
+        // It waits for the launch, so it can't have ended and its pid be another's, unless somebody killed it.
+        let process = process.map_or(Ok(None), identify).map_err(process_error(&self.spec.name))?;
+        let _ = self.process.set(process.ok_or_else(|| self.keeper_error("ended at once"))?);
+        Ok(stream)
     }
 
     /// Executes the keeper.
@@ -101,8 +108,8 @@ impl<'a> Attempt<'a> {
         command.arg("--detach").arg(&self.spec.name).arg(&self.spec.runtime_dir);
         command.env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let failed = |source| UnitError::File { action: "execute", path: shim.clone(), source };
-        // What is waited for is the one that forks, not the keeper.
-        let status = command.status().await.map_err(failed)?;
+        let forking = Mutex::new(command.spawn().map_err(&failed)?);
+        let status = self.forking.get_or_init(|| forking).lock().await.wait().await.map_err(failed)?;
         if status.success() { Ok(()) } else { Err(self.keeper_error("did not fork")) }
     }
 
@@ -135,6 +142,17 @@ impl<'a> Attempt<'a> {
 
     async fn try_undo(&self) -> Result<(), UnitError> {
         let name = &self.spec.name;
+        if let (Some(forking), Some(socket)) = (self.forking.get(), self.socket.get()) {
+            // Until it has ended there may be a keeper that nobody knows yet.
+            let forked = forking.lock().await.wait().await.is_ok_and(|status| status.success());
+            // It is about to call, and ends when it is hung up on; when it does not call it has ended.
+            if forked
+                && self.process.get().is_none()
+                && let Ok(called) = timeout(CALL, self.called(socket)).await
+            {
+                drop(called?);
+            }
+        }
         let records = self.keeper.open(&self.spec.runtime_dir)?;
         if let Some(keeper) = self.process.get()
             && let Some(keeper) = watch(name, keeper)?

@@ -6,7 +6,6 @@
 //! are the keeper's own children all the same, so their exit status and their host pids are its to know.
 
 use std::{
-    fmt::Display,
     fs::{self, OpenOptions},
     io::{self, Read as _, Write as _},
     os::{
@@ -196,8 +195,8 @@ impl Tree {
     }
 }
 
-fn no_namespaces(reason: impl Display) -> StartFailure {
-    StartFailure::Namespaces { reason: reason.to_string() }
+fn no_namespaces(error: impl Into<io::Error>) -> StartFailure {
+    StartFailure::Namespaces { reason: error.into().to_string() }
 }
 
 /// Names the step of a result that is an error.
@@ -206,15 +205,15 @@ trait Step<T> {
     fn step_path(self, step: &str, path: &Path) -> Result<T, StartFailure>;
 }
 
-impl<T, E: Display> Step<T> for Result<T, E> {
+impl<T, E: Into<io::Error>> Step<T> for Result<T, E> {
     fn step(self, step: &str) -> Result<T, StartFailure> {
-        self.map_err(|error| StartFailure::Sandbox { step: step.to_owned(), reason: error.to_string() })
+        self.map_err(|error| StartFailure::Sandbox { step: step.to_owned(), reason: error.into().to_string() })
     }
 
     fn step_path(self, step: &str, path: &Path) -> Result<T, StartFailure> {
         self.map_err(|error| StartFailure::Sandbox {
             step: format!("{step} {} for the sandbox", path.display()),
-            reason: error.to_string(),
+            reason: error.into().to_string(),
         })
     }
 }

@@ -1,0 +1,152 @@
+//! A systemd user manager with a bus of its own, which is gone with everything that it started when it is dropped.
+
+use std::{
+    fs,
+    os::unix::{fs::DirBuilderExt as _, net::UnixDatagram, process::CommandExt as _},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use futures_util::StreamExt as _;
+use tempfile::TempDir;
+
+const PROGRAM: &str = "/lib/systemd/systemd";
+const CONTROL_GROUPS: &str = "/sys/fs/cgroup";
+/// It was up after 0.3 s on an idle machine.
+const UP: Duration = Duration::from_secs(30);
+
+pub(crate) struct Manager {
+    folder: TempDir,
+    child: Child,
+    group: String,
+}
+
+impl Manager {
+    /// Starts it; none, with the reason printed, where that can't be.
+    pub(crate) async fn start() -> Option<Self> {
+        if !Path::new(PROGRAM).exists() || !nix::unistd::geteuid().is_root() {
+            println!("skipped: needs {PROGRAM}, and root for a control group of its own");
+            return None;
+        }
+        // systemd looks whether this is there to tell whether it is at home.
+        fs::create_dir_all("/run/systemd/system").unwrap();
+        let folder = tempfile::Builder::new().prefix("nexus-manager-").tempdir().unwrap();
+        let runtime = folder.path().join("run");
+        fs::DirBuilder::new().mode(0o700).create(&runtime).unwrap();
+        let ready_path = folder.path().join("ready");
+        let ready = UnixDatagram::bind(&ready_path).unwrap();
+
+        let group = folder.path().file_name().unwrap().to_str().unwrap().to_owned();
+        let mut joins = Vec::new();
+        for hierarchy in ["systemd", "unified", "."] {
+            let hierarchy = Path::new(CONTROL_GROUPS).join(hierarchy);
+            if hierarchy.join("cgroup.procs").exists() {
+                fs::create_dir(hierarchy.join(&group)).unwrap();
+                joins.push(hierarchy.join(&group).join("cgroup.procs"));
+            }
+        }
+        assert!(!joins.is_empty(), "no control groups for systemd");
+        let mut command = Command::new(PROGRAM);
+        command
+            .args(["--user", "--unit=basic.target", "--log-target=null"])
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .env("HOME", folder.path())
+            .env("XDG_RUNTIME_DIR", &runtime)
+            .env("NOTIFY_SOCKET", &ready_path)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        // SAFETY: writes to files and a prctl, with paths that were made before the fork.
+        unsafe {
+            command.pre_exec(move || {
+                joins.iter().try_for_each(|procs| fs::write(procs, "0"))?;
+                // It stops all that it started when it is asked to end.
+                nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGTERM)?;
+                Ok(())
+            });
+        }
+        let child = command.spawn().unwrap();
+        let this = Self { folder, child, group };
+        ready.set_read_timeout(Some(UP)).unwrap();
+        let mut message = [0; 4096];
+        loop {
+            let length = ready.recv(&mut message).expect("systemd says that it is ready");
+            if message[..length].split(|byte| *byte == b'\n').any(|line| line == b"READY=1") {
+                return Some(this);
+            }
+        }
+    }
+
+    /// `XDG_RUNTIME_DIR`.
+    pub(crate) fn runtime_dir(&self) -> PathBuf {
+        self.folder.path().join("run")
+    }
+
+    /// A connection to its bus, on which it is.
+    pub(crate) async fn bus(&self) -> zbus::Connection {
+        let address = format!("unix:path={}", self.runtime_dir().join("bus").display());
+        let bus = zbus::connection::Builder::address(address.as_str()).build().await.unwrap();
+        // The first connection is what starts the bus, and the manager joins after that.
+        let proxy = zbus::fdo::DBusProxy::new(&bus).await.unwrap();
+        let name = "org.freedesktop.systemd1";
+        let mut joined = proxy.receive_name_owner_changed_with_args(&[(0, name)]).await.unwrap();
+        if !proxy.name_has_owner(name.try_into().unwrap()).await.unwrap() {
+            tokio::time::timeout(UP, joined.next()).await.expect("the manager joins its bus").unwrap();
+        }
+        bus
+    }
+
+    /// Starts a transient service, as somebody else may.
+    pub(crate) async fn start_service(&self, unit: &str, argv: &[&str]) {
+        let mut run = tokio::process::Command::new("systemd-run");
+        run.args(["--user", "--quiet", "--unit", unit]).args(argv).env("XDG_RUNTIME_DIR", self.runtime_dir());
+        assert!(run.status().await.unwrap().success());
+    }
+
+    /// A property of a unit, as systemctl shows it.
+    pub(crate) async fn property(&self, unit: &str, property: &str) -> String {
+        let mut show = tokio::process::Command::new("systemctl");
+        show.args(["--user", "show", "--value", "--property", property, unit]);
+        let output = show.env("XDG_RUNTIME_DIR", self.runtime_dir()).output().await.unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+    }
+
+    /// The control group of what it started, in every hierarchy that it uses.
+    fn groups(&self) -> Vec<PathBuf> {
+        let mut groups = vec![Path::new(CONTROL_GROUPS).join(&self.group)];
+        for hierarchy in fs::read_dir(CONTROL_GROUPS).into_iter().flatten().flatten() {
+            groups.push(hierarchy.path().join(&self.group));
+        }
+        groups.retain(|group| group.is_dir());
+        groups
+    }
+}
+
+impl Drop for Manager {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let deadline = Instant::now() + UP;
+        while self.groups().iter().any(|group| !remove_group(group)) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+/// Kills what is in a control group and removes it; false when something is left.
+fn remove_group(group: &Path) -> bool {
+    for entry in fs::read_dir(group).into_iter().flatten().flatten() {
+        if entry.path().is_dir() {
+            remove_group(&entry.path());
+        }
+    }
+    for process in fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default().lines() {
+        if let Ok(process) = process.parse() {
+            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(process), nix::sys::signal::Signal::SIGKILL);
+        }
+    }
+    fs::remove_dir(group).is_ok() || !group.exists()
+}
