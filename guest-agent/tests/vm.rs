@@ -1,0 +1,164 @@
+//! The agent as process 1 of a real VM. These tests need what `tools/guest` makes, and say so where it is missing.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "support/vm.rs"]
+mod vm;
+
+use std::{
+    fs::File,
+    io::{Read, Write},
+    os::fd::OwnedFd,
+    thread,
+    time::Duration,
+};
+
+use nexus_host::agent::{AgentClient, AgentError};
+use nexus_model::ExitStatus;
+use nexus_protocol::{Command, Event, FailureKind, Role, ShutdownMode};
+use tokio::time::{Instant, timeout};
+use vm::{VM_PATIENCE, Vm};
+
+/// Longer than the 8 s after which the guest's kernel resets a connection whose end the proxy has not confirmed.
+const SLOW: Duration = Duration::from_secs(11);
+
+fn sh(script: &str) -> Command {
+    Command::new(["/bin/sh", "-c", script])
+}
+
+async fn bounded<T>(work: impl Future<Output = T>) -> T {
+    timeout(VM_PATIENCE, work).await.expect("in time")
+}
+
+async fn joined<T: Send + 'static>(handle: thread::JoinHandle<T>) -> T {
+    bounded(tokio::task::spawn_blocking(move || handle.join().unwrap())).await.unwrap()
+}
+
+fn read_all(fd: OwnedFd) -> thread::JoinHandle<Vec<u8>> {
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        File::from(fd).read_to_end(&mut bytes).unwrap();
+        bytes
+    })
+}
+
+async fn output(client: &AgentClient, script: &str) -> String {
+    let ran = bounded(client.run(&sh(script))).await.unwrap();
+    assert_eq!(ran.status, ExitStatus::Code(0), "{script}: {}", String::from_utf8_lossy(&ran.stderr));
+    String::from_utf8(ran.stdout).unwrap()
+}
+
+/// 50 MB there and back through one command, compared byte by byte.
+async fn carries_fifty_megabytes(client: &AgentClient) {
+    let bytes: Vec<u8> =
+        (0..12_500_000_u32).flat_map(|number| number.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    let exec = client.exec(&Command::new(["cat"])).await.unwrap();
+    let start = Instant::now();
+    let (stdout, to_write) = (read_all(exec.stdout), bytes.clone());
+    let writer = thread::spawn(move || File::from(exec.stdin).write_all(&to_write).unwrap());
+    joined(writer).await;
+    assert!(joined(stdout).await == bytes, "what came back is not what was sent");
+    eprintln!("50 MB to the guest and back: {:?}", start.elapsed());
+    assert_eq!(bounded(client.wait_exec(exec.id)).await.unwrap(), ExitStatus::Code(0));
+}
+
+/// Readers that begin long after the command has ended get everything, and then the end. The sizes are around what a
+/// Unix socket and the proxy together hold.
+async fn loses_nothing_for_slow_readers(client: &AgentClient) {
+    let mut execs = Vec::new();
+    for size in (0..32).map(|step| 16_000 * step + 1) {
+        let exec = client.exec(&sh(&format!("head -c {size} /dev/zero"))).await.unwrap();
+        execs.push((size, exec));
+    }
+    tokio::time::sleep(SLOW).await;
+    let start = Instant::now();
+    for (size, exec) in execs {
+        assert_eq!(joined(read_all(exec.stdout)).await.len(), size);
+    }
+    eprintln!("32 slow readers: {:?}", start.elapsed());
+}
+
+#[tokio::test]
+async fn is_the_init_of_a_bare_root_file_system() {
+    let Some(mut vm) = Vm::start("nexus.hostname=box-1 nexus.token=5ecret") else { return };
+    let (client, welcome, mut events) = vm.connect(Some("5ecret")).await;
+    eprintln!(
+        "QEMU started → agent answered: {:?}; guest's uptime then: {} µs",
+        vm.started.elapsed(),
+        welcome.uptime_us
+    );
+    assert_eq!(welcome.role, Role::Init);
+    assert_eq!(welcome.hostname.as_str(), "box-1");
+    assert_eq!(welcome.os_name.as_str(), "Nexus demo");
+    assert_eq!(welcome.metadata_problem, None);
+    assert!(welcome.metadata.iter().any(|(key, value)| (key.as_str(), value.as_str()) == ("name", "demo")));
+    for token in [None, Some("guess")] {
+        let refused = AgentClient::connect(&vm.endpoint(), token, VM_PATIENCE).await;
+        assert!(matches!(refused, Err(AgentError::Failed(failure)) if failure.kind == FailureKind::Unauthorized));
+    }
+
+    assert_eq!(output(&client, "hostname; id -u; echo $HOME; pwd").await, "box-1\n0\n/root\n/root\n");
+    let start = Instant::now();
+    bounded(client.ping()).await.unwrap();
+    let ping = start.elapsed();
+    let start = Instant::now();
+    bounded(client.run(&Command::new(["true"]))).await.unwrap();
+    eprintln!("ping: {ping:?}, run of `true`: {:?}", start.elapsed());
+    for mounted in ["/proc", "/sys", "/dev", "/dev/pts", "/dev/shm", "/run", "/tmp", "/sys/fs/cgroup"] {
+        assert!(output(&client, "cat /proc/mounts").await.contains(&format!(" {mounted} ")), "{mounted}");
+    }
+    assert_eq!(output(&client, "ping -c 1 -W 5 127.0.0.1 >/dev/null; echo $?").await, "0\n");
+    assert_eq!(output(&client, "cat /proc/1/oom_score_adj /proc/self/oom_score_adj").await, "-1000\n0\n");
+    // Orphans are reaped.
+    output(&client, "setsid sh -c 'true & true &' </dev/null >/dev/null 2>&1").await;
+    assert_eq!(
+        output(&client, "sleep 0.2; grep -c '^State:.Z' /proc/[0-9]*/status | grep -c ':1$' || true").await,
+        "0\n"
+    );
+
+    // A control group holds what a command starts, and goes when it is empty.
+    let groups = "ls -d /sys/fs/cgroup/nexus/nexus-exec-* | wc -l";
+    let mut command = sh("env -i setsid sleep 1000 & exec sleep 1000");
+    command.timeout_ms = Some(2000);
+    let ran = bounded(client.run(&command)).await.unwrap();
+    assert!(ran.timed_out);
+    assert_eq!(output(&client, "pgrep -c -x sleep || true").await, "0\n");
+    assert_eq!(output(&client, groups).await, "1\n", "only that of the command that asks");
+
+    carries_fifty_megabytes(&client).await;
+    loses_nothing_for_slow_readers(&client).await;
+
+    bounded(client.shutdown(ShutdownMode::Poweroff)).await.unwrap();
+    assert_eq!(bounded(events.recv()).await, Some(Event::Ending { mode: ShutdownMode::Poweroff }));
+    assert_eq!(bounded(events.recv()).await, None);
+    let start = Instant::now();
+    assert!(vm.wait().await.success());
+    eprintln!("connection gone → QEMU ended: {:?}", start.elapsed());
+    let console = vm.console();
+    assert!(console.contains("reboot: Power down"), "{console}");
+    assert!(!console.contains("cannot"), "{console}");
+}
+
+#[tokio::test]
+async fn tells_a_reboot_from_a_poweroff() {
+    let cases = [
+        ("reboot", ShutdownMode::Reboot, "reboot: Restarting system"),
+        ("poweroff", ShutdownMode::Poweroff, "reboot: Power down"),
+    ];
+    for (program, mode, last_words) in cases {
+        let Some(mut vm) = Vm::start("") else { return };
+        let (client, _, mut events) = vm.connect(None).await;
+        // By the guest itself; busybox signals process 1.
+        let asked = client.run(&Command::new([program])).await;
+        assert!(matches!(asked, Ok(_) | Err(AgentError::Gone(_))), "{asked:?}");
+        assert_eq!(bounded(events.recv()).await, Some(Event::Ending { mode }));
+        assert!(vm.wait().await.success());
+        assert!(vm.console().contains(last_words), "{}", vm.console());
+    }
+    let Some(mut vm) = Vm::start("") else { return };
+    let (client, _, mut events) = vm.connect(None).await;
+    bounded(client.shutdown(ShutdownMode::Reboot)).await.unwrap();
+    assert_eq!(bounded(events.recv()).await, Some(Event::Ending { mode: ShutdownMode::Reboot }));
+    assert!(vm.wait().await.success());
+    assert!(vm.console().contains("reboot: Restarting system"), "{}", vm.console());
+}
