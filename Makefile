@@ -45,6 +45,7 @@ demo: ## boot a VM and run a command in it; with KEEP=1 it stays
 
 build: agent ## the programs, in release mode; the guest agent as a static binary
 	$(CARGO) build --locked $(BUILD_$(PROFILE))
+	@tools/vsock-device
 
 # With a target named, the flags are for the agent alone and not for build scripts and macros. The folder is its own, too:
 # other flags in the same one would have everything compiled anew at each turn.
@@ -91,12 +92,11 @@ install: ## put what make build made below PREFIX (/usr/local)
 	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(LIBEXECDIR) $(DESTDIR)$(UNITDIR) $(DESTDIR)$(DBUSDIR)
 	install -m 755 $(TARGET)/release/nexusd $(TARGET)/release/nexusctl $(DESTDIR)$(BINDIR)/
 	install -m 755 $(TARGET)/release/nexus-shim $(AGENT) $(DESTDIR)$(LIBEXECDIR)/
-	for tool in build/tools/bin/vhost-device-vsock; do \
-		if [ -x $$tool ]; then install -m 755 $$tool $(DESTDIR)$(LIBEXECDIR)/; fi; done
-	sed 's|@bindir@|$(BINDIR)|g' dist/systemd/user/nexus.service >$(DESTDIR)$(UNITDIR)/nexus.service
-	install -m 644 dist/systemd/user/nexus.slice $(DESTDIR)$(UNITDIR)/
-	sed 's|@bindir@|$(BINDIR)|g' dist/dbus-1/services/org.workfort.Nexus1.service \
-		>$(DESTDIR)$(DBUSDIR)/org.workfort.Nexus1.service
+	install -m 755 build/tools/bin/vhost-device-vsock $(DESTDIR)$(LIBEXECDIR)/
+	for file in systemd/user/nexus.service systemd/user/nexus.slice; do \
+		sed 's|@bindir@|$(BINDIR)|g' dist/$$file | install -m 644 /dev/stdin $(DESTDIR)$(UNITDIR)/$${file##*/}; done
+	sed 's|@bindir@|$(BINDIR)|g' dist/dbus-1/services/org.workfort.Nexus1.service | \
+		install -m 644 /dev/stdin $(DESTDIR)$(DBUSDIR)/org.workfort.Nexus1.service
 	@echo "Installed. Go on with: systemctl --user daemon-reload && systemctl --user start nexus && nexusctl status"
 
 uninstall: ## take away what make install put there
