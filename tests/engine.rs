@@ -79,9 +79,9 @@ async fn a_killed_vm_without_a_policy_stays_crashed() {
     let test = TestEngine::start().await;
     let name = test.create("web", |spec| spec.restart_policy = RestartPolicy::No).await.unwrap();
     let vm = test.start_vm(&name).await;
-    strike(vm.leader, Signal::SIGSEGV);
+    strike(vm.leader, Signal::SIGABRT);
     let crashed = test.wait(&name, |vm| vm.lifecycle.state() == VmState::Crashed).await;
-    assert_eq!(crashed.exit, Some(ExitStatus::Signal(11)));
+    assert_eq!(crashed.exit, Some(ExitStatus::Signal(6)));
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(test.state(&name), VmState::Crashed);
     // A stop of what has crashed says that nobody wants it back.

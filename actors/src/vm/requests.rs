@@ -76,17 +76,14 @@ impl Engine {
         let attached = self
             .store
             .call(move |store| {
-                let row = store.insert_vm(&new)?;
-                let attached = match (&workspace, existing) {
-                    (Some(workspace), _) => store.insert_workspace(workspace).map(|()| None),
-                    (None, Some(existing)) => store.attach_workspace(existing, id, now).map(Some),
-                    (None, None) => Ok(None),
-                };
-                // Both or neither.
-                if attached.is_err() {
-                    store.delete_vm(row.id, row.generation, now)?;
-                }
-                attached
+                store.together(|store| {
+                    store.insert_vm(&new)?;
+                    match (&workspace, existing) {
+                        (Some(workspace), _) => store.insert_workspace(workspace).map(|()| None),
+                        (None, Some(existing)) => store.attach_workspace(existing, id, now).map(Some),
+                        (None, None) => Ok(None),
+                    }
+                })
             })
             .await?;
         if let Some(row) = made {
@@ -99,6 +96,8 @@ impl Engine {
         }
         let vm = self.vms.get_or_insert(&name, || VmContext::new(id, name.clone()));
         self.start_child(&self.vms_supervisor, child_spec(self, &vm)).await?;
+        // Its supervisor is up; the machine shows the VM.
+        vm.machine.current(Self::ACTOR_DEADLINE).await;
         info!(NEXUS_VM = %name, NEXUS_REQUEST = %origin.request, DBUS_SENDER = origin.sender, "VM {name} created");
         Ok(name)
     }
