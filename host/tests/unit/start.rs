@@ -3,7 +3,10 @@
 use std::{
     fs,
     io::Write as _,
-    os::unix::net::{UnixListener, UnixStream},
+    os::unix::{
+        net::{UnixListener, UnixStream},
+        process::CommandExt as _,
+    },
     path::PathBuf,
     process::Command,
 };
@@ -15,7 +18,8 @@ use nexus_host::{
         record::{Records, START_SOCKET, StartRequest},
     },
 };
-use nexus_model::{ExitStatus, ProcessIdentity};
+use nexus_model::{ErrorKind, ExitStatus, ProcessIdentity};
+use nix::sched::{CloneFlags, unshare};
 
 use crate::{
     scene::{SHIM, SOON, Scene, Unit, descendants, files, gone, program, shell},
@@ -208,6 +212,35 @@ async fn systemd_limits_what_it_starts() {
     assert_eq!(manager.property(&started.unit, "Slice").await, "nexus.slice");
     assert_eq!(manager.property(&started.unit, "InvocationID").await, started.invocation_id.unwrap());
     assert_eq!(manager.property(&started.unit, "MainPID").await, started.keeper.pid.to_string());
+}
+
+/// As on machines whose administrator forbids it: played in a namespace that allows no more of them.
+#[test]
+fn a_machine_without_namespaces() {
+    let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
+    let mut command = stand_in::command(stand_in::WITHOUT_NAMESPACES, "");
+    // SAFETY: writes to files and system calls.
+    unsafe {
+        command.pre_exec(move || {
+            unshare(CloneFlags::CLONE_NEWUSER)?;
+            fs::write("/proc/self/setgroups", "deny")?;
+            fs::write("/proc/self/uid_map", format!("{uid} {uid} 1"))?;
+            fs::write("/proc/self/gid_map", format!("{gid} {gid} 1"))?;
+            fs::write("/proc/sys/user/max_user_namespaces", "0")
+        });
+    }
+    assert!(command.status().unwrap().success());
+}
+
+/// A part of [`a_machine_without_namespaces`].
+#[tokio::main(flavor = "current_thread")]
+pub(crate) async fn without_namespaces() {
+    let scene = Scene::shim().await;
+    let unit = scene.shell("exit 0");
+    let error = scene.keeper.start(&unit.spec).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::HostUnsupported);
+    assert!(matches!(error, UnitError::Start { source: StartFailure::Namespaces { .. }, .. }), "{error:?}");
+    scene.assert_nothing_left(&unit).await;
 }
 
 /// A unit whose sidecar is never ready.
