@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use futures_util::future::join_all;
 use nexus_host::{
     process::{ProcessWatch, Signal},
     unit::{Log, ProgramRole, UnitError, UnitState, record::Records},
@@ -28,6 +29,7 @@ crate::both_ways!(
     what_runs_is_not_collected,
     instances_do_not_meet,
     output_is_kept_within_bounds,
+    many_start_and_end_at_once,
 );
 
 async fn an_exit_code_is_known(scene: Scene) {
@@ -200,6 +202,19 @@ async fn output_is_kept_within_bounds(scene: Scene) {
     // What comes at once stays together: at most a pipe full of it.
     assert!(new.len() as u64 <= MAX.max(64 << 10) && old.len() as u64 <= MAX.max(64 << 10));
     assert_eq!(files(unit.runtime_dir()), ["exit.json", "process.json", "vmm", "vmm.log", "vmm.log.1"]);
+}
+
+/// More than the 64 messages that a bus connection queues for each who listens: nobody may wait for another's.
+async fn many_start_and_end_at_once(scene: Scene) {
+    let units: Vec<_> = (0..70).map(|_| scene.shell("sleep 1000")).collect();
+    join_all(units.iter().map(|unit| scene.start(unit))).await;
+    assert_eq!(scene.keeper.list(scene.instance).await.unwrap().len(), units.len());
+    join_all(units.iter().map(async |unit| {
+        scene.keeper.kill(unit.name(), unit.runtime_dir()).await.unwrap();
+        collect(&scene, unit).await;
+    }))
+    .await;
+    assert_eq!(scene.keeper.list(scene.instance).await.unwrap(), Vec::<String>::new());
 }
 
 /// Counts what its process has open, so it is a process of its own: see [`stand_in::RUN_A_HUNDRED`].
