@@ -71,3 +71,60 @@ fn tail(log: &Path) -> io::Result<Option<Vec<u8>>> {
     file.take(TAIL_BYTES).read_to_end(&mut text)?;
     Ok(Some(text))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn log(text: &str) -> (TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("console.log");
+        fs::write(&log, text).unwrap();
+        (dir, log)
+    }
+
+    #[test]
+    fn the_last_words_count() {
+        for (text, end) in [
+            ("[    5.1] reboot: Power down\r\n", Some(GuestEnd::Poweroff)),
+            ("[    5.1] reboot: Restarting system\r\n", Some(GuestEnd::Reboot)),
+            ("[1] Kernel panic - not syncing: x\r\n[1] Rebooting in 1 seconds..\r\n", Some(GuestEnd::Panic)),
+            ("[1] reboot: Power down\r\nLinux version 6\r\n[2] reboot: Restarting system\r\n", Some(GuestEnd::Reboot)),
+            ("login: ", None),
+            ("", None),
+        ] {
+            let (_dir, log) = log(text);
+            assert_eq!(guest_end(&log).unwrap(), end, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_hide_nothing() {
+        let (_dir, log) = log("");
+        fs::write(&log, b"\xff\xfe\x00reboot: Power down\r\n\xc3").unwrap();
+        assert_eq!(guest_end(&log).unwrap(), Some(GuestEnd::Poweroff));
+    }
+
+    #[test]
+    fn a_log_that_was_just_begun_anew_is_read_with_the_one_before() {
+        let (_dir, log) = log(" down\r\n");
+        fs::write(previous(&log), "x".repeat(100_000) + "[    5.1] reboot: Power").unwrap();
+        assert_eq!(guest_end(&log).unwrap(), Some(GuestEnd::Poweroff));
+    }
+
+    #[test]
+    fn only_the_end_of_a_long_log_is_read() {
+        let (_dir, log) = log(&("reboot: Power down\r\n".to_owned() + &"x".repeat(100_000)));
+        assert_eq!(guest_end(&log).unwrap(), None);
+    }
+
+    #[test]
+    fn a_log_that_is_not_there_says_nothing() {
+        let (dir, _) = log("");
+        assert_eq!(guest_end(&dir.path().join("other.log")).unwrap(), None);
+    }
+}

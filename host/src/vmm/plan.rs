@@ -48,3 +48,28 @@ impl MachinePlan {
         self.runtime_dir.join(name)
     }
 }
+
+#[cfg(test)]
+pub(in crate::vmm) mod tests {
+    use super::*;
+
+    /// A plan whose files need not exist.
+    pub(in crate::vmm) fn plan() -> MachinePlan {
+        MachinePlan {
+            vm: 0x0123_4567_89ab_cdef.into(),
+            name: "web-1".parse().unwrap(),
+            vcpus: 2,
+            memory_bytes: 256 << 20,
+            kernel: "/k/vmlinuz".into(),
+            kernel_elf: None,
+            initrd: None,
+            kernel_args: String::new(),
+            disk: Some("/w/disk.ext4".into()),
+            cid: 7,
+            runtime_dir: "/run/nexus/1/s".into(),
+            console_log: "/s/console.log".into(),
+            console_max_bytes: 1 << 20,
+            agent: "/usr/bin/guest-agent".into(),
+        }
+    }
+}

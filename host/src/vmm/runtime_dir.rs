@@ -45,3 +45,43 @@ pub(super) fn check_socket(path: &Path) -> Result<(), VmmError> {
         source: io::Error::new(io::ErrorKind::InvalidFilename, "the path is longer than 107 bytes"),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    #[test]
+    fn what_a_vmm_left_is_removed_and_its_links_are_not_followed() {
+        let (dir, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let kept = elsewhere.path().join("kept");
+        fs::write(&kept, "kept").unwrap();
+        symlink(&kept, dir.path().join("qemu.conf")).unwrap();
+        symlink(elsewhere.path(), dir.path().join("folder")).unwrap();
+        fs::create_dir_all(dir.path().join("deep/er")).unwrap();
+        symlink(elsewhere.path(), dir.path().join("deep/er/link")).unwrap();
+        clear(dir.path()).unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        assert_eq!(fs::read_to_string(&kept).unwrap(), "kept");
+    }
+
+    #[test]
+    fn a_file_is_its_owners_and_replaces_a_link() {
+        let (dir, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (file, kept) = (dir.path().join("qemu.conf"), elsewhere.path().join("kept"));
+        fs::write(&kept, "kept").unwrap();
+        symlink(&kept, &file).unwrap();
+        write(&file, "secret").unwrap();
+        assert_eq!(fs::read_to_string(&file).unwrap(), "secret");
+        assert_eq!(fs::symlink_metadata(&file).unwrap().permissions().mode() & 0o7777, 0o600);
+        assert_eq!(fs::read_to_string(&kept).unwrap(), "kept");
+    }
+
+    #[test]
+    fn a_socket_s_path_has_to_fit_an_address() {
+        let path = |length: usize| Path::new("/").join("x".repeat(length - 1));
+        assert!(check_socket(&path(107)).is_ok());
+        assert!(check_socket(&path(108)).is_err());
+    }
+}

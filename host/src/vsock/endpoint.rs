@@ -104,3 +104,46 @@ pub enum VsockError {
         port: u32,
     },
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::symlink};
+
+    use tokio::net::UnixListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_link_to_another_socket_is_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (bus, link) = (dir.path().join("bus"), dir.path().join("vsock.sock"));
+        let _bus = UnixListener::bind(&bus).unwrap();
+        symlink(&bus, &link).unwrap();
+        let error = Endpoint::Hybrid { socket: link }.connect(100).await.unwrap_err();
+        assert!(matches!(error, VsockError::Socket { .. }), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn what_is_no_socket_is_refused_and_what_is_not_there_is_not_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        fs::write(&file, "").unwrap();
+        for (socket, kind) in
+            [(file, io::ErrorKind::InvalidInput), (dir.path().join("nothing"), io::ErrorKind::NotFound)]
+        {
+            match (Endpoint::Hybrid { socket }).connect(100).await {
+                Err(VsockError::Socket { source, .. }) => assert_eq!(source.kind(), kind),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_proxy_that_says_nothing_is_not_waited_for_for_ever() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("vsock.sock");
+        let _listener = UnixListener::bind(&socket).unwrap();
+        tokio::time::pause();
+        assert!(matches!(Endpoint::Hybrid { socket }.connect(100).await, Err(VsockError::Timeout { port: 100 })));
+    }
+}

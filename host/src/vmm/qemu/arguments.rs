@@ -164,3 +164,57 @@ fn option(start: &str, path: &Path) -> OsString {
 fn unsupported(reason: String) -> VmmError {
     VmmError::Unsupported { kind: VmmKind::Qemu, reason }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vmm::plan::tests::plan;
+
+    fn arguments(plan: &MachinePlan, acceleration: Acceleration) -> Arguments<'_> {
+        let vsock = Vsock::VhostUser { socket: Path::new("/run/nexus/1,2/vhost.sock") };
+        let (qmp, config) = (Path::new("/run/qmp.sock"), Path::new("/run/qemu.conf"));
+        Arguments { plan, acceleration, vsock, qmp, config }
+    }
+
+    fn text(argv: Vec<OsString>) -> String {
+        argv.iter().map(|word| word.to_str().unwrap()).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn kernel_arguments_are_in_the_file_and_not_on_the_command_line() {
+        let plan = MachinePlan { kernel_args: " nexus.token=secret ".to_owned(), ..plan() };
+        let arguments = arguments(&plan, Acceleration::Emulation { tsc_khz: Some(2_000_000) });
+        assert_eq!(
+            arguments.config_file().unwrap(),
+            "[machine]\n  append = \"console=ttyS0 reboot=t panic=1 quiet tsc=reliable tsc_early_khz=2000000 \
+             root=/dev/vda rootfstype=ext4 rw nexus.hostname=web-1 nexus.token=secret\"\n"
+        );
+        assert!(!text(arguments.argv(Path::new("/q")).unwrap()).contains("secret"));
+    }
+
+    #[test]
+    fn what_the_file_cannot_hold_is_refused() {
+        let with = |kernel_args: String| {
+            let plan = MachinePlan { kernel_args, ..plan() };
+            arguments(&plan, Acceleration::Kvm).config_file()
+        };
+        let fits = |length| with("x".repeat(length));
+        let most = (1..).take_while(|length| fits(*length).is_ok()).last().unwrap();
+        assert_eq!(fits(most).unwrap().lines().map(str::len).max(), Some(MAX_CONFIG_LINE));
+        assert!(fits(most + 1).unwrap_err().to_string().contains(&format!("takes {most} bytes")));
+        for args in ["a=\"b\"", "a\n[machine]", "a\0"] {
+            assert!(matches!(with(args.to_owned()), Err(VmmError::Unsupported { .. })), "{args:?}");
+        }
+    }
+
+    #[test]
+    fn a_comma_in_a_path_separates_nothing() {
+        let argv = text(arguments(&plan(), Acceleration::Kvm).argv(Path::new("/q")).unwrap());
+        assert!(argv.contains("socket,id=vsock,path=/run/nexus/1,,2/vhost.sock "), "{argv}");
+        let plan = MachinePlan { runtime_dir: "/run/1,2".into(), ..plan() };
+        assert!(matches!(
+            sidecar_argv(Path::new("/s"), &plan, Path::new("/run/1,2/vhost.sock")),
+            Err(VmmError::Unsupported { .. })
+        ));
+    }
+}

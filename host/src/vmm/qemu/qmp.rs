@@ -119,3 +119,78 @@ fn into_io(error: LinesCodecError) -> io::Error {
         LinesCodecError::MaxLineLengthExceeded => io::Error::new(io::ErrorKind::InvalidData, "a line without end"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+    use tokio::{
+        io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+        net::{UnixListener, unix::OwnedWriteHalf},
+        task::JoinHandle,
+    };
+
+    use super::*;
+
+    const GREETING: &str = r#"{"QMP": {"version": {"qemu": {"major": 7}}, "capabilities": ["oob"]}}"#;
+    const EVENT: &str = r#"{"timestamp": {"seconds": 1, "microseconds": 2}, "event": "RESUME"}"#;
+
+    /// A VMM that greets, and has `answer` write what comes after each command.
+    fn vmm(answer: fn(&str) -> String) -> (TempDir, std::path::PathBuf, JoinHandle<()>) {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("qmp.sock");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let task = tokio::spawn(async move {
+            let (read, mut write) = listener.accept().await.unwrap().0.into_split();
+            let mut commands = BufReader::new(read).lines();
+            say(&mut write, &format!("{GREETING}\r\n")).await;
+            while let Ok(Some(command)) = commands.next_line().await {
+                let line = match command.as_str() {
+                    r#"{"execute":"qmp_capabilities"}"# => "{\"return\": {}}\r\n".to_owned(),
+                    command => answer(command),
+                };
+                say(&mut write, &line).await;
+            }
+        });
+        (dir, socket, task)
+    }
+
+    async fn say(stream: &mut OwnedWriteHalf, text: &str) {
+        // The other side may have had enough.
+        let _ = stream.write_all(text.as_bytes()).await;
+    }
+
+    #[tokio::test]
+    async fn events_come_between_a_command_and_its_answer() {
+        let (_dir, socket, _task) = vmm(|command| {
+            assert_eq!(command, r#"{"execute":"query-status"}"#);
+            format!("{EVENT}\r\n{EVENT}\r\n{}\r\n", r#"{"return": {"status": "paused", "running": false}}"#)
+        });
+        let mut qmp = Qmp::connect(&socket).await.unwrap();
+        assert_eq!(qmp.query_status().await.unwrap(), "paused");
+    }
+
+    #[tokio::test]
+    async fn a_refusal_carries_the_vmm_s_own_words() {
+        let (_dir, socket, _task) = vmm(|_| {
+            "{\"error\": {\"class\": \"GenericError\", \"desc\": \"Resetting the VM is required\"}}\r\n".into()
+        });
+        let error = Qmp::connect(&socket).await.unwrap().cont().await.unwrap_err();
+        assert_eq!(error.to_string(), "the VMM refused cont: Resetting the VM is required");
+    }
+
+    #[tokio::test]
+    async fn a_vmm_that_its_guest_has_taken_over_cannot_hold_the_daemon_up() {
+        let hostile: [fn(&str) -> String; 5] = [
+            |_| "x".repeat(MAX_LINE + 2),
+            |_| format!("{EVENT}\n").repeat(MAX_EVENTS + 1),
+            |_| "{}\n".to_owned(),
+            |_| "no JSON\n".to_owned(),
+            |_| format!("{}{}\n", "[".repeat(10_000), "]".repeat(10_000)),
+        ];
+        for answer in hostile {
+            let (_dir, socket, _task) = vmm(answer);
+            let error = Qmp::connect(&socket).await.unwrap().stop().await.unwrap_err();
+            assert!(matches!(error, VmmError::Api { .. }), "{error:?}");
+        }
+    }
+}
