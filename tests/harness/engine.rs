@@ -3,7 +3,7 @@
 use std::{fs, sync::Arc, time::Duration};
 
 use nexus_actors::{
-    Engine, Error, Folders, Origin, Settings, Tree,
+    Engine, Error, Folders, ImportAsset, ImportImage, Origin, Settings, Tree,
     snapshot::{JobId, JobSnapshot, ManagerSnapshot, VmSnapshot},
 };
 use nexus_host::{
@@ -12,7 +12,7 @@ use nexus_host::{
     vmm::{VmmConfig, Vmms},
 };
 use nexus_model::{
-    BackendKind, Id, JobState, Name,
+    AssetKind, BackendKind, Id, JobState, Name,
     vm::{VmSpec, VmState, VmmChoice},
 };
 use nexus_store::Store;
@@ -22,7 +22,7 @@ use nix::{
 };
 use tempfile::TempDir;
 
-use crate::program;
+use crate::{guest::GuestParts, program};
 
 /// Ten times what was ever seen, and then some: the machines are noisy.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -79,7 +79,12 @@ impl TestEngine {
             runtime: root.join("run"),
         };
         fs::create_dir_all(&folders.data).expect("a folder");
-        let vmm = VmmConfig { allow_process: true, ..VmmConfig::default() };
+        let sidecar = GuestParts::folder().with_file_name("tools").join("bin/vhost-device-vsock");
+        let vmm = VmmConfig {
+            allow_process: true,
+            vhost_device_vsock: sidecar.is_file().then_some(sidecar),
+            ..VmmConfig::default()
+        };
         let vmms = Vmms::detect(&vmm);
         let storage = storage::detect(&folders.workspaces, None).expect("a storage backend");
         let keeper = Keeper::detect(program("nexus-shim"), None).await;
@@ -101,7 +106,7 @@ impl TestEngine {
             shim: program("nexus-shim"),
             agent: program("guest-agent"),
             vmm,
-            allowed_paths: vec![root.canonicalize().expect("a real path")],
+            allowed_paths: vec![root.canonicalize().expect("a real path"), GuestParts::folder()],
             stop_timeout: Duration::from_secs(20),
             console_max_bytes: 1 << 20,
             heartbeat: Duration::from_millis(500),
@@ -131,6 +136,29 @@ impl TestEngine {
         change(&mut spec);
         let name = name.parse().expect("a name");
         self.engine.create_vm(&Self::origin(), Some(name), spec).await
+    }
+
+    /// Imports the kernel, the initrd and the root file system that `make guest` leaves, as image `guest`. False, with the
+    /// reason printed, when they are not there and need not be.
+    ///
+    /// # Panics
+    /// When they can't be imported, or must be there (`NEXUS_REQUIRE_VMS=1`, as in `make test`) and are not.
+    pub async fn import_guest(&self) -> bool {
+        let Some(guest) = GuestParts::find() else { return false };
+        let origin = Self::origin();
+        let version = Some("test".to_owned());
+        for (kind, path) in [(AssetKind::Kernel, guest.kernel), (AssetKind::Initrd, guest.initrd)] {
+            let request = ImportAsset { kind, path, version: version.clone(), digest: None, default: false };
+            let job = self.engine.import_asset(&origin, request).await.expect("the import begins");
+            let job = self.job(job).await;
+            assert_eq!(job.state, JobState::Done, "{:?}", job.error);
+        }
+        let name = "guest".parse().expect("a name");
+        let request = ImportImage { path: guest.rootfs, name, size_bytes: None };
+        let job = self.engine.import_image(&origin, request).await.expect("the import begins");
+        let job = self.job(job).await;
+        assert_eq!(job.state, JobState::Done, "{:?}", job.error);
+        true
     }
 
     /// Waits for the end of a job.

@@ -3,8 +3,10 @@
 use std::{env, path::PathBuf};
 
 mod engine;
+mod guest;
 
 pub use engine::TestEngine;
+pub use guest::GuestParts;
 
 /// A program of this workspace, built before the tests are (`cargo build --workspace`, which `make test` does).
 ///

@@ -1,0 +1,109 @@
+//! The engine with real VMs: QEMU, a real kernel, the agent as process 1.
+
+use nexus_actors::{GuestCommand, RemoveOptions, StopOptions};
+use nexus_model::{
+    ExitStatus, JobState, Name, WorkspaceState,
+    restart::RestartPolicy,
+    vm::{Reason, VmSpec, VmState, VmmChoice},
+};
+use nexus_tests::TestEngine;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+fn command(words: &[&str]) -> GuestCommand {
+    GuestCommand {
+        argv: words.iter().map(ToString::to_string).collect(),
+        env: Default::default(),
+        working_directory: None,
+        user: None,
+        timeout: None,
+    }
+}
+
+/// A VM with a disk of its own from the image `guest`.
+async fn create(test: &TestEngine, change: impl FnOnce(&mut VmSpec)) -> Name {
+    let from_image = |spec: &mut VmSpec| {
+        spec.vmm = VmmChoice::Qemu;
+        spec.image = Some("guest".parse().unwrap());
+        change(spec);
+    };
+    test.create("web", from_image).await.unwrap()
+}
+
+async fn run(test: &TestEngine, vm: &Name, words: &[&str]) -> String {
+    let outcome = test.engine.guest_run(&TestEngine::origin(), vm, command(words)).await.unwrap();
+    assert!(outcome.status.is_success(), "{words:?}: {outcome:?}");
+    String::from_utf8(outcome.stdout).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_real_vm_lives_crashes_comes_back_and_goes() {
+    let test = TestEngine::start().await;
+    if !test.import_guest().await {
+        return;
+    }
+    let name = create(&test, |_| ()).await;
+    let vm = test.start_vm(&name).await;
+    assert!(vm.isolated);
+    assert_eq!(run(&test, &name, &["uname", "-n"]).await, "web\n");
+    run(&test, &name, &["sh", "-c", "echo kept > /kept && sync"]).await;
+
+    // The disk is the same one after a crash.
+    kill(Pid::from_raw(i32::try_from(vm.leader).unwrap()), Signal::SIGKILL).unwrap();
+    let crashed = test.wait(&name, |vm| vm.lifecycle.state() == VmState::Crashed).await;
+    assert_eq!(crashed.exit, Some(ExitStatus::Signal(9)));
+    let back = test.wait(&name, |vm| vm.guest.is_some()).await;
+    assert_ne!(back.leader, vm.leader);
+    assert_eq!(run(&test, &name, &["cat", "/kept"]).await, "kept\n");
+
+    // Another daemon finds the same process.
+    let test = test.restart().await;
+    let adopted = test.wait(&name, |vm| vm.guest.is_some()).await;
+    assert_eq!(adopted.leader, back.leader);
+    assert_eq!(run(&test, &name, &["cat", "/kept"]).await, "kept\n");
+
+    test.engine.pause_vm(&TestEngine::origin(), &name).await.unwrap();
+    assert_eq!(test.state(&name), VmState::Paused);
+    test.engine.resume_vm(&TestEngine::origin(), &name).await.unwrap();
+    assert_eq!(run(&test, &name, &["cat", "/kept"]).await, "kept\n");
+
+    let job = test.engine.stop_vm(&TestEngine::origin(), &name, StopOptions { timeout: None }).await.unwrap();
+    assert_eq!(test.job(job).await.state, JobState::Done);
+    let stopped = test.vm(&name);
+    assert_eq!((stopped.lifecycle.state(), stopped.lifecycle.reason()), (VmState::Stopped, Reason::Requested));
+    assert_eq!(stopped.exit, Some(ExitStatus::Code(0)), "the guest was not asked: {stopped:?}");
+
+    let options = RemoveOptions { force: false, remove_workspaces: true };
+    let job = test.engine.remove_vm(&TestEngine::origin(), &name, options).await.unwrap();
+    let job = test.job(job).await;
+    assert_eq!(job.state, JobState::Done, "{:?}", job.error);
+    assert!(test.engine.board().workspaces().all().is_empty());
+    let left: Vec<_> = std::fs::read_dir(test.folder.path().join("workspaces")).unwrap().collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_guest_does_to_itself_is_told_apart() {
+    let test = TestEngine::start().await;
+    if !test.import_guest().await {
+        return;
+    }
+    let name = create(&test, |spec| spec.restart_policy = RestartPolicy::OnFailure).await;
+    let first = test.start_vm(&name).await;
+    assert_eq!(test.engine.board().workspaces().get(&name).unwrap().state, WorkspaceState::Attached);
+
+    let _ = test.engine.guest_run(&TestEngine::origin(), &name, command(&["reboot"])).await;
+    let again = test.wait(&name, |vm| vm.leader != first.leader && vm.guest.is_some()).await;
+    assert_eq!(again.lifecycle.state(), VmState::Running);
+    let history = test.engine.vm_history(&name, 0).await.unwrap();
+    assert!(history.iter().any(|line| line.reason == Reason::GuestReboot), "{history:#?}");
+    assert!(history.iter().all(|line| line.to != VmState::Crashed), "{history:#?}");
+
+    let _ = test.engine.guest_run(&TestEngine::origin(), &name, command(&["poweroff"])).await;
+    let off = test.wait(&name, |vm| vm.lifecycle.state() == VmState::Stopped).await;
+    assert_eq!(off.lifecycle.reason(), Reason::GuestPoweroff);
+    let status = test.engine.board().actors().get(&"root/vms/web/machine".to_owned()).unwrap();
+    assert_eq!(status.failure_count, 0, "{status:?}");
+}
