@@ -69,6 +69,17 @@ impl AgentClient {
         .await
     }
 
+    /// A client over a stream that is there already, with no way to open another one.
+    #[cfg(test)]
+    pub(super) async fn over<S>(stream: S, token: Option<&str>) -> Result<(Self, Welcome, AgentEvents), AgentError>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let (caller, welcome, events) = shake_hands(stream, token).await?;
+        let nowhere = Endpoint::Hybrid { socket: std::path::PathBuf::new() };
+        Ok((Self { caller: Arc::new(caller), endpoint: nowhere }, welcome, events))
+    }
+
     /// Asks whether the agent is there.
     ///
     /// # Errors

@@ -11,6 +11,8 @@ mod client;
 mod connection;
 mod error;
 mod exec;
+#[cfg(test)]
+mod tests;
 
 pub use client::{AgentClient, RunOutcome};
 pub use connection::AgentEvents;

@@ -1,0 +1,241 @@
+//! A guest that does what it likes, and what becomes of the host's client then.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::{SinkExt, StreamExt};
+use nexus_model::ExitStatus;
+use nexus_protocol::{
+    Answer, Blob, Call, Command, Ended, Event, Message, REVISION, Ran, Request, Role, ShutdownMode, Text, Welcome,
+    frame,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+    net::UnixListener,
+    time::timeout,
+};
+use tokio_util::codec::{Framed, LengthDelimitedCodec};
+
+use super::{AgentClient, AgentError, AgentEvents, Disconnect};
+use crate::vsock::Endpoint;
+
+type Guest = Framed<DuplexStream, LengthDelimitedCodec>;
+
+const PATIENCE: Duration = Duration::from_secs(600);
+
+fn welcome() -> Welcome {
+    Welcome {
+        revision: REVISION,
+        agent_version: Text::default(),
+        run_id: Text::default(),
+        role: Role::Init,
+        boot_id: Text::default(),
+        hostname: Text::default(),
+        os_name: Text::default(),
+        os_version: Text::default(),
+        addresses: Vec::new(),
+        metadata: Default::default(),
+        metadata_problem: None,
+        uptime_us: 0,
+    }
+}
+
+async fn send(guest: &mut Guest, message: &Message) {
+    guest.send(frame::encode(message).unwrap()).await.unwrap();
+}
+
+async fn request(guest: &mut Guest) -> Request {
+    frame::decode(&guest.next().await.unwrap().unwrap()).unwrap()
+}
+
+/// A client and its guest, which has shaken hands so far.
+async fn connected() -> (AgentClient, AgentEvents, Guest) {
+    let (host, guest) = duplex(64 * 1024);
+    let mut guest = Framed::new(guest, frame::codec());
+    let client = tokio::spawn(AgentClient::over(host, None));
+    let hello = request(&mut guest).await;
+    assert!(matches!(hello, Request { id: 0, call: Call::Hello(_) }));
+    send(&mut guest, &Message::Answer { id: 0, answer: Answer::Welcome(Box::new(welcome())) }).await;
+    let (client, _, events) = client.await.unwrap().unwrap();
+    (client, events, guest)
+}
+
+/// Waits for the connection's end and returns its reason.
+async fn end(events: &mut AgentEvents) -> Arc<Disconnect> {
+    while timeout(PATIENCE, events.recv()).await.expect("the connection ends").is_some() {}
+    events.disconnect().unwrap()
+}
+
+#[tokio::test]
+async fn a_flood_of_events_ends_the_connection() {
+    let (client, mut events, mut guest) = connected().await;
+    let ending = Message::Event(Event::Ending { mode: ShutdownMode::Reboot });
+    while guest.send(frame::encode(&ending).unwrap()).await.is_ok() && events.disconnect().is_none() {}
+    assert!(matches!(*end(&mut events).await, Disconnect::Flood));
+    assert!(matches!(client.ping().await, Err(AgentError::Gone(reason)) if matches!(*reason, Disconnect::Flood)));
+}
+
+#[tokio::test]
+async fn an_answer_that_nobody_asked_for_ends_the_connection() {
+    let (_client, mut events, mut guest) = connected().await;
+    send(&mut guest, &Message::Answer { id: 77, answer: Answer::Pong }).await;
+    assert!(matches!(*end(&mut events).await, Disconnect::Unasked { id: 77 }));
+}
+
+#[tokio::test]
+async fn a_second_answer_ends_the_connection() {
+    let (client, mut events, mut guest) = connected().await;
+    let pinging = tokio::spawn(async move { client.ping().await.map(|()| client) });
+    let Request { id, .. } = request(&mut guest).await;
+    for _ in 0..2 {
+        send(&mut guest, &Message::Answer { id, answer: Answer::Pong }).await;
+    }
+    let _client = pinging.await.unwrap().unwrap();
+    assert!(matches!(*end(&mut events).await, Disconnect::Unasked { .. }));
+}
+
+#[tokio::test]
+async fn a_long_frame_and_noise_end_the_connection() {
+    for bytes in [&[0xff_u8; 64][..], &[0, 0, 0, 4, b'n', b'o', b'p', b'e'][..], &[0, 0, 0, 0][..]] {
+        let (_client, mut events, guest) = connected().await;
+        guest.into_inner().write_all(bytes).await.unwrap();
+        assert!(matches!(*end(&mut events).await, Disconnect::Frame(_)));
+    }
+}
+
+#[tokio::test]
+async fn a_frame_that_breaks_off_ends_the_connection() {
+    let (_client, mut events, guest) = connected().await;
+    let mut guest = guest.into_inner();
+    guest.write_all(&[0, 0, 0, 9, b'{']).await.unwrap();
+    drop(guest);
+    assert!(matches!(*end(&mut events).await, Disconnect::Io(_)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_guest_that_never_answers_costs_a_deadline() {
+    let (client, mut events, mut guest) = connected().await;
+    let silent = tokio::spawn(async move { while guest.next().await.is_some() {} });
+    assert!(matches!(client.ping().await, Err(AgentError::Timeout { .. })));
+    // It is given up when it owes too many answers.
+    let mut pings = 0;
+    while let Err(AgentError::Timeout { .. }) = client.ping().await {
+        pings += 1;
+        assert!(pings < 2000);
+    }
+    assert!(matches!(*end(&mut events).await, Disconnect::NotAnswering));
+    silent.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_guest_that_does_not_read_loses_its_connection() {
+    let (client, mut events, _guest) = connected().await;
+    let command = Command::new(["x".repeat(100_000)]);
+    let runs: Vec<_> = (0..3)
+        .map(|_| {
+            let (client, command) = (client.clone(), command.clone());
+            tokio::spawn(async move { client.run(&command).await })
+        })
+        .collect();
+    assert!(matches!(*end(&mut events).await, Disconnect::NotReading));
+    for run in runs {
+        assert!(matches!(run.await.unwrap(), Err(AgentError::Gone(_))));
+    }
+}
+
+#[tokio::test]
+async fn too_many_calls_are_refused_and_not_queued() {
+    let (client, _events, mut guest) = connected().await;
+    tokio::spawn(async move { while guest.next().await.is_some() {} });
+    let mut calls = tokio::task::JoinSet::new();
+    for _ in 0..600 {
+        let client = client.clone();
+        calls.spawn(async move { client.wait_exec(1).await });
+    }
+    for _ in 0..600 - 512 {
+        let first = timeout(PATIENCE, calls.join_next()).await.unwrap().unwrap().unwrap();
+        assert!(matches!(first, Err(AgentError::Busy { .. })));
+    }
+}
+
+#[tokio::test]
+async fn a_caller_that_leaves_calls_its_request_off_and_a_late_answer_harms_nobody() {
+    let (client, mut events, mut guest) = connected().await;
+    let runner = client.clone();
+    let run = tokio::spawn(async move { runner.run(&Command::new(["sleep"])).await });
+    let Request { id: run_id, .. } = request(&mut guest).await;
+    run.abort();
+    let cancel = request(&mut guest).await;
+    assert_eq!(cancel.call, Call::Cancel { request: run_id });
+    let ran = Ran {
+        status: ExitStatus::Code(0),
+        timed_out: false,
+        stdout: Blob::default(),
+        stderr: Blob::default(),
+        truncated: false,
+    };
+    send(&mut guest, &Message::Answer { id: run_id, answer: Answer::Ran(ran) }).await;
+    send(&mut guest, &Message::Answer { id: cancel.id, answer: Answer::Done }).await;
+
+    let pinging = tokio::spawn(async move { client.ping().await });
+    let Request { id, .. } = request(&mut guest).await;
+    send(&mut guest, &Message::Answer { id, answer: Answer::Pong }).await;
+    pinging.await.unwrap().unwrap();
+    assert!(matches!(*end(&mut events).await, Disconnect::Dropped));
+}
+
+#[tokio::test]
+async fn nonsense_is_told_from_an_answer() {
+    let (client, _events, mut guest) = connected().await;
+    let asking = tokio::spawn(async move {
+        let ping = client.ping().await;
+        (ping, client.wait_exec(1).await, client.wait_exec(1).await, client.wait_exec(1).await)
+    });
+    let statuses = [ExitStatus::Signal(i32::MAX), ExitStatus::Code(-1), ExitStatus::Code(3)];
+    let ended = statuses.map(|status| Answer::Ended(Ended { status, timed_out: false }));
+    for answer in [Answer::Done].into_iter().chain(ended) {
+        let Request { id, .. } = request(&mut guest).await;
+        send(&mut guest, &Message::Answer { id, answer }).await;
+    }
+    let (ping, first, second, third) = asking.await.unwrap();
+    assert!(matches!(ping, Err(AgentError::Nonsense)));
+    // What no kernel could have said is nothing that anybody should compute with.
+    assert_eq!(first.unwrap(), ExitStatus::Unknown);
+    assert_eq!(second.unwrap(), ExitStatus::Unknown);
+    assert_eq!(third.unwrap(), ExitStatus::Code(3));
+}
+
+#[tokio::test]
+async fn a_welcome_is_bounded_and_of_this_revision() {
+    for revision in [REVISION, REVISION + 1] {
+        let (host, guest) = duplex(1 << 20);
+        let mut guest = Framed::new(guest, frame::codec());
+        let mut large = Welcome { revision, addresses: vec![[10, 0, 0, 1].into(); 5000], ..welcome() };
+        large.metadata = (0..5000).map(|n| (Text::from(format!("{n:04}")), Text::from("\u{1b}[31m"))).collect();
+        send(&mut guest, &Message::Answer { id: 0, answer: Answer::Welcome(Box::new(large)) }).await;
+        match AgentClient::over(host, None).await {
+            Ok((_, welcome, _)) => {
+                assert_eq!(revision, REVISION);
+                assert_eq!(welcome.addresses.len(), Welcome::MAX_ADDRESSES);
+                assert_eq!(welcome.metadata.len(), Welcome::MAX_METADATA);
+                assert!(welcome.metadata.values().all(|value| !value.contains('\u{1b}')));
+            }
+            Err(AgentError::Revision { theirs }) => assert_eq!(theirs, revision),
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_handshake_that_hangs_costs_its_deadline() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("vsock.sock");
+    let listener = UnixListener::bind(&socket).unwrap();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.write_all(b"OK 1\n").await.unwrap();
+        let mut sink = Vec::new();
+        let _ = stream.read_to_end(&mut sink).await;
+    });
+    let connecting = AgentClient::connect(&Endpoint::Hybrid { socket }, None, Duration::from_millis(200));
+    assert!(matches!(connecting.await, Err(AgentError::Timeout { .. })));
+}

@@ -1,0 +1,269 @@
+//! Every parser takes any bytes, and what is written is what is read.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use bytes::BytesMut;
+use nexus_model::ExitStatus;
+use nexus_protocol::{
+    Answer, Blob, Call, Channel, Command, Ended, Event, ExecInfo, ExecState, Failure, FailureKind, Hello,
+    MAX_COMMAND_BYTES, MAX_FRAME_BYTES, MAX_RUN_OUTPUT_BYTES, MAX_STREAM_FRAME_BYTES, Message, Numbered, Ran, Request,
+    Role, ShutdownMode, Started, StreamAnswer, StreamHeader, Text, Token, Welcome,
+    frame::{self, FrameError, read_one, write_one},
+};
+use proptest::{collection::vec, option, prelude::*};
+use tokio_util::codec::Decoder;
+
+fn text() -> impl Strategy<Value = Text> {
+    any::<String>().prop_map(Text::from)
+}
+
+fn command() -> impl Strategy<Value = Command> {
+    let env = proptest::collection::btree_map(any::<String>(), any::<String>(), 0..4);
+    (vec(any::<String>(), 0..4), env, option::of(any::<String>()), option::of(any::<String>()), any::<Option<u64>>())
+        .prop_map(|(argv, env, cwd, user, timeout_ms)| Command { argv, env, cwd, user, timeout_ms })
+}
+
+fn mode() -> impl Strategy<Value = ShutdownMode> {
+    prop_oneof![Just(ShutdownMode::Poweroff), Just(ShutdownMode::Reboot)]
+}
+
+fn call() -> impl Strategy<Value = Call> {
+    prop_oneof![
+        (any::<u32>(), option::of(any::<String>()))
+            .prop_map(|(revision, token)| Call::Hello(Hello { revision, token: token.as_deref().map(Token::from) })),
+        Just(Call::Ping),
+        command().prop_map(Call::Run),
+        command().prop_map(Call::Exec),
+        any::<u64>().prop_map(|exec| Call::WaitExec { exec }),
+        any::<(u64, i32)>().prop_map(|(exec, signal)| Call::SignalExec { exec, signal }),
+        Just(Call::ListExecs),
+        mode().prop_map(|mode| Call::Shutdown { mode }),
+        any::<u64>().prop_map(|request| Call::Cancel { request }),
+    ]
+}
+
+fn status() -> impl Strategy<Value = ExitStatus> {
+    prop_oneof![
+        any::<i32>().prop_map(ExitStatus::Code),
+        any::<i32>().prop_map(ExitStatus::Signal),
+        Just(ExitStatus::Unknown)
+    ]
+}
+
+fn ended() -> impl Strategy<Value = Ended> {
+    (status(), any::<bool>()).prop_map(|(status, timed_out)| Ended { status, timed_out })
+}
+
+fn answer() -> impl Strategy<Value = Answer> {
+    let welcome = (vec(text(), 6), vec(any::<std::net::IpAddr>(), 0..3), option::of(text()), any::<u64>()).prop_map(
+        |(texts, addresses, metadata_problem, uptime_us)| {
+            let text = |index: usize| texts[index].clone();
+            Answer::Welcome(Box::new(Welcome {
+                revision: 1,
+                agent_version: text(0),
+                run_id: text(1),
+                role: Role::Init,
+                boot_id: text(2),
+                hostname: text(3),
+                os_name: text(4),
+                os_version: text(5),
+                addresses,
+                metadata: [(text(0), text(1))].into(),
+                metadata_problem,
+                uptime_us,
+            }))
+        },
+    );
+    let ran = (ended(), vec(any::<u8>(), 0..64), vec(any::<u8>(), 0..64), any::<bool>()).prop_map(
+        |(Ended { status, timed_out }, stdout, stderr, truncated)| {
+            Answer::Ran(Ran { status, timed_out, stdout: Blob(stdout), stderr: Blob(stderr), truncated })
+        },
+    );
+    let exec = (any::<u64>(), option::of(ended()), vec(text(), 0..3)).prop_map(|(exec, ended, argv)| ExecInfo {
+        exec,
+        state: ended.map_or(ExecState::Running, ExecState::Ended),
+        argv,
+    });
+    prop_oneof![
+        welcome,
+        Just(Answer::Pong),
+        ran,
+        (any::<u64>(), any::<String>())
+            .prop_map(|(exec, token)| Answer::Started(Started { exec, token: Token::from(token.as_str()) })),
+        ended().prop_map(Answer::Ended),
+        vec(exec, 0..3).prop_map(Answer::Execs),
+        Just(Answer::Done),
+    ]
+}
+
+fn message() -> impl Strategy<Value = Message> {
+    prop_oneof![
+        (any::<u64>(), answer()).prop_map(|(id, answer)| Message::Answer { id, answer }),
+        (any::<u64>(), text()).prop_map(|(id, message)| Message::Failure {
+            id,
+            failure: Failure { kind: FailureKind::Refused, message }
+        }),
+        mode().prop_map(|mode| Message::Event(Event::Ending { mode })),
+    ]
+}
+
+/// Has every parser look at the same bytes.
+fn parse_all(bytes: &[u8]) {
+    let _ = frame::decode::<Request>(bytes);
+    let _ = frame::decode::<Numbered>(bytes);
+    let _ = frame::decode::<Message>(bytes);
+    let _ = frame::decode::<StreamHeader>(bytes);
+    let _ = frame::decode::<StreamAnswer>(bytes);
+}
+
+proptest! {
+    #[test]
+    fn what_is_written_is_read(id: u64, call in call(), message in message(), exec: u64, secret: String) {
+        let request = Request { id, call };
+        prop_assert_eq!(&frame::decode::<Request>(&frame::encode(&request).unwrap()).unwrap(), &request);
+        prop_assert_eq!(frame::decode::<Numbered>(&frame::encode(&request).unwrap()).unwrap(), Numbered { id });
+        prop_assert_eq!(&frame::decode::<Message>(&frame::encode(&message).unwrap()).unwrap(), &message);
+        for channel in Channel::ALL {
+            let header = StreamHeader { exec, token: Token::from(secret.as_str()), channel };
+            prop_assert_eq!(&frame::decode::<StreamHeader>(&frame::encode(&header).unwrap()).unwrap(), &header);
+        }
+    }
+
+    #[test]
+    fn any_bytes_are_taken(bytes in vec(any::<u8>(), 0..512)) {
+        parse_all(&bytes);
+        let mut codec = frame::codec();
+        let mut buffer = BytesMut::from(&bytes[..]);
+        while let Ok(Some(payload)) = codec.decode(&mut buffer) {
+            parse_all(&payload);
+        }
+    }
+
+    /// Closer to what is understood than plain noise: valid frames with a few bytes changed, lost or doubled.
+    #[test]
+    fn broken_frames_are_taken(
+        message in message(),
+        call in call(),
+        changes in vec((any::<prop::sample::Index>(), any::<u8>(), 0..3_u8), 1..8),
+    ) {
+        for payload in [frame::encode(&message).unwrap(), frame::encode(&Request { id: 1, call }).unwrap()] {
+            let mut bytes = payload.to_vec();
+            for (place, byte, change) in &changes {
+                if bytes.is_empty() {
+                    break;
+                }
+                let place = place.index(bytes.len());
+                match change {
+                    0 => bytes[place] = *byte,
+                    1 => bytes.truncate(place),
+                    _ => bytes.insert(place, *byte),
+                }
+            }
+            parse_all(&bytes);
+        }
+    }
+
+    #[test]
+    fn frames_are_found_however_they_are_cut(payloads in vec(vec(any::<u8>(), 0..100), 0..6), cut in 1..50_usize) {
+        let mut wire = Vec::new();
+        for payload in &payloads {
+            wire.extend_from_slice(&u32::try_from(payload.len()).unwrap().to_be_bytes());
+            wire.extend_from_slice(payload);
+        }
+        let (mut codec, mut buffer, mut found) = (frame::codec(), BytesMut::new(), Vec::new());
+        for piece in wire.chunks(cut) {
+            buffer.extend_from_slice(piece);
+            while let Some(payload) = codec.decode(&mut buffer).unwrap() {
+                found.push(payload.to_vec());
+            }
+        }
+        prop_assert_eq!(found, payloads);
+    }
+
+    #[test]
+    fn text_is_safe_to_show(text: String, length in 0..3_usize) {
+        let clean = Text::from(text.repeat(1 + length * 2000));
+        prop_assert!(clean.len() <= Text::MAX_BYTES);
+        prop_assert!(!clean.chars().any(char::is_control));
+        prop_assert_eq!(Text::from(clean.as_str()), clean);
+    }
+
+    #[test]
+    fn a_valid_command_fits_into_a_frame(call in command()) {
+        if call.validate().is_ok() {
+            let frame = frame::encode(&Request { id: u64::MAX, call: Call::Exec(call) });
+            prop_assert!(frame.is_ok());
+        }
+    }
+}
+
+#[test]
+fn the_largest_of_everything_fits_into_a_frame() {
+    // Control characters need six bytes each in JSON.
+    let command = Command::new(["\u{1}".repeat(MAX_COMMAND_BYTES - 1)]);
+    assert_eq!(command.validate(), Ok(()));
+    frame::encode(&Request { id: u64::MAX, call: Call::Run(command) }).unwrap();
+    assert!(Command::new(["\u{1}".repeat(MAX_COMMAND_BYTES)]).validate().is_err());
+
+    let ran = Ran {
+        status: ExitStatus::Code(0),
+        timed_out: false,
+        stdout: Blob(vec![0xff; MAX_RUN_OUTPUT_BYTES]),
+        stderr: Blob(Vec::new()),
+        truncated: true,
+    };
+    frame::encode(&Message::Answer { id: u64::MAX, answer: Answer::Ran(ran) }).unwrap();
+
+    // Quotation marks are the worst that a text can hold: two bytes each.
+    let info = ExecInfo {
+        exec: u64::MAX,
+        state: ExecState::Ended(Ended { status: ExitStatus::Signal(9), timed_out: true }),
+        argv: vec![Text::from("\""); ExecInfo::MAX_ARGV_BYTES / 2],
+    };
+    frame::encode(&Message::Answer { id: u64::MAX, answer: Answer::Execs(vec![info; 512]) }).unwrap();
+}
+
+#[test]
+fn a_long_frame_is_refused_by_its_length() {
+    let mut buffer = BytesMut::from(&u32::try_from(MAX_FRAME_BYTES + 1).unwrap().to_be_bytes()[..]);
+    assert!(frame::codec().decode(&mut buffer).is_err());
+    assert!(buffer.capacity() < MAX_FRAME_BYTES);
+    let long = "x".repeat(MAX_FRAME_BYTES);
+    assert!(matches!(frame::encode(&long), Err(FrameError::TooLarge { .. })));
+}
+
+#[tokio::test]
+async fn one_frame_is_read_and_not_a_byte_more() {
+    let header = StreamHeader { exec: 7, token: Token::from("x"), channel: Channel::Stdin };
+    let mut wire = Vec::new();
+    write_one(&mut wire, MAX_STREAM_FRAME_BYTES, &header).await.unwrap();
+    wire.extend_from_slice(b"raw");
+    let mut rest = &wire[..];
+    assert_eq!(read_one::<StreamHeader>(&mut rest, MAX_STREAM_FRAME_BYTES).await.unwrap(), header);
+    assert_eq!(rest, b"raw");
+
+    let mut long = &[0, 0, 0x10, 1][..];
+    let refused = read_one::<StreamHeader>(&mut long, MAX_STREAM_FRAME_BYTES).await;
+    assert!(matches!(refused, Err(FrameError::TooLarge { length: 4097, limit: MAX_STREAM_FRAME_BYTES })));
+    let mut short = &[0, 0, 0, 9, b'{'][..];
+    assert!(matches!(read_one::<StreamHeader>(&mut short, 64).await, Err(FrameError::Io(_))));
+}
+
+#[test]
+fn what_a_newer_peer_adds_is_ignored() {
+    let request = br#"{"id":3,"call":{"run":{"argv":["true"],"colour":"blue"}},"trace":[1,2]}"#;
+    assert_eq!(frame::decode::<Request>(request).unwrap().call, Call::Run(Command::new(["true"])));
+    let unknown = br#"{"id":4,"call":{"levitate":{"height":3}}}"#;
+    assert!(frame::decode::<Request>(unknown).is_err());
+    assert_eq!(frame::decode::<Numbered>(unknown).unwrap(), Numbered { id: 4 });
+    let failure = br#"{"failure":{"id":5,"failure":{"kind":"out-of-luck","message":"no"}}}"#;
+    let Message::Failure { failure, .. } = frame::decode(failure).unwrap() else { panic!("not a failure") };
+    assert_eq!(failure.kind, FailureKind::System);
+}
+
+#[test]
+fn a_secret_is_not_printed() {
+    let token = Token::from("5ecret");
+    assert!(!format!("{token:?}").contains("5ecret"));
+    assert!(token == Token::from("5ecret") && token != Token::from("5ecre") && token != Token::from(""));
+}
