@@ -236,6 +236,7 @@ async fn a_handshake_that_hangs_costs_its_deadline() {
         let mut sink = Vec::new();
         let _ = stream.read_to_end(&mut sink).await;
     });
-    let connecting = AgentClient::connect(&Endpoint::Hybrid { socket }, None, Duration::from_millis(200));
-    assert!(matches!(connecting.await, Err(AgentError::Timeout { .. })));
+    let endpoint = Endpoint::Hybrid { socket };
+    let connected = AgentClient::connect(&endpoint, None, Duration::from_millis(200)).await;
+    assert!(matches!(connected, Err(AgentError::Timeout { .. })));
 }
