@@ -270,7 +270,7 @@ impl Engine {
 
     /// What the daemon does by itself.
     pub(crate) fn own_origin() -> Result<Origin, Error> {
-        Ok(Origin { request: random_id()?, sender: "nexusd".to_owned(), reason: String::new() })
+        Ok(Origin { request: random_id()?, sender: "nexusd".to_owned(), reason: String::new(), bound: false })
     }
 
     /// The real path behind one that a caller gave, if it lies where callers may point.

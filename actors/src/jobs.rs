@@ -257,7 +257,7 @@ impl State {
             completed_bytes: 0,
             total_bytes: 0,
             cancellable: request.cancellable,
-            bound: false,
+            bound: request.cancellable && request.origin.bound,
             sender: request.origin.sender,
             error: None,
             result: BTreeMap::new(),

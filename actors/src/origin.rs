@@ -11,4 +11,6 @@ pub struct Origin {
     pub sender: String,
     /// The caller's own words for why, if it gave any.
     pub reason: String,
+    /// Whether a job that this starts ends when the caller leaves the bus.
+    pub bound: bool,
 }

@@ -124,7 +124,7 @@ impl TestEngine {
     /// Never.
     #[must_use]
     pub fn origin() -> Origin {
-        Origin { request: Id::random().expect("random"), sender: "test".to_owned(), reason: String::new() }
+        Origin { request: Id::random().expect("random"), sender: "test".to_owned(), reason: String::new(), bound: false }
     }
 
     /// Creates a VM that is a plain process.

@@ -1,1 +1,119 @@
-//! The objects.
+//! Serves the engine on a D-Bus connection, a bus' or a peer's.
+//!
+//! Two halves that meet only in the engine's pictures: interfaces answer calls and read the newest picture, without
+//! waiting; the projector follows every transition in order and alone adds and removes objects and sends signals.
+//! A call that changes something is answered once the projector has shown the change, so a client that waited for the
+//! answer never reads what was before.
+//!
+//! No interface has a method that takes `&mut self`, and no getter awaits: zbus would stop the whole tree for it.
+
+mod asset;
+mod bond;
+mod call;
+mod connection;
+mod console;
+mod disk;
+mod family;
+mod find;
+mod guest;
+mod image;
+mod job;
+mod log_control;
+mod manager;
+mod options;
+mod path;
+mod picture;
+mod projector;
+mod quiet;
+mod supervised;
+mod supervisor;
+mod tally;
+mod vm;
+mod workspace;
+
+use std::{fmt, path::Path, sync::Arc, time::Duration};
+
+use nexus_actors::Engine;
+use tokio::{sync::watch, task::JoinHandle};
+use zbus::{Connection, fdo::ObjectManager};
+
+pub use log_control::LogControl;
+
+use self::{log_control::Log, manager::Manager, picture::Picture, projector::Projector, tally::Tally};
+use crate::{LOG_CONTROL, ROOT};
+
+/// What the engine does not know.
+#[derive(Clone)]
+pub struct ServerOptions {
+    /// Version of nexusd.
+    pub version: String,
+    /// Its logging.
+    pub log: Arc<dyn LogControl>,
+}
+
+impl fmt::Debug for ServerOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerOptions").field("version", &self.version).finish_non_exhaustive()
+    }
+}
+
+/// An engine that is served. Dropped, it shows nothing more.
+#[derive(Debug)]
+pub struct Server {
+    tally: watch::Sender<Arc<Tally>>,
+    engine: Engine,
+    projector: JoinHandle<()>,
+}
+
+impl Server {
+    /// Says that nexusd is up: `Manager.State` is `starting` until then.
+    pub async fn started(&self) {
+        self.tally.send_modify(|tally| Arc::make_mut(tally).started = true);
+        self.engine.board().flushed().await;
+    }
+
+    /// Returns when nothing is shown any more, because the connection is lost or another server follows the engine.
+    pub async fn ended(&mut self) {
+        // The task only ends; a panic of it is in the journal, and is an end as well.
+        let _ = (&mut self.projector).await;
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.projector.abort();
+    }
+}
+
+/// Serves `engine` on `connection`. Returns when every object that there is can be called: then the bus name may be
+/// requested. Follows the engine from then on, until the connection is lost; for a new connection, call this again.
+///
+/// # Errors
+/// When the connection fails, or something is served on it already.
+pub async fn serve(connection: &Connection, engine: Engine, options: ServerOptions) -> zbus::Result<Server> {
+    let tally = watch::Sender::new(Arc::new(Tally::default()));
+    let manager = Manager {
+        engine: engine.clone(),
+        version: options.version.into(),
+        picture: Picture::Live(engine.board().manager()),
+        tally: Picture::Live(tally.subscribe()),
+    };
+    let objects = connection.object_server();
+    objects.at(ROOT, manager.clone()).await?;
+    objects.at(LOG_CONTROL, Log(options.log)).await?;
+    let changes = engine.board().follow();
+    let mut projector = Projector::new(connection.clone(), manager, tally.clone(), changes);
+    projector.populate().await?;
+    // Added last, it tells of all objects at once.
+    objects.at(ROOT, ObjectManager).await?;
+    let projector = tokio::spawn(projector.run());
+    Ok(Server { tally, engine, projector })
+}
+
+fn text(path: Option<&Path>) -> String {
+    path.map(|path| path.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+fn microseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,204 @@
+//! One method call, from its options to its reply: identity, deadline, journal, panics and errors, the same for all.
+
+use std::{
+    panic::AssertUnwindSafe,
+    time::{Duration, Instant},
+};
+
+use futures_util::FutureExt;
+use nexus_actors::{Engine, Origin, snapshot::JobId};
+use nexus_model::{ErrorKind, Id};
+use tracing::{Instrument, debug, error, info_span};
+use zbus::{Connection, OwnedObjectPath, message::Header};
+
+use super::{
+    bond::Bond,
+    options::{Dict, Options},
+    path,
+};
+use crate::Error;
+
+/// How long a call may take: less than the 25 s after which most clients stop waiting.
+pub(super) const DEADLINE: Duration = Duration::from_secs(20);
+
+/// A call that is being answered.
+pub(super) struct Call<'a> {
+    engine: &'a Engine,
+    connection: &'a Connection,
+    origin: Origin,
+    member: String,
+    deadline: Option<Duration>,
+}
+
+impl<'a> Call<'a> {
+    pub(super) fn new(engine: &'a Engine, connection: &'a Connection, header: &Header<'_>) -> Self {
+        let sender = header.sender().map_or_else(|| "peer".to_owned(), ToString::to_string);
+        let member = header.member().map(ToString::to_string).unwrap_or_default();
+        let path = header.path().map(ToString::to_string).unwrap_or_default();
+        Self {
+            engine,
+            connection,
+            origin: Origin { request: request_id(), sender, reason: String::new(), bound: false },
+            member: format!("{path} {member}"),
+            deadline: Some(DEADLINE),
+        }
+    }
+
+    /// Another deadline than the usual one; none is for what ends when something else does.
+    pub(super) const fn deadline(mut self, deadline: Option<Duration>) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// Who calls.
+    pub(super) const fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// Answers with what `work` finds out. Nothing changes by it.
+    pub(super) async fn query<T, E: Into<Error>>(
+        self,
+        work: impl Future<Output = Result<T, E>> + Send,
+    ) -> Result<T, Error> {
+        self.reply(async { work.await.map_err(Into::into) }).await
+    }
+
+    /// Decodes the options, does `work`, and answers once the bus shows what it changed.
+    pub(super) async fn change<O, T, E, F>(
+        mut self,
+        options: Dict,
+        decode: impl FnOnce(&mut Options) -> Result<O, Error> + Send,
+        work: impl FnOnce(Origin, O) -> F + Send,
+    ) -> Result<T, Error>
+    where
+        O: Send,
+        T: Send,
+        E: Into<Error>,
+        F: Future<Output = Result<T, E>> + Send,
+    {
+        let mut options = Options::new(options);
+        let decoded = self.common(&mut options).and_then(|()| decode(&mut options)).and_then(|decoded| {
+            options.finish()?;
+            Ok(decoded)
+        });
+        let (engine, origin) = (self.engine.clone(), self.origin.clone());
+        self.reply(async move {
+            let answer = work(origin, decoded?).await.map_err(Into::into)?;
+            engine.board().flushed().await;
+            Ok(answer)
+        })
+        .await
+    }
+
+    /// As [`change`](Self::change), for what starts a job. With `bind=caller` the job ends with its caller.
+    pub(super) async fn job<O, E, F>(
+        self,
+        options: Dict,
+        decode: impl FnOnce(&mut Options) -> Result<O, Error> + Send,
+        work: impl FnOnce(Origin, O) -> F + Send,
+    ) -> Result<OwnedObjectPath, Error>
+    where
+        O: Send,
+        E: Into<Error>,
+        F: Future<Output = Result<JobId, E>> + Send,
+    {
+        self.job_with(options, decode, |origin, decoded| async move {
+            let job = work(origin, decoded).await.map_err(Into::into)?;
+            Ok::<_, Error>(((), job))
+        })
+        .await
+        .map(|((), job)| job)
+    }
+
+    /// As [`job`](Self::job), for what gives something besides.
+    pub(super) async fn job_with<O, T, E, F>(
+        self,
+        options: Dict,
+        decode: impl FnOnce(&mut Options) -> Result<O, Error> + Send,
+        work: impl FnOnce(Origin, O) -> F + Send,
+    ) -> Result<(T, OwnedObjectPath), Error>
+    where
+        O: Send,
+        T: Send,
+        E: Into<Error>,
+        F: Future<Output = Result<(T, JobId), E>> + Send,
+    {
+        let (engine, connection) = (self.engine.clone(), self.connection.clone());
+        let decode = |options: &mut Options| Ok((Bond::decode(options)?, decode(options)?));
+        self.change(options, decode, |mut origin, (bond, decoded)| async move {
+            origin.bound = bond;
+            let bond = if bond { Some(Bond::with(&connection, &origin).await?) } else { None };
+            let (given, job) = work(origin, decoded).await.map_err(Into::into)?;
+            if let Some(bond) = bond {
+                bond.hold(engine, job);
+            }
+            Ok::<_, Error>((given, path::job(job)))
+        })
+        .await
+    }
+
+    fn common(&mut self, options: &mut Options) -> Result<(), Error> {
+        if let Some(reason) = options.take::<String>("reason")? {
+            if reason.len() > 256 || reason.chars().any(char::is_control) {
+                return Err(Error::invalid_args("option `reason` must be one line of at most 256 bytes"));
+            }
+            self.origin.reason = reason;
+        }
+        Ok(())
+    }
+
+    /// Does `work` within the deadline, in a span of the journal, and survives its panic.
+    async fn reply<T>(self, work: impl Future<Output = Result<T, Error>> + Send) -> Result<T, Error> {
+        let Self { origin, member, deadline, .. } = self;
+        let request = origin.request;
+        let span =
+            info_span!("call", NEXUS_REQUEST = %request, DBUS_SENDER = %origin.sender, member, reason = origin.reason);
+        let begun = Instant::now();
+        async move {
+            let work = AssertUnwindSafe(work).catch_unwind();
+            let done = match deadline {
+                Some(deadline) => tokio::time::timeout(deadline, work).await.map_err(|_| deadline),
+                None => Ok(work.await),
+            };
+            let answer = match done {
+                Ok(Ok(answer)) => answer,
+                Ok(Err(panic)) => Err(Error::new(ErrorKind::Internal, panic_text(panic.as_ref()))),
+                Err(deadline) => Err(Error::new(
+                    ErrorKind::Timeout,
+                    format!("there was no answer within {} s: see its job, or try again", deadline.as_secs()),
+                )),
+            };
+            answer.map_err(|failure| journal(failure, request, begun.elapsed()))
+        }
+        .instrument(span)
+        .await
+    }
+}
+
+/// Writes a failure down, and gives one that is a defect the words to find it by.
+fn journal(failure: Error, request: Id, took: Duration) -> Error {
+    let took_usec = took.as_micros();
+    if failure.kind() == Some(ErrorKind::Internal) {
+        error!(%failure, took_usec, "a call failed by a defect in Nexus");
+        let text = format!("{failure} (a defect in Nexus: journalctl --user NEXUS_REQUEST={request} has more)");
+        return Error::new(ErrorKind::Internal, text);
+    }
+    debug!(%failure, took_usec, "a call failed");
+    failure
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    format!("a handler panicked: {}", text.unwrap_or("without words"))
+}
+
+/// Without a random source a request is still answered; it only can't be told from others.
+fn request_id() -> Id {
+    Id::random().unwrap_or_else(|_| Id::from(0))
+}
+
+impl From<nexus_actors::Error> for Error {
+    fn from(error: nexus_actors::Error) -> Self {
+        Self::new(error.kind(), error.text())
+    }
+}

@@ -1,0 +1,183 @@
+//! `org.workfort.Nexus1.Guest`.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use nexus_actors::{
+    Engine, GuestCommand,
+    snapshot::{GuestSnapshot, VmSnapshot},
+};
+use nexus_model::{ErrorKind, ExitStatus, Name};
+use zbus::{Connection, OwnedFd, OwnedVariant, Str, interface, message::Header};
+
+use super::{
+    call::{Call, DEADLINE},
+    options::{Dict, Options, nothing},
+    picture::Picture,
+};
+use crate::Error;
+
+/// How long `Run` lets a command run whose caller did not say: less than the time after which most clients stop waiting.
+const RUN_TIMEOUT: Duration = DEADLINE;
+/// How long the end of a command that was killed at its timeout may take to be known.
+const GRACE: Duration = Duration::from_secs(4);
+
+/// The inside of a virtual machine.
+#[derive(Debug)]
+pub(super) struct Guest {
+    engine: Engine,
+    vm: Name,
+    picture: Picture<VmSnapshot>,
+}
+
+impl Guest {
+    pub(super) const fn new(engine: Engine, vm: Name, picture: Picture<VmSnapshot>) -> Self {
+        Self { engine, vm, picture }
+    }
+
+    /// What `read` finds; the default once the agent is gone and this interface about to be.
+    fn say<T: Default>(&self, read: impl FnOnce(&GuestSnapshot) -> T) -> T {
+        self.picture.get().guest.as_ref().map(read).unwrap_or_default()
+    }
+}
+
+/// Decodes the options of a command.
+fn command(options: &mut Options, argv: Vec<String>) -> Result<GuestCommand, Error> {
+    if argv.first().is_none_or(String::is_empty) {
+        return Err(Error::invalid_args("`argv` must begin with a program"));
+    }
+    if argv.iter().any(|word| word.contains('\0')) {
+        return Err(Error::invalid_args("`argv` can't hold a NUL"));
+    }
+    Ok(GuestCommand {
+        argv,
+        env: options.take::<BTreeMap<String, String>>("env")?.unwrap_or_default(),
+        working_directory: options.take("working-directory")?,
+        user: options.take("user")?,
+        timeout: options.duration("timeout-usec")?,
+    })
+}
+
+fn silent() -> Error {
+    Error::new(ErrorKind::GuestUnavailable, "the guest agent did not say how the command ended: look at the VM's log")
+}
+
+const fn signal(status: ExitStatus) -> i32 {
+    match status {
+        ExitStatus::Signal(signal) => signal,
+        ExitStatus::Code(_) | ExitStatus::Unknown => 0,
+    }
+}
+
+#[interface(name = "org.workfort.Nexus1.Guest", introspection_docs = false)]
+impl Guest {
+    #[zbus(out_args("exit_code", "stdout", "stderr", "truncated"))]
+    async fn run(
+        &self,
+        argv: Vec<String>,
+        options: Dict,
+        #[zbus(connection)] bus: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<(i32, String, String, bool), Error> {
+        let call = Call::new(&self.engine, bus, &header).deadline(None);
+        let run = |origin, mut command: GuestCommand| async move {
+            let timeout = *command.timeout.get_or_insert(RUN_TIMEOUT);
+            let run = self.engine.guest_run(&origin, &self.vm, command);
+            tokio::time::timeout(timeout.saturating_add(GRACE), run).await.map_err(|_| silent())?.map_err(Error::from)
+        };
+        let outcome = call.change(options, |options| command(options, argv), run).await?;
+        let lossy = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Ok((outcome.status.shell_code(), lossy(&outcome.stdout), lossy(&outcome.stderr), outcome.truncated))
+    }
+
+    #[zbus(out_args("id", "stdin", "stdout", "stderr"))]
+    async fn exec(
+        &self,
+        argv: Vec<String>,
+        options: Dict,
+        #[zbus(connection)] bus: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<(u64, OwnedFd, OwnedFd, OwnedFd), Error> {
+        let exec = |origin, command| async move { self.engine.guest_exec(&origin, &self.vm, command).await };
+        let call = Call::new(&self.engine, bus, &header);
+        let streams = call.change(options, |options| command(options, argv), exec).await?;
+        Ok((streams.exec, streams.stdin.into(), streams.stdout.into(), streams.stderr.into()))
+    }
+
+    #[zbus(out_args("exit_code", "signal"))]
+    async fn wait_exec(
+        &self,
+        id: u64,
+        #[zbus(connection)] bus: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<(i32, i32), Error> {
+        let call = Call::new(&self.engine, bus, &header).deadline(None);
+        let status = call.query(self.engine.guest_wait_exec(&self.vm, id)).await?;
+        Ok((status.shell_code(), signal(status)))
+    }
+
+    async fn signal_exec(
+        &self,
+        id: u64,
+        signal: i32,
+        #[zbus(connection)] bus: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<(), Error> {
+        let send = |origin, ()| async move { self.engine.guest_signal_exec(&origin, &self.vm, id, signal).await };
+        Call::new(&self.engine, bus, &header).change(Dict::new(), nothing, send).await
+    }
+
+    #[zbus(out_args("execs"))]
+    async fn list_execs(
+        &self,
+        #[zbus(connection)] bus: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<Vec<(u64, Vec<String>)>, Error> {
+        Call::new(&self.engine, bus, &header).query(self.engine.guest_list_execs(&self.vm)).await
+    }
+
+    #[zbus(out_args("metadata"))]
+    fn get_image_metadata(&self) -> Dict {
+        let owned = |(key, value): (&String, &String)| (key.clone(), OwnedVariant::from(Str::from(value.clone())));
+        self.say(|guest| guest.image_metadata.iter().map(owned).collect())
+    }
+
+    #[zbus(property)]
+    fn agent_version(&self) -> String {
+        self.say(|guest| guest.agent_version.clone())
+    }
+
+    #[zbus(property)]
+    fn protocol_revision(&self) -> u32 {
+        self.say(|guest| guest.protocol_revision)
+    }
+
+    #[zbus(property)]
+    fn hostname(&self) -> String {
+        self.say(|guest| guest.hostname.clone())
+    }
+
+    #[zbus(property)]
+    fn addresses(&self) -> Vec<String> {
+        self.say(|guest| guest.addresses.clone())
+    }
+
+    #[zbus(property)]
+    fn boot_id(&self) -> String {
+        self.say(|guest| guest.boot_id.clone())
+    }
+
+    #[zbus(property)]
+    fn os_name(&self) -> String {
+        self.say(|guest| guest.os_name.clone())
+    }
+
+    #[zbus(property)]
+    fn os_version(&self) -> String {
+        self.say(|guest| guest.os_version.clone())
+    }
+
+    #[zbus(property)]
+    fn connected_at(&self) -> u64 {
+        self.say(|guest| guest.connected_at.0)
+    }
+}

@@ -1,0 +1,408 @@
+//! `org.workfort.Nexus1.Manager`.
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+
+use nexus_actors::{
+    Engine, ImportAsset, ImportImage, RemoveOptions,
+    snapshot::{JobId, JobSnapshot, ManagerSnapshot, VmSnapshot},
+};
+use nexus_model::{ArtifactName, AssetKind, ErrorKind, Name, vm::VmSpec};
+use zbus::{Connection, ObjectPath, OwnedObjectPath, interface, message::Header, object_server::SignalEmitter};
+
+use super::{
+    call::Call,
+    disk,
+    find::find,
+    options::{Argument, Dict, Options, nothing},
+    path,
+    picture::Picture,
+    tally::Tally,
+    text,
+    vm::stop_options,
+};
+use crate::{API_REVISION, Error};
+
+/// Optional capabilities.
+const FEATURES: [&str; 1] = ["bind-caller"];
+
+/// What is made, found and listed.
+#[derive(Clone, Debug)]
+pub(super) struct Manager {
+    pub(super) engine: Engine,
+    pub(super) version: Arc<str>,
+    pub(super) picture: Picture<ManagerSnapshot>,
+    pub(super) tally: Picture<Tally>,
+}
+
+impl Manager {
+    /// The VM that a caller means.
+    fn vm(&self, given: &str) -> Result<Name, Error> {
+        let all = self.engine.board().vms();
+        find("VM", given, |name| all.get(name), || all.all(), |vm| (&vm.name, vm.id))
+    }
+}
+
+/// A name to give; none is one that Nexus makes up.
+fn new_name(name: &str) -> Result<Option<Name>, Error> {
+    if name.is_empty() {
+        return Ok(None);
+    }
+    name.parse().map(Some).map_err(|error| Argument { name: "name", error }.into())
+}
+
+/// An absolute path: nexusd's working directory is nobody's business.
+fn absolute(path: &str) -> Result<PathBuf, Error> {
+    let path = PathBuf::from(path);
+    if path.is_absolute() { Ok(path) } else { Err(Error::invalid_args("`path` must be absolute")) }
+}
+
+fn vm_spec(options: &mut Options) -> Result<VmSpec, Error> {
+    let default = VmSpec::default();
+    let spec = VmSpec {
+        image: options.parse("image")?,
+        workspace: options.parse("workspace")?,
+        kernel: options.parse("kernel")?,
+        initrd: options.parse("initrd")?,
+        vmm: options.parse("vmm")?.unwrap_or(default.vmm),
+        vcpus: options.take("vcpus")?.unwrap_or(default.vcpus),
+        memory_bytes: options.take("memory-bytes")?.unwrap_or(default.memory_bytes),
+        kernel_args: options.take("kernel-args")?.unwrap_or(default.kernel_args),
+        env: options.take::<BTreeMap<String, String>>("env")?.unwrap_or(default.env),
+        tags: options.take("tags")?.unwrap_or(default.tags),
+        label: default.label,
+        role: options.parse("role")?.unwrap_or(default.role),
+        autostart: options.take("autostart")?.unwrap_or(default.autostart),
+        restart_policy: options.parse("restart-policy")?.unwrap_or(default.restart_policy),
+        ephemeral: options.take("ephemeral")?.unwrap_or(default.ephemeral),
+    };
+    spec.validate().map_err(|error| Error::invalid_args(error.to_string()))?;
+    Ok(spec)
+}
+
+fn base(options: &mut Options) -> Result<ArtifactName, Error> {
+    options.parse("base")?.ok_or_else(|| Error::invalid_args("option `base` must name an image"))
+}
+
+fn asset(options: &mut Options, kind: &str, path: &str) -> Result<ImportAsset, Error> {
+    Ok(ImportAsset {
+        kind: kind.parse::<AssetKind>().map_err(|error| Argument { name: "kind", error })?,
+        path: absolute(path)?,
+        version: options.take("version")?,
+        digest: options.take("digest")?,
+        default: options.take("default")?.unwrap_or_default(),
+    })
+}
+
+#[interface(name = "org.workfort.Nexus1.Manager", introspection_docs = false)]
+impl Manager {
+    #[zbus(out_args("vm"))]
+    async fn create_vm(
+        &self,
+        name: String,
+        options: Dict,
+        #[zbus(connection)] bus: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<OwnedObjectPath, Error> {
+        let create = |origin, spec| async move {
+            let name = self.engine.create_vm(&origin, new_name(&name)?, spec).await?;
+            Ok::<_, Error>(path::vm(&name))
+        };
+        Call::new(&self.engine, bus, &header).change(options, vm_spec, create).await
+    }
+
+    #[zbus(out_args("vm", "job"))]
+    async fn run_vm(
+        &self,
+        name: String,
+        options: Dict,
+        #[zbus(connection)] bus: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<(OwnedObjectPath, OwnedObjectPath), Error> {
+        let run = |origin, mut spec: VmSpec| async move {
+            spec.ephemeral |= name.is_empty();
+            let name = self.engine.create_vm(&origin, new_name(&name)?, spec).await?;
+            let started = self.engine.start_vm(&origin, &name).await;
+            if started.is_err() {
+                // The caller learns why it could not start; what is left of it would be nobody's.
+                let all = RemoveOptions { force: true, remove_workspaces: true };
+                self.engine.remove_vm(&origin, &name, all).await?;
+            }
+            Ok::<_, Error>((path::vm(&name), started?))
+        };
+        Call::new(&self.engine, bus, &header).job_with(options, vm_spec, run).await
+    }
+
+    #[zbus(out_args("vm"))]
+    fn get_vm(&self, name: String) -> Result<OwnedObjectPath, Error> {
+        Ok(path::vm(&self.vm(&name)?))
+    }
+
+    #[zbus(out_args("vm"))]
+    fn get_vm_by_pid(&self, pid: u32) -> Result<OwnedObjectPath, Error> {
+        let vms = self.engine.board().vms().all();
+        let vm = vms.iter().find(|vm| pid != 0 && vm.leader == pid).map(|vm| path::vm(&vm.name));
+        vm.ok_or_else(|| Error::new(ErrorKind::NotFound, format!("no VM has a VMM with process id {pid}")))
+    }
+
+    #[zbus(out_args("workspace"))]
+    fn get_workspace(&self, name: String) -> Result<OwnedObjectPath, Error> {
+        let all = self.engine.board().workspaces();
+        let found = find("workspace", &name, |name| all.get(name), || all.all(), |one| (&one.name, one.id))?;
+        Ok(path::workspace(&found))
+    }
+
+    #[zbus(out_args("image"))]
+    fn get_image(&self, name: String) -> Result<OwnedObjectPath, Error> {
+        let all = self.engine.board().images();
+        let found = find("image", &name, |name| all.get(name), || all.all(), |one| (&one.name, one.id))?;
+        Ok(path::image(&found))
+    }
+
+    #[zbus(out_args("asset"))]
+    fn get_asset(&self, name: String) -> Result<OwnedObjectPath, Error> {
+        let all = self.engine.board().assets();
+        let found = find("asset", &name, |name| all.get(name), || all.all(), |one| (&one.name, one.id))?;
+        Ok(path::asset(&found))
+    }
+
+    #[zbus(out_args("job"))]
+    fn get_job(&self, id: JobId) -> Result<OwnedObjectPath, Error> {
+        let job = self.engine.board().jobs().get(&id).map(|_| path::job(id));
+        job.ok_or_else(|| {
+            Error::new(ErrorKind::NotFound, format!("there is no job {id}; they go 60 s after their end"))
+        })
+    }
+
+    #[zbus(out_args("supervisor"))]
+    fn get_supervisor(&self, name: String) -> Result<OwnedObjectPath, Error> {
+        let place = if name == "root" { name.clone() } else { format!("root/{name}") };
+        let found = self.engine.board().actors().get(&place).filter(|actor| actor.strategy.is_some());
+        let path = found.map(|_| path::actor(&place));
+        path.ok_or_else(|| Error::new(ErrorKind::NotFound, format!("there is no supervisor `{name}`")))
+    }
+
+    #[zbus(out_args("vms"))]
+    fn list_vms(&self) -> Vec<(String, String, String, OwnedObjectPath)> {
+        let board = self.engine.board();
+        let health = |name: &Name| board.actors().get(&format!("root/vms/{name}/machine")).map(|actor| actor.health);
+        let row = |vm: Arc<VmSnapshot>| {
+            let health = health(&vm.name).map(|health| health.to_string()).unwrap_or_default();
+            (vm.name.to_string(), vm.lifecycle.state().to_string(), health, path::vm(&vm.name))
+        };
+        board.vms().all().into_iter().map(row).collect()
+    }
+
+    #[zbus(out_args("jobs"))]
+    fn list_jobs(&self) -> Vec<(JobId, String, String, f64, OwnedObjectPath)> {
+        let row = |job: Arc<JobSnapshot>| {
+            (job.id, job.kind.to_string(), job.state.to_string(), job.progress.unwrap_or(-1.0), path::job(job.id))
+        };
+        self.engine.board().jobs().all().into_iter().map(row).collect()
+    }
+
+    #[zbus(out_args("job"))]
+    async fn start_vm(
+        &self,
+        name: String,
+        options: Dict,
+        #[zbus(connection)] bus: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<OwnedObjectPath, Error> {
+        let start = |origin, ()| async move { Ok::<_, Error>(self.engine.start_vm(&origin, &self.vm(&name)?).await?) };
+        Call::new(&self.engine, bus, &header).job(options, nothing, start).await
+    }
+
+    #[zbus(out_args("job"))]
+    async fn stop_vm(
+        &self,
+        name: String,
+        options: Dict,
+        #[zbus(connection)] bus: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<OwnedObjectPath, Error> {
+        let stop =
+            |origin, how| async move { Ok::<_, Error>(self.engine.stop_vm(&origin, &self.vm(&name)?, how).await?) };
+        Call::new(&self.engine, bus, &header).job(options, stop_options, stop).await
+    }
+
+    async fn kill_vm(
+        &self,
+        name: String,
+        #[zbus(connection)] bus: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<(), Error> {
+        let kill = |origin, ()| async move { Ok::<_, Error>(self.engine.kill_vm(&origin, &self.vm(&name)?).await?) };
+        Call::new(&self.engine, bus, &header).change(Dict::new(), nothing, kill).await
+    }
+
+    #[zbus(out_args("job"))]
+    async fn import_image(
+        &self,
+        path: String,
+        name: String,
+        options: Dict,
+        #[zbus(connection)] bus: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<OwnedObjectPath, Error> {
+        let decode = |options: &mut Options| {
+            let name = name.parse().map_err(|error| Argument { name: "name", error })?;
+            Ok(ImportImage { path: absolute(&path)?, name, size_bytes: options.take("size-bytes")? })
+        };
+        let import = |origin, request| async move { self.engine.import_image(&origin, request).await };
+        Call::new(&self.engine, bus, &header).job(options, decode, import).await
+    }
+
+    #[zbus(out_args("job"))]
+    async fn create_workspace(
+        &self,
+        name: String,
+        options: Dict,
+        #[zbus(connection)] bus: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<OwnedObjectPath, Error> {
+        let decode = |options: &mut Options| Ok((new_name(&name)?, base(options)?));
+        let create = |origin, (name, base)| async move { self.engine.create_workspace(&origin, name, base).await };
+        Call::new(&self.engine, bus, &header).job(options, decode, create).await
+    }
+
+    #[zbus(out_args("job"))]
+    async fn import_asset(
+        &self,
+        kind: String,
+        path: String,
+        options: Dict,
+        #[zbus(connection)] bus: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<OwnedObjectPath, Error> {
+        let decode = |options: &mut Options| asset(options, &kind, &path);
+        let import = |origin, request| async move { self.engine.import_asset(&origin, request).await };
+        Call::new(&self.engine, bus, &header).job(options, decode, import).await
+    }
+
+    #[zbus(out_args("checks"))]
+    async fn check_host(
+        &self,
+        #[zbus(connection)] bus: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<Vec<(String, bool, String)>, Error> {
+        let checks = Call::new(&self.engine, bus, &header).query(self.engine.check_host()).await?;
+        Ok(checks.into_iter().map(|check| (check.name.to_owned(), check.ok, check.detail)).collect())
+    }
+
+    #[zbus(signal)]
+    pub(super) async fn job_new(
+        emitter: &SignalEmitter<'_>,
+        id: JobId,
+        job: ObjectPath<'_>,
+        kind: &str,
+    ) -> zbus::Result<()>;
+
+    #[zbus(signal)]
+    pub(super) async fn job_removed(
+        emitter: &SignalEmitter<'_>,
+        id: JobId,
+        job: ObjectPath<'_>,
+        kind: &str,
+        state: &str,
+    ) -> zbus::Result<()>;
+
+    #[zbus(signal)]
+    pub(super) async fn vm_exited(
+        emitter: &SignalEmitter<'_>,
+        name: &str,
+        vm: ObjectPath<'_>,
+        exit_code: i32,
+        cause: &str,
+        reason: &str,
+    ) -> zbus::Result<()>;
+
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn version(&self) -> String {
+        self.version.to_string()
+    }
+
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn api_revision(&self) -> u32 {
+        API_REVISION
+    }
+
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn features(&self) -> Vec<String> {
+        FEATURES.map(str::to_owned).to_vec()
+    }
+
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn architecture(&self) -> String {
+        std::env::consts::ARCH.to_owned()
+    }
+
+    #[zbus(property)]
+    fn vmm_available(&self) -> Vec<String> {
+        self.picture.get().vmm_available.iter().map(ToString::to_string).collect()
+    }
+
+    #[zbus(property)]
+    fn state(&self) -> String {
+        self.tally.get().state(self.picture.get().draining).to_owned()
+    }
+
+    #[zbus(property)]
+    fn vm_count(&self) -> u32 {
+        self.tally.get().vms
+    }
+
+    #[zbus(property)]
+    fn running_vm_count(&self) -> u32 {
+        self.tally.get().running_vms
+    }
+
+    #[zbus(property)]
+    fn job_count(&self) -> u32 {
+        self.tally.get().jobs
+    }
+
+    #[zbus(property)]
+    fn committed_memory_bytes(&self) -> u64 {
+        self.tally.get().committed_memory_bytes
+    }
+
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn storage_path(&self) -> String {
+        text(Some(&self.picture.get().storage_path))
+    }
+
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn storage_backend(&self) -> String {
+        self.picture.get().storage_backend.to_string()
+    }
+
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn storage_free_bytes(&self) -> u64 {
+        disk::free_bytes(&self.picture.get().storage_path)
+    }
+
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn database_path(&self) -> String {
+        text(Some(&self.picture.get().database_path))
+    }
+
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn schema_version(&self) -> u32 {
+        self.picture.get().schema_version
+    }
+
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn table_count(&self) -> u32 {
+        self.picture.get().table_count
+    }
+
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn database_bytes(&self) -> u64 {
+        disk::database_bytes(&self.picture.get().database_path)
+    }
+
+    #[zbus(property)]
+    fn default_kernel(&self) -> OwnedObjectPath {
+        self.picture.get().default_kernel.as_ref().map_or_else(path::none, path::asset)
+    }
+}
