@@ -1,6 +1,7 @@
 //! Tar archives of root file systems, unpacked into a private folder.
 
 use std::{
+    cell::Cell,
     fs::{self, DirBuilder, File},
     io::{self, Read, Seek, SeekFrom, Write},
     os::unix::{
@@ -8,10 +9,11 @@ use std::{
         fs::{DirBuilderExt, symlink},
     },
     path::{Component, Path, PathBuf},
+    rc::Rc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use nix::{libc, sys::stat::makedev};
+use nix::sys::stat::makedev;
 use tar::{Archive, Entry, EntryType};
 
 use super::{
@@ -23,6 +25,8 @@ use crate::{
     storage::{Progress, StorageError, create_private},
 };
 
+/// Names, numbers and attributes of one entry; the decoder keeps them in memory.
+const MAX_HEADER_BYTES: u64 = 4 << 20;
 /// Zeros of this length become a hole.
 const BLOCK: usize = 64 << 10;
 /// More files than any root file system has; an archive of more would fill the host with inodes.
@@ -70,7 +74,8 @@ impl<'a> Unpacker<'a> {
                 unreadable(io::Error::new(io::ErrorKind::Unsupported, "its compression can't be read here"))
             })?,
         };
-        let mut archive = Archive::new(reader);
+        let allowed = Rc::new(Cell::new(MAX_HEADER_BYTES));
+        let mut archive = Archive::new(Rationed { reader, allowed: Rc::clone(&allowed) });
         let mut entries = 0;
         for entry in archive.entries().map_err(unreadable)? {
             self.progress.check()?;
@@ -79,9 +84,13 @@ impl<'a> Unpacker<'a> {
             if entries > MAX_ENTRIES {
                 return Err(unreadable(io::Error::new(io::ErrorKind::QuotaExceeded, "it has millions of entries")));
             }
+            allowed.set(u64::MAX);
             self.entry(&mut entry)?;
+            io::copy(&mut entry, &mut io::sink()).map_err(|error| self.unless_cancelled(error))?;
+            allowed.set(MAX_HEADER_BYTES);
         }
-        self.progress.check()?;
+        // Padding, and the check sums of the compressed stream.
+        io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(|error| self.unless_cancelled(error))?;
         for (folder, time) in self.folder_times.iter().rev() {
             set_modified(folder, *time);
         }
@@ -317,6 +326,23 @@ impl Read for Counted<'_> {
         let counted = (read as u64).min(self.left);
         self.left -= counted;
         self.progress.advance(counted).map_err(io::Error::other)?;
+        Ok(read)
+    }
+}
+
+/// Ends a header, or what is behind the last entry, that goes on and on.
+struct Rationed<R> {
+    reader: R,
+    allowed: Rc<Cell<u64>>,
+}
+
+impl<R: Read> Read for Rationed<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.reader.read(buffer)?;
+        let Some(left) = self.allowed.get().checked_sub(read as u64) else {
+            return Err(io::Error::new(io::ErrorKind::QuotaExceeded, "it has several MiB that are content of no file"));
+        };
+        self.allowed.set(left);
         Ok(read)
     }
 }

@@ -153,7 +153,7 @@ impl Content {
     fn image_size(&self, wanted: Option<u64>) -> Result<u64, u64> {
         match wanted {
             None => Ok(self.needed_bytes() + HEADROOM_BYTES),
-            Some(wanted) if wanted < self.bytes + 4 * MEBIBYTE => Err(self.needed_bytes()),
+            Some(wanted) if wanted < self.bytes + MEBIBYTE => Err(self.needed_bytes()),
             Some(wanted) => Ok(wanted - wanted % BLOCK_BYTES),
         }
     }

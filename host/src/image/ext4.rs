@@ -18,6 +18,8 @@ const INCOMPAT_JOURNAL_DEV: u32 = 0x8;
 const INCOMPAT_64BIT: u32 = 0x80;
 /// The largest `s_log_block_size`: 64 KiB.
 const MAX_LOG_BLOCK_SIZE: u32 = 6;
+/// 128 TiB in blocks of 4 KiB; the decoder keeps a few bytes for each group.
+const MAX_GROUPS: u64 = 1 << 20;
 /// Far enough to see every magic number below.
 const HEAD: usize = 0x10080;
 
@@ -89,6 +91,11 @@ pub(super) fn check(file: &File, path: &Path) -> Result<(), ImageError> {
     let expected_bytes = blocks.checked_mul(block_bytes).ok_or_else(|| damaged("it has an impossible block count"))?;
     if blocks == 0 || word(0x0) == 0 {
         return Err(damaged("its superblock has no blocks or no inodes"));
+    }
+    // s_blocks_per_group; a bitmap of one block describes a group.
+    let per_group = word(0x20);
+    if per_group == 0 || u64::from(per_group) > 8 * block_bytes || blocks / u64::from(per_group) > MAX_GROUPS {
+        return Err(damaged("it has impossible block groups"));
     }
     if expected_bytes > actual_bytes {
         return Err(ImageError::Truncated { path: path.to_owned(), expected_bytes, actual_bytes });

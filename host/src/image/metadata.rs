@@ -19,6 +19,8 @@ const MAX_FILE_BYTES: u64 = 64 << 10;
 const MAX_ENTRIES: usize = nexus_protocol::Welcome::MAX_METADATA;
 /// The longest name or value that goes on to users.
 const MAX_TEXT_CHARS: usize = 1024;
+/// What aliases in `image.yaml` can stand for, all together.
+const MAX_REPLAYED_EVENTS: usize = 4096;
 /// What a hostile file system can make the decoder read, and for how long.
 const MAX_READ_BYTES: u64 = 256 << 20;
 const MAX_READ_TIME: Duration = Duration::from_secs(10);
@@ -96,7 +98,10 @@ fn os_release_value(text: &str, name: &str) -> Option<String> {
 
 /// A map of names to scalars; what is deeper is kept as JSON.
 fn image_yaml(text: &str) -> Result<BTreeMap<String, String>, String> {
-    let map: BTreeMap<String, serde_json::Value> = match serde_saphyr::from_str(text) {
+    let options = serde_saphyr::options! {
+        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: MAX_REPLAYED_EVENTS },
+    };
+    let map: BTreeMap<String, serde_json::Value> = match serde_saphyr::from_str_with_options(text, options) {
         Ok(map) => map,
         Err(_) if text.lines().all(|line| line.trim().is_empty() || line.trim().starts_with('#')) => BTreeMap::new(),
         Err(error) => return Err(printable(&error.to_string())),
