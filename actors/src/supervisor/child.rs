@@ -108,8 +108,12 @@ impl Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        if let (Some(actor), Some(slot)) = (self.phase.actor(), &self.spec.slot) {
+        let Some(actor) = self.phase.actor() else { return };
+        if let Some(slot) = &self.spec.slot {
             slot.empty(actor.get_id());
         }
+        // The supervisor itself was killed. ractor kills its children then, but for those that are stopping already, which
+        // would go on for ever if their `post_stop` hangs.
+        actor.kill();
     }
 }
