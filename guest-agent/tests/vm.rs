@@ -162,3 +162,16 @@ async fn tells_a_reboot_from_a_poweroff() {
     assert!(vm.wait().await.success());
     assert!(vm.console().contains("reboot: Restarting system"), "{}", vm.console());
 }
+
+#[tokio::test]
+async fn is_a_service_under_another_init() {
+    let Some(mut vm) = Vm::start_under_busybox() else { return };
+    let (client, welcome, mut events) = vm.connect(None).await;
+    assert_eq!(welcome.role, Role::Service);
+    assert_eq!(output(&client, "cat /proc/1/comm").await, "linuxrc\n");
+    bounded(client.shutdown(ShutdownMode::Poweroff)).await.unwrap();
+    assert_eq!(bounded(events.recv()).await, Some(Event::Ending { mode: ShutdownMode::Poweroff }));
+    assert!(vm.wait().await.success());
+    let console = vm.console();
+    assert!(console.contains("the services end") && console.contains("reboot: Power down"), "{console}");
+}

@@ -62,6 +62,23 @@ impl Vm {
     /// Starts one with more kernel arguments; `None`, with the reason on standard error, where it can't.
     pub(crate) fn start(kernel_args: &str) -> Option<Self> {
         let parts = Parts::find().map_err(|reason| eprintln!("no VM: {reason}")).ok()?;
+        Some(Self::start_with(&parts, kernel_args))
+    }
+
+    /// The same with busybox as process 1, which starts the agent as a service and shows its shutdown on the console.
+    pub(crate) fn start_under_busybox() -> Option<Self> {
+        let mut parts = Parts::find().map_err(|reason| eprintln!("no VM: {reason}")).ok()?;
+        let folder = TempDir::new().unwrap();
+        let rootfs = folder.path().join("rootfs");
+        assert!(Process::new("cp").arg("-a").arg(&parts.rootfs).arg(&rootfs).status().unwrap().success());
+        let inittab = "::sysinit:/bin/mount -t proc proc /proc\n::sysinit:/bin/mount -t tmpfs run /run\n\
+                       ::respawn:/sbin/guest-agent\n::shutdown:/bin/echo the services end\n";
+        std::fs::write(rootfs.join("etc/inittab"), inittab).unwrap();
+        parts.rootfs = rootfs;
+        Some(Self::start_with(&parts, "init=/linuxrc"))
+    }
+
+    fn start_with(parts: &Parts, kernel_args: &str) -> Self {
         let folder = TempDir::new().unwrap();
         let path = |name: &str| folder.path().join(name);
         let disk = path("disk");
@@ -112,7 +129,7 @@ impl Vm {
             .stdout(console.try_clone().unwrap())
             .stderr(console)
             .spawn();
-        Some(Self { folder, device, qemu: qemu.unwrap(), started: Instant::now() })
+        Self { folder, device, qemu: qemu.unwrap(), started: Instant::now() }
     }
 
     /// What the guest has written to its console so far.
