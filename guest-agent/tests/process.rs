@@ -1,6 +1,6 @@
 //! The agent as a process, driven by the host's own client.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test fails by panicking, and says why it does not run")]
 
 mod support;
 

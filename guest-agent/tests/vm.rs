@@ -1,6 +1,6 @@
 //! The agent as process 1 of a real VM. These tests need what `tools/guest` makes, and say so where it is missing.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test fails by panicking, and says why it does not run")]
 
 #[path = "support/vm.rs"]
 mod vm;

@@ -1,6 +1,6 @@
 //! An agent as a process, and what tests ask of it.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test fails by panicking, and says why it does not run")]
 
 use std::{
     os::unix::process::ExitStatusExt,
