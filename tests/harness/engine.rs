@@ -124,7 +124,12 @@ impl TestEngine {
     /// Never.
     #[must_use]
     pub fn origin() -> Origin {
-        Origin { request: Id::random().expect("random"), sender: "test".to_owned(), reason: String::new(), bound: false }
+        Origin {
+            request: Id::random().expect("random"),
+            sender: "test".to_owned(),
+            reason: String::new(),
+            bound: false,
+        }
     }
 
     /// Creates a VM that is a plain process.

@@ -74,7 +74,7 @@ CREATE TABLE workspace (
     attached_at INTEGER NOT NULL,
     detached_at INTEGER NOT NULL,
     CHECK (state <> 'attached' OR vm IS NOT NULL),
-    CHECK (state NOT IN ('creating', 'ready', 'removing') OR vm IS NULL)
+    CHECK (state NOT IN ('ready', 'removing') OR vm IS NULL)
 ) STRICT;
 CREATE INDEX workspace_base ON workspace (base);
 CREATE INDEX workspace_vm ON workspace (vm);

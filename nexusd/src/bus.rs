@@ -1,0 +1,185 @@
+//! The actor of the bus.
+//!
+//! Owns the connection to the session bus and what is served on it. Supervised by the root, as its last child, so that a
+//! crash of it never touches a VM. When the bus goes away it connects again for as long as it takes, and shows everything
+//! anew. Lost is only who was waiting for an answer.
+
+use std::{error::Error, sync::Arc, time::Duration};
+
+use nexus_actors::{
+    BusChild, Engine,
+    supervisor::{ChildContext, ChildSpec},
+};
+use nexus_dbus::{
+    SERVICE,
+    server::{LogControl, ServerOptions, serve},
+};
+use nexus_model::restart::Backoff;
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::sync::{Mutex, oneshot};
+use tokio_util::task::AbortOnDropHandle;
+use tracing::{info, warn};
+use zbus::Connection;
+
+use crate::watchdog::POPULATE;
+
+const RECONNECT: Backoff = Backoff { initial: Duration::from_millis(100), max: Duration::from_secs(10), jitter: 0.2 };
+
+/// How the first try to take the name ended.
+pub(crate) enum BusEnd {
+    /// It is ours.
+    Named,
+    /// It can't be.
+    Refused(Box<dyn Error + Send + Sync>),
+}
+
+/// There is no bus to be on.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BusError {
+    /// No session bus.
+    #[error("cannot reach the session bus: log in with a session, or run nexusd under `dbus-run-session`")]
+    Unreachable(#[source] zbus::Error),
+    /// Somebody else has the name.
+    #[error("another nexusd is on this bus already: `nexusctl status` asks it; stop it before you start this one")]
+    NameTaken,
+    /// The bus does not work.
+    #[error("the session bus failed")]
+    Failed(#[source] zbus::Error),
+}
+
+/// Connects to the session bus.
+///
+/// # Errors
+/// When there is none.
+pub(crate) async fn connect() -> Result<Connection, BusError> {
+    Connection::session().await.map_err(BusError::Unreachable)
+}
+
+/// The actor as a child of the root. The first incarnation takes `connection`; `named` is told once how that went.
+pub(crate) fn child(connection: Connection, log: Arc<dyn LogControl>, named: oneshot::Sender<BusEnd>) -> BusChild {
+    Box::new(move |engine| {
+        let first = Arc::new(Mutex::new((Some(connection), Some(named))));
+        ChildSpec::new("bus", move |child: ChildContext| {
+            let presence = Presence { engine: engine.clone(), log: log.clone(), first: first.clone() };
+            async move { child.clone().spawn(BusActor, Arguments { presence, child }).await }
+        })
+    })
+}
+
+struct BusActor;
+
+struct Arguments {
+    presence: Presence,
+    child: ChildContext,
+}
+
+struct State {
+    _task: AbortOnDropHandle<()>,
+    _child: ChildContext,
+}
+
+/// What the bus' actor is told, by its own task.
+enum BusMessage {
+    /// The task has ended, which it never does by itself.
+    TaskEnded,
+}
+
+impl Actor for BusActor {
+    type Msg = BusMessage;
+    type State = State;
+    type Arguments = Arguments;
+
+    async fn pre_start(&self, myself: ActorRef<BusMessage>, arguments: Arguments) -> Result<State, ActorProcessingErr> {
+        let lease = arguments.child.lease.clone();
+        let presence = AbortOnDropHandle::new(tokio::spawn(arguments.presence.keep()));
+        let task = AbortOnDropHandle::new(tokio::spawn(async move {
+            let _lease = lease;
+            let _ = presence.await;
+            let _ = myself.send_message(BusMessage::TaskEnded);
+        }));
+        Ok(State { _task: task, _child: arguments.child })
+    }
+
+    async fn handle(
+        &self,
+        _myself: ActorRef<BusMessage>,
+        message: BusMessage,
+        _state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            BusMessage::TaskEnded => Err("the task of the bus has ended".into()),
+        }
+    }
+}
+
+/// The first connection, and who waits for its outcome. Taken once.
+type First = Arc<Mutex<(Option<Connection>, Option<oneshot::Sender<BusEnd>>)>>;
+
+/// Being on the bus.
+struct Presence {
+    engine: Engine,
+    log: Arc<dyn LogControl>,
+    first: First,
+}
+
+impl Presence {
+    /// Is on the bus for ever.
+    async fn keep(self) {
+        let mut attempt = 0;
+        loop {
+            match self.appear().await {
+                Ok(()) => {
+                    warn!("the session bus is gone; VMs run on, and Nexus connects again");
+                    attempt = 0;
+                }
+                Err(error) => {
+                    warn!("Nexus is not on the bus: {}", chain(&error));
+                    if let Some(named) = self.first.lock().await.1.take() {
+                        let _ = named.send(BusEnd::Refused(error.into()));
+                    }
+                }
+            }
+            tokio::time::sleep(RECONNECT.delay(attempt, fastrand::f64())).await;
+            attempt = attempt.saturating_add(1);
+        }
+    }
+
+    /// Serves everything, takes the name, and returns when the connection is lost.
+    async fn appear(&self) -> Result<(), BusError> {
+        let given = self.first.lock().await.0.take();
+        let connection = match given {
+            Some(connection) => connection,
+            None => connect().await?,
+        };
+        if !self.engine.ready(POPULATE).await {
+            warn!("not everything was looked at within {} s: it follows as it comes", POPULATE.as_secs());
+        }
+        let options = ServerOptions { version: env!("CARGO_PKG_VERSION").to_owned(), log: self.log.clone() };
+        let mut server = serve(&connection, self.engine.clone(), options).await.map_err(BusError::Failed)?;
+        connection.request_name(SERVICE).await.map_err(|error| match error {
+            zbus::Error::NameTaken => BusError::NameTaken,
+            other => BusError::Failed(other),
+        })?;
+        server.started().await;
+        info!("{SERVICE} is on the bus");
+        if let Some(named) = self.first.lock().await.1.take() {
+            let _ = named.send(BusEnd::Named);
+        }
+        tokio::select! {
+            () = connection.closed() => {}
+            () = server.ended() => {}
+        }
+        Ok(())
+    }
+}
+
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,147 @@
+//! The daemon's life.
+
+use std::{error::Error, sync::Arc};
+
+use nexus_actors::{Engine, Folders, Settings, snapshot::ManagerSnapshot};
+use nexus_host::{
+    storage,
+    unit::{Keeper, KeeperKind},
+    vmm::{VmmConfig, Vmms},
+};
+use nexus_store::Store;
+use sd_notify::NotifyState;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::oneshot,
+};
+use tracing::{info, warn};
+
+use crate::{
+    arguments::Arguments,
+    bus::{self, BusEnd},
+    config::Config,
+    folders::XdgFolders,
+    logging::Log,
+    programs::Programs,
+    watchdog,
+};
+
+/// How long a finished job stays on the bus.
+const JOB_RETENTION: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// Runs until a signal ends it, or something that it can't go on without.
+///
+/// # Errors
+/// What that was.
+pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn Error + Send + Sync>> {
+    let xdg = XdgFolders::from_environment()?;
+    let file = arguments.config.as_ref().unwrap_or(&xdg.config_file);
+    let config = Config::read(file, arguments.config.is_some())?;
+    if arguments.check_config {
+        #[expect(clippy::print_stdout, reason = "this is what was asked for")]
+        {
+            println!("{}: good\n{config:#?}", file.display());
+        }
+        return Ok(());
+    }
+    let log = Log::begin(&arguments.log)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(serve(&xdg, config, log))
+}
+
+async fn serve(xdg: &XdgFolders, config: Config, log: Arc<Log>) -> Result<(), Box<dyn Error + Send + Sync>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    xdg.make()?;
+    let (settings, manager) = settle(xdg, config)?;
+    let vmms = Vmms::detect(&settings.vmm);
+    let storage = storage::detect(&settings.folders.workspaces, settings.storage)?;
+    let bus = bus::connect().await?;
+    let keeper = Keeper::detect(settings.shim.clone(), Some(bus.clone())).await;
+    let manager = ManagerSnapshot { vmm_available: vmms.available(), storage_backend: storage.kind(), ..manager };
+    info!(
+        "nexusd {} begins: instance {}, {} storage in {}, VMs by {}, held by {}",
+        env!("CARGO_PKG_VERSION"),
+        settings.instance,
+        manager.storage_backend,
+        manager.storage_path.display(),
+        manager.vmm_available.iter().map(|vmm| vmm.as_str()).collect::<Vec<_>>().join(", "),
+        if keeper.kind() == KeeperKind::Systemd { "the systemd user manager" } else { "shims of their own" },
+    );
+    let (named, name) = oneshot::channel();
+    let child = bus::child(bus, log, named);
+    let (engine, mut tree) = Engine::start(settings, manager, vmms, keeper, storage, Some(child)).await?;
+
+    let served = async {
+        match name.await {
+            Ok(BusEnd::Named) => {}
+            Ok(BusEnd::Refused(error)) => return Err(error),
+            Err(_) => return Err("the bus was given up before the name was taken".into()),
+        }
+        watchdog::notify(&[NotifyState::Ready, NotifyState::Status("running")]);
+        engine.autostart().await?;
+        watchdog::feed(engine.clone()).await;
+        std::future::pending::<Result<(), Box<dyn Error + Send + Sync>>>().await
+    };
+    let end = tokio::select! {
+        error = served => error,
+        reason = tree.ended() => Err(format!("the supervision tree has ended: {reason}").into()),
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+    };
+    watchdog::notify(&[NotifyState::Stopping]);
+    info!("nexusd ends; VMs run on");
+    engine.drain();
+    if tokio::time::timeout(std::time::Duration::from_secs(30), tree.shut_down()).await.is_err() {
+        warn!("the supervision tree did not end in time");
+    }
+    end
+}
+
+/// What the engine must know, with the store looked at once, so that what is wrong with it is said before anything runs.
+fn settle(xdg: &XdgFolders, config: Config) -> Result<(Settings, ManagerSnapshot), Box<dyn Error + Send + Sync>> {
+    let programs = Programs::find()?;
+    let database = xdg.state.join("nexus.db");
+    let store = Store::open(&database)?;
+    let (instance, statistics) = (store.instance(), store.statistics()?);
+    drop(store);
+    let folders = Folders {
+        data: xdg.data.clone(),
+        workspaces: config.storage.workspaces.clone().unwrap_or_else(|| xdg.data.join("workspaces")),
+        logs: xdg.state.join("vm"),
+        runtime: xdg.runtime.clone(),
+    };
+    let mut allowed_paths = vec![xdg.home.clone(), xdg.data.clone()];
+    allowed_paths.extend(config.paths.allow.iter().cloned());
+    let allowed_paths = allowed_paths.iter().map(|path| path.canonicalize().unwrap_or_else(|_| path.clone())).collect();
+    let manager = ManagerSnapshot {
+        vmm_available: Vec::new(),
+        storage_path: folders.workspaces.clone(),
+        storage_backend: nexus_model::BackendKind::Copy,
+        database_path: database.clone(),
+        schema_version: statistics.schema_version,
+        table_count: statistics.table_count,
+        default_kernel: None,
+        draining: false,
+    };
+    let settings = Settings {
+        instance,
+        folders,
+        database,
+        storage: config.storage.backend,
+        shim: programs.shim,
+        agent: programs.agent,
+        vmm: VmmConfig {
+            firecracker: config.vmm.firecracker,
+            qemu: config.vmm.qemu,
+            vhost_device_vsock: config.vmm.vhost_device_vsock,
+            allow_process: config.vmm.allow_process,
+        },
+        allowed_paths,
+        stop_timeout: config.vm.stop_timeout(),
+        console_max_bytes: config.vm.console_max_bytes,
+        heartbeat: config.vm.heartbeat(),
+        job_retention: JOB_RETENTION,
+    };
+    Ok((settings, manager))
+}
