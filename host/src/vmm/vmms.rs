@@ -114,9 +114,11 @@ impl Vmms {
     }
 
     fn reasons(&self) -> String {
-        let missing =
-            |detection: &Detection| detection.driver.as_ref().err().cloned().map(|it| it.into_error(detection.kind));
-        self.detections.iter().filter_map(missing).map(|error| error.to_string()).collect::<Vec<_>>().join("; ")
+        let reason = |detection: &Detection| {
+            let Err(missing @ Missing::Requirement(_)) = &detection.driver else { return None };
+            Some(missing.clone().into_error(detection.kind).to_string())
+        };
+        self.detections.iter().filter_map(reason).collect::<Vec<_>>().join("; ")
     }
 }
 
@@ -162,4 +164,75 @@ fn check_user_namespaces() -> HostCheck {
         );
     }
     HostCheck::found(NAME, "allowed")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn detection(kind: VmmKind, automatic: bool, driver: Result<Arc<dyn VmmDriver>, Missing>) -> Detection {
+        Detection { kind, driver, automatic, checks: Vec::new() }
+    }
+
+    fn vmms(firecracker: Detection, process: bool) -> Vmms {
+        let qemu = detection(VmmKind::Qemu, true, Err(Missing::Requirement("`qemu` is not on PATH".to_owned())));
+        let config = VmmConfig { allow_process: process, ..VmmConfig::default() };
+        Vmms { detections: vec![firecracker, qemu, Process::detect(&config)], checks: Vec::new() }
+    }
+
+    fn nothing(kind: VmmKind) -> Detection {
+        detection(kind, true, Err(Missing::Requirement("there is none".to_owned())))
+    }
+
+    #[test]
+    fn what_isolates_nothing_is_asked_for_by_name_or_not_had() {
+        let vmms = |allowed| vmms(nothing(VmmKind::Firecracker), allowed);
+        assert_eq!(vmms(true).available(), [VmmKind::Process]);
+        assert_eq!(vmms(true).choose(VmmChoice::Process).unwrap().kind(), VmmKind::Process);
+        assert!(matches!(vmms(true).choose(VmmChoice::Auto), Err(VmmError::NoVmm { .. })));
+        assert!(vmms(false).available().is_empty());
+        assert!(matches!(vmms(false).choose(VmmChoice::Process), Err(VmmError::NotAllowed { .. })));
+    }
+
+    #[test]
+    fn a_vmm_that_stock_kernels_hang_in_is_not_taken_by_itself() {
+        let driver = || Ok(Arc::new(Process) as Arc<dyn VmmDriver>);
+        let emulated = vmms(detection(VmmKind::Firecracker, false, driver()), false);
+        assert!(emulated.choose(VmmChoice::Firecracker).is_ok());
+        assert!(matches!(emulated.choose(VmmChoice::Auto), Err(VmmError::NoVmm { .. })));
+        let hardware = vmms(detection(VmmKind::Firecracker, true, driver()), false);
+        assert!(hardware.choose(VmmChoice::Auto).is_ok());
+    }
+
+    #[test]
+    fn what_is_missing_is_said() {
+        let none = vmms(nothing(VmmKind::Firecracker), false);
+        let text = |choice| none.choose(choice).map(|_| ()).unwrap_err().to_string();
+        assert_eq!(text(VmmChoice::Qemu), "qemu is not available: `qemu` is not on PATH");
+        assert_eq!(
+            text(VmmChoice::Auto),
+            "no VMM is available on this machine: firecracker is not available: there is none; \
+             qemu is not available: `qemu` is not on PATH"
+        );
+    }
+
+    #[test]
+    fn a_program_is_found_behind_its_links() {
+        let dir = tempfile::tempdir().unwrap();
+        let link = dir.path().join("vmm");
+        std::os::unix::fs::symlink("/bin/true", &link).unwrap();
+        assert_eq!(find_program(Some(&link), "vmm").unwrap(), Path::new("/bin/true").canonicalize().unwrap());
+        let absent = dir.path().join("absent");
+        assert!(find_program(Some(&absent), "vmm").unwrap_err().contains("absent cannot be run"));
+        assert_eq!(find_program(None, "no-such-vmm").unwrap_err(), "`no-such-vmm` is not on PATH");
+    }
+
+    #[test]
+    fn this_machine_can_be_looked_at() {
+        let checks = Vmms::detect(&VmmConfig::default()).checks();
+        for name in ["kvm", "user namespaces", "firecracker", "qemu", "vhost-device-vsock"] {
+            let check = checks.iter().find(|check| check.name == name).unwrap();
+            assert!(!check.detail.is_empty(), "{name}");
+        }
+    }
 }

@@ -39,6 +39,11 @@ impl GuestFiles {
         Some(Self { initrd: files.initrd.filter(|initrd| initrd.is_file()), ..files })
     }
 
+    /// The static guest agent.
+    pub(crate) fn agent(&self) -> PathBuf {
+        self.rootfs.join("sbin/guest-agent")
+    }
+
     /// A disk whose init is this shell script; busybox and the guest agent are there.
     pub(crate) fn disk(&self, dir: &Path, init: &str) -> PathBuf {
         let tree = dir.join("tree");
@@ -46,7 +51,7 @@ impl GuestFiles {
             fs::create_dir_all(tree.join(folder)).unwrap();
         }
         fs::copy(self.rootfs.join("bin/busybox"), tree.join("bin/busybox")).unwrap();
-        fs::copy(self.rootfs.join("sbin/guest-agent"), tree.join("sbin/guest-agent")).unwrap();
+        fs::copy(self.agent(), tree.join("sbin/guest-agent")).unwrap();
         let script = tree.join("sbin/init");
         fs::write(&script, format!("#!/bin/busybox sh\nexport PATH=/bin:/sbin\n{MOUNTS}{init}\n")).unwrap();
         fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();

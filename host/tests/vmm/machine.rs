@@ -9,7 +9,7 @@ use std::{
 
 use nexus_host::{
     unit::{ExitRecord, Keeper, Started, UnitSpec},
-    vmm::{MachinePlan, VmmConfig, VmmDriver, Vmms},
+    vmm::{MachinePlan, MachineState, VmmConfig, VmmDriver, VmmError, Vmms},
 };
 use nexus_model::{Id, InstanceId};
 use nix::{
@@ -81,7 +81,12 @@ impl Machine {
 
     /// Prepares it, starts its processes and boots it.
     pub(crate) async fn start(self) -> Running {
-        let launch = self.driver.prepare(&self.plan).unwrap();
+        self.try_start().await.unwrap()
+    }
+
+    /// The same, where the VMM may refuse the machine.
+    pub(crate) async fn try_start(self) -> Result<Running, VmmError> {
+        let launch = self.driver.prepare(&self.plan)?;
         let spec = UnitSpec {
             name: self.name.clone(),
             description: "a test's machine".to_owned(),
@@ -91,8 +96,8 @@ impl Machine {
         };
         let started = self.keeper.start(&spec).await.unwrap();
         let running = Running { machine: self, started };
-        running.machine.driver.boot(&running.machine.plan, &running.started.leader).await.unwrap();
-        running
+        running.machine.driver.boot(&running.machine.plan, &running.started.leader).await?;
+        Ok(running)
     }
 
     /// What the console has shown so far, the last part of it when it is long.
@@ -112,6 +117,16 @@ impl Running {
         let start = Instant::now();
         while !self.machine.console().contains(text) {
             assert!(start.elapsed() < PATIENCE, "no `{text}` on the console:\n{}", self.machine.console());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Waits for a state.
+    pub(crate) async fn reaches(&self, state: MachineState) {
+        let start = Instant::now();
+        let (driver, plan) = (&self.machine.driver, &self.machine.plan);
+        while driver.state(plan, &self.started.leader).await.unwrap() != state {
+            assert!(start.elapsed() < PATIENCE, "it never became {state:?}");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }

@@ -5,7 +5,9 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "the lints only see tests in functions marked so")]
 
+mod firecracker;
 mod guest;
 mod machine;
+mod process;
 mod qemu;
 mod vsock;

@@ -8,7 +8,7 @@ use nexus_protocol::CONTROL_PORT;
 use crate::machine::{Machine, PATIENCE, Running};
 
 /// Connects as soon as the guest lets it.
-async fn connect(running: &Running, port: u32) -> Stream {
+pub(crate) async fn connect(running: &Running, port: u32) -> Stream {
     let start = Instant::now();
     let endpoint = running.machine.driver.endpoint(&running.machine.plan);
     loop {
