@@ -167,3 +167,7 @@ pub(super) fn machine(plan: &MachinePlan) -> Result<Vec<Request>, VmmError> {
 fn unsupported(reason: String) -> VmmError {
     VmmError::Unsupported { kind: VmmKind::Firecracker, reason }
 }
+
+#[cfg(test)]
+#[path = "requests_test.rs"]
+mod tests;
