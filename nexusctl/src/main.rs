@@ -1,3 +1,48 @@
-//! Part of Nexus.
+//! `nexusctl`: Nexus on the command line. A client of the session bus like any other; what it can do, any client can.
 
-fn main() {}
+mod bus;
+mod cli;
+mod completions;
+mod confirm;
+mod doctor;
+mod exec;
+mod failure;
+mod image;
+mod interrupt;
+mod job;
+mod kernel;
+mod objects;
+mod output;
+mod path;
+mod progress;
+mod run;
+mod several;
+mod status;
+mod tree;
+mod version;
+mod vm;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::{cli::Cli, failure::Failure};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let result = match runtime {
+        Ok(runtime) => runtime.block_on(cli.run()),
+        Err(error) => Err(Failure::new("cannot start").because(output::sentence(&error.to_string()))),
+    };
+    match result {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            if !failure.is_silent() {
+                output::note(failure.to_string());
+            }
+            failure.code().into()
+        }
+    }
+}

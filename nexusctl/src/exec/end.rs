@@ -1,0 +1,85 @@
+//! How a command in a guest ended.
+
+use std::time::Duration;
+
+use nexus_dbus::Error;
+use nexus_model::ErrorKind;
+
+use super::{Guest, is_absent};
+use crate::failure::{Exit, Failure};
+
+/// How long the daemon, and then the agent, may be away before nobody knows any more how a command ended.
+const AWAY: Duration = Duration::from_secs(60);
+
+impl Guest<'_> {
+    /// Waits for the end of a command. The daemon may go and come back meanwhile: the command and its streams don't need
+    /// it, and its number stays.
+    pub(super) async fn end(&self, id: u64) -> Result<Exit, Failure> {
+        loop {
+            let error = match self.proxy.wait_exec(id).await {
+                Ok((code, signal)) => return self.exit(code, signal),
+                Err(error) => error,
+            };
+            let back = async {
+                if !(is_absent(&error) || is_gone(&error)) {
+                    return None;
+                }
+                self.back().await
+            };
+            match tokio::time::timeout(AWAY, back).await {
+                Ok(Some(())) => {}
+                _ => return Err(self.unknown(&error).await),
+            }
+        }
+    }
+
+    /// Waits until the agent can be asked again; none when it never will.
+    async fn back(&self) -> Option<()> {
+        let mut watch = self.bus.watch(&self.path).await.ok()?;
+        loop {
+            // It answers within milliseconds, or after the next change.
+            if let Ok(vm) = self.vm().await {
+                if vm.guest_ready {
+                    return Some(());
+                }
+                if !matches!(vm.state.as_str(), "running" | "paused" | "starting") {
+                    return None;
+                }
+            }
+            watch.changed().await;
+        }
+    }
+
+    fn exit(&self, code: i32, signal: i32) -> Result<Exit, Failure> {
+        match (u8::try_from(code), u8::try_from(signal)) {
+            (_, Ok(signal @ 1..)) => Ok(Exit::signal(signal)),
+            (Ok(code), _) => Ok(Exit(code)),
+            (Err(_), _) => Err(Failure::new(format!("nobody knows how the command in VM {} ended", self.name))
+                .because("The guest does not say.")
+                .exit(Exit::NOT_RUN)),
+        }
+    }
+
+    async fn unknown(&self, error: &Error) -> Failure {
+        let what = format!("learn how the command in VM {} ended", self.name);
+        let failure = self.bus.explain(&what, error).await.exit(Exit::NOT_RUN);
+        match self.vm().await {
+            Ok(vm) if error.kind() == Some(ErrorKind::GuestUnavailable) => failure
+                .because(format!("The VM is {}.", vm.state))
+                .hint("See what became of it", format!("nexusctl vm history {}", self.name)),
+            _ => failure,
+        }
+    }
+}
+
+/// Whether an error says that the daemon went away, or was away.
+fn is_gone(error: &Error) -> bool {
+    use zbus::fdo::Error::{Disconnected, NameHasNoOwner, NoReply, ServiceUnknown};
+    match error {
+        Error::Nexus { kind, .. } => *kind == ErrorKind::ShuttingDown,
+        Error::Bus(zbus::Error::FDO(error)) => {
+            matches!(**error, NoReply(_) | ServiceUnknown(_) | NameHasNoOwner(_) | Disconnected(_))
+        }
+        Error::Bus(_) => false,
+    }
+}

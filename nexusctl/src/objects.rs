@@ -1,0 +1,53 @@
+//! Finding one's way among all objects.
+
+use nexus_dbus::client::{AssetProperties, ImageProperties, SupervisedProperties, VmProperties, WorkspaceProperties};
+use zbus::OwnedObjectPath;
+
+use crate::bus::Objects;
+
+impl Objects {
+    /// The name of what is at a path; none for `/` and for what is gone.
+    pub(crate) fn name(&self, path: &OwnedObjectPath) -> Option<String> {
+        let object = self.all.get(path)?;
+        let vm = object.vm.as_ref().map(|vm| &vm.name);
+        let workspace = object.workspace.as_ref().map(|workspace| &workspace.name);
+        let image = object.image.as_ref().map(|image| &image.name);
+        let asset = object.asset.as_ref().map(|asset| &asset.name);
+        vm.or(workspace).or(image).or(asset).cloned()
+    }
+
+    /// The names of what is at these paths.
+    pub(crate) fn names(&self, paths: &[OwnedObjectPath]) -> Vec<String> {
+        paths.iter().filter_map(|path| self.name(path)).collect()
+    }
+
+    /// All VMs by name, and how their machines' actors are.
+    pub(crate) fn vms(&self) -> Vec<(&VmProperties, Option<&SupervisedProperties>)> {
+        let objects = self.all.values();
+        let with_health = objects.filter_map(|object| Some((object.vm.as_ref()?, object.supervised.as_ref())));
+        let mut vms: Vec<_> = with_health.collect();
+        vms.sort_by(|(one, _), (other, _)| one.name.cmp(&other.name));
+        vms
+    }
+
+    /// All workspaces by name.
+    pub(crate) fn workspaces(&self) -> Vec<&WorkspaceProperties> {
+        let mut workspaces: Vec<_> = self.all.values().filter_map(|object| object.workspace.as_ref()).collect();
+        workspaces.sort_by(|one, other| one.name.cmp(&other.name));
+        workspaces
+    }
+
+    /// All images by name.
+    pub(crate) fn images(&self) -> Vec<&ImageProperties> {
+        let mut images: Vec<_> = self.all.values().filter_map(|object| object.image.as_ref()).collect();
+        images.sort_by(|one, other| one.name.cmp(&other.name));
+        images
+    }
+
+    /// All assets by kind and name.
+    pub(crate) fn assets(&self) -> Vec<&AssetProperties> {
+        let mut assets: Vec<_> = self.all.values().filter_map(|object| object.asset.as_ref()).collect();
+        assets.sort_by(|one, other| (&one.kind, &one.name).cmp(&(&other.kind, &other.name)));
+        assets
+    }
+}

@@ -1,0 +1,166 @@
+//! `nexusctl vm create`.
+
+use std::collections::HashMap;
+
+use clap::Args;
+use nexus_dbus::client::{Options, VmProperties};
+use nexus_model::{
+    restart::RestartPolicy,
+    vm::{Role, VmmChoice},
+};
+
+use crate::{
+    bus::Bus,
+    failure::{Exit, Failure},
+    output::{self, amount},
+};
+
+/// What a VM is made of, beside its disk.
+#[derive(Debug, Default, Args)]
+pub(crate) struct MachineArgs {
+    /// Memory
+    #[arg(short, long, value_name = "SIZE", value_parser = amount::parse_size)]
+    pub(crate) memory: Option<u64>,
+    /// Virtual CPUs
+    #[arg(long, value_name = "COUNT")]
+    pub(crate) vcpus: Option<u32>,
+    /// The kernel to boot [default: the default kernel]
+    #[arg(long, value_name = "KERNEL")]
+    pub(crate) kernel: Option<String>,
+    /// The initial RAM disk [default: the one that goes with the kernel]
+    #[arg(long, value_name = "INITRD")]
+    pub(crate) initrd: Option<String>,
+    /// Added to the kernel's command line
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub(crate) kernel_args: Option<String>,
+    /// What runs it: auto, firecracker, qemu or process [default: auto]
+    #[arg(long, value_name = "VMM")]
+    pub(crate) vmm: Option<VmmChoice>,
+    /// A variable for every command in the guest; without a value it is that of the caller
+    #[arg(short, long, value_name = "NAME[=VALUE]", value_parser = variable)]
+    pub(crate) env: Vec<(String, String)>,
+    /// A word of your own for it
+    #[arg(long = "tag", value_name = "WORD")]
+    pub(crate) tags: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Create {
+    /// The VM's name [default: one that Nexus makes up]
+    #[arg(default_value = "", hide_default_value = true)]
+    name: String,
+    /// Make a workspace of its own from this image
+    #[arg(long, conflicts_with = "workspace")]
+    image: Option<String>,
+    /// Use this workspace as its disk
+    #[arg(long)]
+    workspace: Option<String>,
+    #[command(flatten)]
+    machine: MachineArgs,
+    /// What it is for: portal, work or service [default: work]
+    #[arg(long)]
+    role: Option<Role>,
+    /// When it is started again after it ended: no, on-failure or always [default: on-failure]
+    #[arg(long, value_name = "POLICY")]
+    restart_policy: Option<RestartPolicy>,
+    /// Start it with the daemon
+    #[arg(long)]
+    autostart: bool,
+    /// Remove it, and its disk, once it has stopped
+    #[arg(long)]
+    ephemeral: bool,
+    /// Only the name
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+/// `NAME=VALUE`, or `NAME` with the value that it has here.
+pub(crate) fn variable(text: &str) -> Result<(String, String), String> {
+    let (name, value) = match text.split_once('=') {
+        Some((name, value)) => (name, value.to_owned()),
+        None => (text, std::env::var(text).map_err(|_| format!("{text} is not set here: write {text}=VALUE"))?),
+    };
+    if name.is_empty() { Err("a variable has a name: NAME=VALUE".to_owned()) } else { Ok((name.to_owned(), value)) }
+}
+
+impl MachineArgs {
+    /// As options of `CreateVm`.
+    pub(crate) fn options(&self) -> Options<'_> {
+        let mut options = Options::new();
+        if let Some(bytes) = self.memory {
+            options.insert("memory-bytes", bytes.into());
+        }
+        if let Some(count) = self.vcpus {
+            options.insert("vcpus", count.into());
+        }
+        let vmm = self.vmm.map(|vmm| vmm.as_str());
+        for (key, value) in [
+            ("kernel", self.kernel.as_deref()),
+            ("initrd", self.initrd.as_deref()),
+            ("kernel-args", self.kernel_args.as_deref()),
+            ("vmm", vmm),
+        ] {
+            if let Some(value) = value {
+                options.insert(key, value.into());
+            }
+        }
+        if !self.env.is_empty() {
+            let env: HashMap<&str, &str> = self.env.iter().map(|(name, value)| (&**name, &**value)).collect();
+            options.insert("env", env.into());
+        }
+        if !self.tags.is_empty() {
+            let tags: Vec<&str> = self.tags.iter().map(String::as_str).collect();
+            options.insert("tags", tags.into());
+        }
+        options
+    }
+}
+
+pub(super) async fn run(bus: &Bus, args: &Create) -> Result<Exit, Failure> {
+    let what = match args.name.as_str() {
+        "" => "create a VM".to_owned(),
+        name => format!("create VM {name}"),
+    };
+    let mut options = args.machine.options();
+    let role = args.role.map(|role| role.as_str());
+    let restart = args.restart_policy.map(|policy| policy.as_str());
+    for (key, value) in [
+        ("image", args.image.as_deref()),
+        ("workspace", args.workspace.as_deref()),
+        ("role", role),
+        ("restart-policy", restart),
+    ] {
+        if let Some(value) = value {
+            options.insert(key, value.into());
+        }
+    }
+    for (key, value) in [("autostart", args.autostart), ("ephemeral", args.ephemeral)] {
+        if value {
+            options.insert(key, true.into());
+        }
+    }
+    let manager = bus.manager().await?;
+    let path = bus.ask(&what, manager.create_vm(&args.name, options)).await?;
+    let name =
+        if args.name.is_empty() { bus.read::<VmProperties>(&what, &path).await?.name } else { args.name.clone() };
+    if args.quiet {
+        output::line(&name)?;
+    } else {
+        output::done(format!("VM {name} is there."), &format!("nexusctl vm start {name}"))?;
+    }
+    Ok(Exit::OK)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables() {
+        assert_eq!(variable("A=b=c"), Ok(("A".to_owned(), "b=c".to_owned())));
+        assert_eq!(variable("A="), Ok(("A".to_owned(), String::new())));
+        assert_eq!(variable("PATH").unwrap().1, std::env::var("PATH").unwrap());
+        assert!(variable("NEXUS_NO_SUCH_VARIABLE").is_err());
+        assert!(variable("=b").is_err());
+    }
+}

@@ -1,0 +1,173 @@
+//! `nexusctl vm inspect`.
+
+use std::time::Duration;
+
+use clap::Args;
+use nexus_dbus::client::{GuestProperties, SupervisedProperties, VmProperties};
+use nexus_model::Timestamp;
+use serde_json::{Value, json};
+
+use super::{find, vmm};
+use crate::{
+    bus::{Bus, Objects},
+    failure::{Exit, Failure},
+    output::{self, Fields, Format, FormatArgs, amount},
+};
+
+#[derive(Debug, Args)]
+pub(crate) struct Inspect {
+    /// A name or an id
+    #[arg(value_name = "VM")]
+    name: String,
+    #[command(flatten)]
+    format: FormatArgs,
+}
+
+pub(super) async fn run(bus: &Bus, args: &Inspect) -> Result<Exit, Failure> {
+    let what = format!("inspect VM {}", args.name);
+    let path = find(bus, &args.name, &what).await?;
+    let objects = bus.objects(&what).await?;
+    let object = objects.all.get(&path);
+    let vm = object.and_then(|object| object.vm.as_ref());
+    let vm = vm.ok_or_else(|| Failure::new(format!("cannot {what}")).because("It is gone by now."))?;
+    let actor = object.and_then(|object| object.supervised.as_ref());
+    let guest = object.and_then(|object| object.guest.as_ref());
+    match args.format.output {
+        Format::Json => output::json(&as_json(vm, actor, guest, &objects))?,
+        Format::Table => output::line(fields(vm, actor, guest, &objects).to_string())?,
+    }
+    Ok(Exit::OK)
+}
+
+fn fields(
+    vm: &VmProperties,
+    actor: Option<&SupervisedProperties>,
+    guest: Option<&GuestProperties>,
+    objects: &Objects,
+) -> Fields {
+    let now = objects.now;
+    let took = |microseconds: u64| match microseconds {
+        0 => String::new(),
+        some => amount::duration(Duration::from_micros(some)),
+    };
+    let reason = vm.state_reason.replace('-', " ");
+    let since = amount::ago(Timestamp(vm.state_changed_at), now);
+    let fields = Fields::default()
+        .field("Name", &vm.name)
+        .field("Id", &vm.id)
+        .field("Label", &vm.label)
+        .field("State", format!("{} ({reason}, {since})", vm.state));
+    let fields = match actor {
+        Some(actor) => health(fields, actor, now),
+        None => fields,
+    };
+    let fields = match guest {
+        Some(guest) => fields
+            .field("Guest", format!("answers, agent {}", guest.agent_version))
+            .field("Host name", &guest.hostname)
+            .field("System", format!("{} {}", guest.os_name, guest.os_version))
+            .field("Addresses", guest.addresses.join(", ")),
+        None => fields.field("Guest", "does not answer"),
+    };
+    fields
+        .field("VMM", vmm(vm))
+        .field("Memory", amount::size(vm.memory_bytes))
+        .field("vCPUs", vm.vcpu_count.to_string())
+        .field("Image", objects.name(&vm.image).unwrap_or_default())
+        .field("Kernel", objects.name(&vm.kernel).unwrap_or_default())
+        .field("Workspaces", objects.names(&vm.workspaces).join(", "))
+        .field("Role", &vm.role)
+        .field("Tags", vm.tags.join(", "))
+        .field("Restarts", &vm.restart_policy)
+        .field("Autostart", if vm.autostart { "yes" } else { "no" })
+        .field("Ephemeral", if vm.ephemeral { "yes: removed once it has stopped" } else { "no" })
+        .field("Pid", if vm.leader == 0 { String::new() } else { vm.leader.to_string() })
+        .field("Unit", &vm.unit)
+        .field("vsock CID", if vm.context_id == 0 { String::new() } else { vm.context_id.to_string() })
+        .field("API socket", &vm.api_socket_path)
+        .field("vsock", &vm.vsock_path)
+        .field("Console log", &vm.console_log_path)
+        .field("Created", amount::when(Timestamp(vm.created_at), now))
+        .field("Started", amount::when(Timestamp(vm.started_at), now))
+        .field("Stopped", amount::when(Timestamp(vm.stopped_at), now))
+        .field("VMM up after", took(vm.boot_duration_usec))
+        .field("Guest up after", took(vm.ready_duration_usec))
+        .field("Last end", &vm.exit_reason)
+}
+
+fn health(fields: Fields, actor: &SupervisedProperties, now: Timestamp) -> Fields {
+    let next = match actor.next_restart_at {
+        0 => String::new(),
+        at => amount::ahead(Timestamp(at), now),
+    };
+    fields
+        .field("Health", format!("{}, generation {}", actor.health, actor.generation))
+        .field("Failures", format!("{} of the VM, {} of its actor", actor.failure_count, actor.fault_count))
+        .field("Last fault", &actor.last_fault_reason)
+        .field("Tried again", next)
+}
+
+/// A VM, with the same keys in lists.
+pub(super) fn as_json(
+    vm: &VmProperties,
+    actor: Option<&SupervisedProperties>,
+    guest: Option<&GuestProperties>,
+    objects: &Objects,
+) -> Value {
+    let mut value = json!({
+        "name": vm.name,
+        "id": vm.id,
+        "label": vm.label,
+        "role": vm.role,
+        "tags": vm.tags,
+        "state": vm.state,
+        "state_reason": vm.state_reason,
+        "state_changed_at_usec": vm.state_changed_at,
+        "guest_ready": vm.guest_ready,
+        "ephemeral": vm.ephemeral,
+        "autostart": vm.autostart,
+        "restart_policy": vm.restart_policy,
+        "vmm": vm.vmm,
+        "isolated": vm.isolated,
+        "image": objects.name(&vm.image),
+        "kernel": objects.name(&vm.kernel),
+        "workspaces": objects.names(&vm.workspaces),
+        "vcpus": vm.vcpu_count,
+        "memory_bytes": vm.memory_bytes,
+        "context_id": vm.context_id,
+        "pid": vm.leader,
+        "unit": vm.unit,
+        "invocation_id": vm.invocation_id,
+        "exit_code": vm.exit_code,
+        "exit_reason": vm.exit_reason,
+        "created_at_usec": vm.created_at,
+        "started_at_usec": vm.started_at,
+        "stopped_at_usec": vm.stopped_at,
+        "boot_duration_usec": vm.boot_duration_usec,
+        "ready_duration_usec": vm.ready_duration_usec,
+        "api_socket_path": vm.api_socket_path,
+        "vsock_path": vm.vsock_path,
+        "console_log_path": vm.console_log_path,
+    });
+    if let Some(actor) = actor {
+        value["health"] = json!(actor.health);
+        value["generation"] = json!(actor.generation);
+        value["failure_count"] = json!(actor.failure_count);
+        value["fault_count"] = json!(actor.fault_count);
+        value["last_fault_reason"] = json!(actor.last_fault_reason);
+        value["next_restart_at_usec"] = json!(actor.next_restart_at);
+    }
+    if let Some(guest) = guest {
+        value["guest"] = json!({
+            "agent_version": guest.agent_version,
+            "protocol_revision": guest.protocol_revision,
+            "hostname": guest.hostname,
+            "addresses": guest.addresses,
+            "boot_id": guest.boot_id,
+            "os_name": guest.os_name,
+            "os_version": guest.os_version,
+            "connected_at_usec": guest.connected_at,
+        });
+    }
+    value
+}

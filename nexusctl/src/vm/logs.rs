@@ -1,0 +1,99 @@
+//! `nexusctl vm logs`.
+
+use std::{
+    fs::File,
+    io::{self, IsTerminal, Read, Write},
+    os::fd::OwnedFd,
+};
+
+use anstream::adapter::StripBytes;
+use clap::Args;
+use nexus_dbus::client::Options;
+
+use super::{at, find};
+use crate::{
+    bus::Bus,
+    failure::{Exit, Failure},
+};
+
+#[derive(Debug, Args)]
+pub(crate) struct Logs {
+    /// A name or an id
+    #[arg(value_name = "VM")]
+    name: String,
+    /// Go on with what is written from now on
+    #[arg(short, long)]
+    follow: bool,
+    /// Begin with the last so many lines
+    #[arg(short = 'n', long, value_name = "LINES")]
+    tail: Option<u32>,
+}
+
+pub(super) async fn run(bus: &Bus, args: &Logs) -> Result<Exit, Failure> {
+    let what = format!("show the console of VM {}", args.name);
+    let path = find(bus, &args.name, &what).await?;
+    let mut options = Options::new();
+    if args.follow {
+        options.insert("follow", true.into());
+    }
+    if let Some(lines) = args.tail {
+        options.insert("tail-lines", lines.into());
+    }
+    let log = bus.ask(&what, at(bus, &path, &what).await?.open_log(options)).await?;
+    let log = File::from(OwnedFd::from(log));
+    copy(log, io::stdout().lock(), io::stdout().is_terminal())?;
+    Ok(Exit::OK)
+}
+
+/// Copies a console. What goes to a terminal is freed from what would steer it: it was written by a guest.
+fn copy(mut log: impl Read, mut out: impl Write, to_terminal: bool) -> io::Result<()> {
+    let mut chunk = vec![0; 64 * 1024];
+    let mut strip = StripBytes::new();
+    loop {
+        let count = match log.read(&mut chunk) {
+            Ok(0) => return out.flush(),
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        let bytes = chunk.get(..count).unwrap_or_default();
+        if to_terminal {
+            for plain in strip.strip_next(bytes) {
+                let kept: Vec<u8> = plain.iter().copied().filter(|byte| !is_control(*byte)).collect();
+                out.write_all(&kept)?;
+            }
+        } else {
+            out.write_all(bytes)?;
+        }
+        out.flush()?;
+    }
+}
+
+const fn is_control(byte: u8) -> bool {
+    byte.is_ascii_control() && !matches!(byte, b'\n' | b'\t' | b'\r')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONSOLE: &[u8] = b"\x1b[2J\x1b]0;title\x07[    0.1] Linux\r\nlogin: \x08\xff";
+
+    fn copied(to_terminal: bool) -> Vec<u8> {
+        let mut out = Vec::new();
+        copy(CONSOLE, &mut out, to_terminal).unwrap();
+        out
+    }
+
+    #[test]
+    fn a_guest_can_not_steer_the_terminal() {
+        let text = copied(true);
+        assert!(text.starts_with(b"[    0.1] Linux\r\nlogin: "), "{}", String::from_utf8_lossy(&text));
+        assert!(!text.contains(&0x1b) && !text.contains(&0x07));
+    }
+
+    #[test]
+    fn programs_get_every_byte() {
+        assert_eq!(copied(false), CONSOLE);
+    }
+}

@@ -1,0 +1,89 @@
+//! `nexusctl vm`.
+
+mod create;
+mod delete;
+mod history;
+mod inspect;
+mod list;
+mod logs;
+mod power;
+pub(crate) mod ready;
+
+use clap::Subcommand;
+pub(crate) use create::{MachineArgs, variable};
+use nexus_dbus::client::VmProxy;
+use zbus::OwnedObjectPath;
+
+use crate::{
+    bus::Bus,
+    failure::{Exit, Failure},
+    output::ListArgs,
+};
+
+/// Virtual machines
+#[derive(Debug, Subcommand)]
+pub(crate) enum VmCommand {
+    /// Create a VM and do not start it
+    Create(create::Create),
+    /// List VMs
+    #[command(visible_alias = "ls")]
+    List(ListArgs),
+    /// Show everything about a VM
+    Inspect(inspect::Inspect),
+    /// Start VMs and wait until their guests have answered
+    Start(power::Start),
+    /// Stop VMs: their guests are asked, then they are killed
+    Stop(power::Stop),
+    /// Stop VMs, if they run, start them, and wait until their guests have answered
+    Restart(power::Restart),
+    /// Make the virtual CPUs of VMs stand still
+    Pause(power::Names),
+    /// Make the virtual CPUs of paused VMs go on
+    Resume(power::Names),
+    /// Kill VMs; what their guests have not written is lost
+    Kill(power::Kill),
+    /// Delete VMs
+    #[command(visible_alias = "rm")]
+    Delete(delete::Delete),
+    /// Show what a VM wrote to its console
+    Logs(logs::Logs),
+    /// Show what states a VM went through, and why
+    History(history::History),
+}
+
+impl VmCommand {
+    pub(crate) async fn run(self, bus: &Bus) -> Result<Exit, Failure> {
+        match self {
+            Self::Create(args) => create::run(bus, &args).await,
+            Self::List(args) => list::run(bus, &args).await,
+            Self::Inspect(args) => inspect::run(bus, &args).await,
+            Self::Start(args) => power::start(bus, &args).await,
+            Self::Stop(args) => power::stop(bus, &args).await,
+            Self::Restart(args) => power::restart(bus, &args).await,
+            Self::Pause(args) => power::pause(bus, &args.names).await,
+            Self::Resume(args) => power::resume(bus, &args.names).await,
+            Self::Kill(args) => power::kill(bus, &args).await,
+            Self::Delete(args) => delete::run(bus, &args).await,
+            Self::Logs(args) => logs::run(bus, &args).await,
+            Self::History(args) => history::run(bus, &args).await,
+        }
+    }
+}
+
+/// The object of the VM of this name or id.
+pub(crate) async fn find(bus: &Bus, name: &str, what: &str) -> Result<OwnedObjectPath, Failure> {
+    let manager = bus.manager().await?;
+    bus.ask(what, manager.get_vm(name)).await
+}
+
+/// Calls the VM at a path.
+pub(crate) async fn at(bus: &Bus, path: &OwnedObjectPath, what: &str) -> Result<VmProxy<'static>, Failure> {
+    let proxy =
+        VmProxy::builder(bus.connection()).path(path.clone()).cache_properties(zbus::proxy::CacheProperties::No);
+    bus.ask(what, proxy.build()).await
+}
+
+/// What runs a VM, and whether that keeps the guest from the host.
+pub(crate) fn vmm(vm: &nexus_dbus::client::VmProperties) -> String {
+    if vm.isolated || vm.vmm.is_empty() { vm.vmm.clone() } else { format!("{} (not isolated)", vm.vmm) }
+}
