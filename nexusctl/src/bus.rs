@@ -55,7 +55,7 @@ impl Bus {
         match timeout(DEADLINE, connecting).await {
             Ok(Ok(connection)) => Ok(Self { connection }),
             Ok(Err(error)) => Err(no_bus(&error.to_string())),
-            Err(_) => Err(no_bus("it does not answer")),
+            Err(_) => Err(no_bus("the session bus does not answer")),
         }
     }
 
@@ -187,15 +187,10 @@ fn bus_error_name(error: &zbus::Error) -> Option<String> {
 }
 
 fn no_bus(why: &str) -> Failure {
-    let address = std::env::var_os("DBUS_SESSION_BUS_ADDRESS");
     let failure = Failure::new("cannot reach Nexus on the session bus");
-    let failure = match address {
-        None => failure.because("There is no session bus here: DBUS_SESSION_BUS_ADDRESS is not set."),
-        Some(address) => failure.because(format!(
-            "The session bus at {} can't be reached: {}",
-            address.to_string_lossy(),
-            sentence(why.trim_start_matches("I/O error: "))
-        )),
+    let failure = match std::env::var_os("DBUS_SESSION_BUS_ADDRESS") {
+        None => failure.because("There is no session bus here."),
+        Some(_) => failure.because(sentence(why)),
     };
-    failure.hint("Start one, and the daemon in it", "dbus-run-session -- sh -c 'nexusd & exec \"$SHELL\"'")
+    failure.hint("Start one, and the daemon in it", "dbus-run-session -- sh -c 'nexusd & exec \"$SHELL\"'").for_all()
 }

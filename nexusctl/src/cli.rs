@@ -68,6 +68,12 @@ enum Command {
 impl Cli {
     /// Does what was asked for.
     pub(crate) async fn run(self) -> Result<Exit, Failure> {
+        match &self.command {
+            Command::Vm(command) => command.confirm()?,
+            Command::Image(command) => command.confirm()?,
+            Command::Ws(command) => command.confirm()?,
+            _ => {}
+        }
         match self.command {
             Command::Status(args) => args.run(&Bus::connect().await?).await,
             Command::Tree(args) => args.run(&Bus::connect().await?).await,
@@ -89,4 +95,53 @@ impl Cli {
 /// Connects for a command in a guest, whose failures have codes of their own.
 async fn connect_to_run() -> Result<Bus, Failure> {
     Bus::connect().await.map_err(crate::exec::not_run)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    /// The help of a command and of all below it.
+    fn help(command: &mut clap::Command, path: &str, text: &mut String) {
+        let path = format!("{path}{}", command.get_name());
+        let rendered = command.clone().bin_name(&path).render_long_help().to_string();
+        let lines: Vec<&str> = rendered.lines().map(str::trim_end).collect();
+        text.push_str(&format!("$ {path} --help\n{}\n\n", lines.join("\n")));
+        for below in command.get_subcommands_mut().filter(|below| below.get_name() != "help") {
+            help(below, &format!("{path} "), text);
+        }
+    }
+
+    /// A change of it is a change for users: it shows in the diff of the expected file. `UPDATE_EXPECTED=1` writes that.
+    #[test]
+    fn help_is_as_expected() {
+        let mut text = String::new();
+        let mut command = Cli::command().term_width(100);
+        command.build();
+        help(&mut command, "", &mut text);
+        let expected = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/help.txt");
+        if std::env::var_os("UPDATE_EXPECTED").is_some() {
+            std::fs::write(&expected, &text).unwrap();
+        }
+        let expected = std::fs::read_to_string(expected).unwrap();
+        assert!(text == expected, "the help differs from tests/help.txt: UPDATE_EXPECTED=1 writes it anew\n{text}");
+    }
+
+    #[test]
+    fn the_command_line_makes_sense() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_command_for_a_guest_is_passed_on_as_it_is() {
+        for arguments in [
+            &["nexusctl", "exec", "-e", "A=b", "web", "--", "ls", "-o", "json", "--", "-e"][..],
+            &["nexusctl", "exec", "-e", "A=b", "web", "ls", "-o", "json", "--", "-e"],
+        ] {
+            let Command::Exec(exec) = Cli::try_parse_from(arguments).unwrap().command else { panic!() };
+            assert_eq!(exec.argv(), ["ls", "-o", "json", "--", "-e"], "{arguments:?}");
+        }
+    }
 }

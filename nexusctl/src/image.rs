@@ -15,7 +15,7 @@ use crate::{
     job::Job,
     output::{self, Fields, Format, FormatArgs, ListArgs, Table, amount},
     path::absolute,
-    several::Several,
+    several::{Several, listed},
 };
 
 /// Master images that disks are made from
@@ -65,6 +65,14 @@ pub(crate) struct Delete {
 }
 
 impl ImageCommand {
+    /// Asks about what destroys. Before anything else, so that a refusal needs no daemon.
+    pub(crate) fn confirm(&self) -> Result<(), Failure> {
+        match self {
+            Self::Delete(args) => args.confirm.confirm(&format!("delete {}", listed("image", &args.names))),
+            _ => Ok(()),
+        }
+    }
+
     pub(crate) async fn run(self, bus: &Bus) -> Result<Exit, Failure> {
         match self {
             Self::Import(args) => import(bus, &args).await,
@@ -126,7 +134,6 @@ async fn inspect(bus: &Bus, args: &Inspect) -> Result<Exit, Failure> {
 }
 
 async fn delete(bus: &Bus, args: &Delete) -> Result<Exit, Failure> {
-    args.confirm.confirm(&format!("delete {}", crate::several::listed("image", &args.names)))?;
     let mut interrupts = Interrupts::listen()?;
     let manager = bus.manager().await?;
     let mut several = Several::default();

@@ -63,6 +63,16 @@ pub(crate) struct Delete {
 }
 
 impl WorkspaceCommand {
+    /// Asks about what destroys. Before anything else, so that a refusal needs no daemon.
+    pub(crate) fn confirm(&self) -> Result<(), Failure> {
+        match self {
+            Self::Delete(args) => {
+                args.confirm.confirm(&format!("delete {} with all that is in it", listed("workspace", &args.names)))
+            }
+            _ => Ok(()),
+        }
+    }
+
     pub(crate) async fn run(self, bus: &Bus) -> Result<Exit, Failure> {
         match self {
             Self::Create(args) => create(bus, &args).await,
@@ -136,7 +146,6 @@ async fn inspect(bus: &Bus, args: &Inspect) -> Result<Exit, Failure> {
 }
 
 async fn delete(bus: &Bus, args: &Delete) -> Result<Exit, Failure> {
-    args.confirm.confirm(&format!("delete {} with all that is in it", listed("workspace", &args.names)))?;
     let mut interrupts = Interrupts::listen()?;
     let manager = bus.manager().await?;
     let mut several = Several::default();

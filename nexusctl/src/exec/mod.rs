@@ -69,6 +69,13 @@ impl Exec {
     }
 }
 
+#[cfg(test)]
+impl Exec {
+    pub(crate) fn argv(&self) -> &[String] {
+        &self.command.argv
+    }
+}
+
 /// A failure before or beside the command.
 pub(crate) fn not_run(failure: Failure) -> Failure {
     if failure.code() == Exit::FAILED { failure.exit(Exit::NOT_RUN) } else { failure }

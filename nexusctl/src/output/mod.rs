@@ -23,8 +23,8 @@ pub(crate) enum Format {
 /// For commands that show things.
 #[derive(Debug, clap::Args)]
 pub(crate) struct FormatArgs {
-    /// How to write the result
-    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
+    /// How to write the result: table, for people, or json, for programs
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT", hide_possible_values = true)]
     pub(crate) output: Format,
 }
 

@@ -29,12 +29,17 @@ pub(crate) struct Delete {
     confirm: ConfirmArgs,
 }
 
-pub(super) async fn run(bus: &Bus, args: &Delete) -> Result<Exit, Failure> {
-    let mut what = format!("delete {}", listed("VM", &args.names));
-    if args.workspaces {
-        what.push_str(" and all that is on disk");
+impl Delete {
+    pub(super) fn confirm(&self) -> Result<(), Failure> {
+        let mut what = format!("delete {}", listed("VM", &self.names));
+        if self.workspaces {
+            what.push_str(" and all that is on disk");
+        }
+        self.confirm.confirm(&what)
     }
-    args.confirm.confirm(&what)?;
+}
+
+pub(super) async fn run(bus: &Bus, args: &Delete) -> Result<Exit, Failure> {
     let mut interrupts = Interrupts::listen()?;
     let mut several = Several::default();
     for name in &args.names {

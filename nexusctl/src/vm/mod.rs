@@ -52,6 +52,15 @@ pub(crate) enum VmCommand {
 }
 
 impl VmCommand {
+    /// Asks about what destroys. Before anything else, so that a refusal needs no daemon.
+    pub(crate) fn confirm(&self) -> Result<(), Failure> {
+        match self {
+            Self::Kill(args) => args.confirm(),
+            Self::Delete(args) => args.confirm(),
+            _ => Ok(()),
+        }
+    }
+
     pub(crate) async fn run(self, bus: &Bus) -> Result<Exit, Failure> {
         match self {
             Self::Create(args) => create::run(bus, &args).await,

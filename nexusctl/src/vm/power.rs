@@ -75,6 +75,13 @@ pub(crate) struct Kill {
     confirm: ConfirmArgs,
 }
 
+impl Kill {
+    pub(super) fn confirm(&self) -> Result<(), Failure> {
+        let vms = listed("VM", &self.names.names);
+        self.confirm.confirm(&format!("kill {vms}, with what its guest has not written"))
+    }
+}
+
 /// A VM that something is asked of.
 struct Asked<'a> {
     name: &'a str,
@@ -189,9 +196,7 @@ pub(super) async fn resume(bus: &Bus, names: &[String]) -> Result<Exit, Failure>
 }
 
 pub(super) async fn kill(bus: &Bus, args: &Kill) -> Result<Exit, Failure> {
-    let names = &args.names.names;
-    args.confirm.confirm(&format!("kill {}, with what its guest has not written", listed("VM", names)))?;
-    at_once(bus, names, "kill", "is killed", async |vm| vm.kill().await).await
+    at_once(bus, &args.names.names, "kill", "is killed", async |vm| vm.kill().await).await
 }
 
 /// Verbs that are answered when they are done.
