@@ -147,32 +147,39 @@ impl<'a> Call<'a> {
         Ok(())
     }
 
-    /// Does `work` within the deadline, in a span of the journal, and survives its panic.
     async fn reply<T>(self, work: impl Future<Output = Result<T, Error>> + Send) -> Result<T, Error> {
-        let Self { origin, member, deadline, .. } = self;
-        let request = origin.request;
-        let span =
-            info_span!("call", NEXUS_REQUEST = %request, DBUS_SENDER = %origin.sender, member, reason = origin.reason);
-        let begun = Instant::now();
-        async move {
-            let work = AssertUnwindSafe(work).catch_unwind();
-            let done = match deadline {
-                Some(deadline) => tokio::time::timeout(deadline, work).await.map_err(|_| deadline),
-                None => Ok(work.await),
-            };
-            let answer = match done {
-                Ok(Ok(answer)) => answer,
-                Ok(Err(panic)) => Err(Error::new(ErrorKind::Internal, panic_text(panic.as_ref()))),
-                Err(deadline) => Err(Error::new(
-                    ErrorKind::Timeout,
-                    format!("there was no answer within {} s: see its job, or try again", deadline.as_secs()),
-                )),
-            };
-            answer.map_err(|failure| journal(failure, request, begun.elapsed()))
-        }
-        .instrument(span)
-        .await
+        guarded(&self.origin, &self.member, self.deadline, Box::pin(work)).await
     }
+}
+
+/// Does `work` within the deadline, in a span of the journal, and survives its panic.
+async fn guarded<T>(
+    origin: &Origin,
+    member: &str,
+    deadline: Option<Duration>,
+    work: impl Future<Output = Result<T, Error>> + Send,
+) -> Result<T, Error> {
+    let Origin { request, sender, reason, .. } = origin;
+    let span = info_span!("call", NEXUS_REQUEST = %request, DBUS_SENDER = sender, member, reason);
+    let begun = Instant::now();
+    async move {
+        let work = AssertUnwindSafe(work).catch_unwind();
+        let done = match deadline {
+            Some(deadline) => tokio::time::timeout(deadline, work).await.map_err(|_| deadline),
+            None => Ok(work.await),
+        };
+        let answer = match done {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(panic)) => Err(Error::new(ErrorKind::Internal, panic_text(panic.as_ref()))),
+            Err(deadline) => Err(Error::new(
+                ErrorKind::Timeout,
+                format!("there was no answer within {} s: what was asked for may still be done", deadline.as_secs()),
+            )),
+        };
+        answer.map_err(|failure| journal(failure, *request, begun.elapsed()))
+    }
+    .instrument(span)
+    .await
 }
 
 /// Writes a failure down, and gives one that is a defect the words to find it by.
@@ -200,5 +207,37 @@ fn request_id() -> Id {
 impl From<nexus_actors::Error> for Error {
     fn from(error: nexus_actors::Error) -> Self {
         Self::new(error.kind(), error.text())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn origin() -> Origin {
+        Origin { request: Id::from(0xabc), sender: ":1.5".to_owned(), reason: String::new(), bound: false }
+    }
+
+    #[tokio::test]
+    async fn a_handler_that_panics_still_answers() {
+        let work = async { if origin().bound { Ok(()) } else { panic!("the sky fell") } };
+        let error = guarded(&origin(), "Kill", Some(DEADLINE), work).await.unwrap_err();
+        assert_eq!(error.kind(), Some(ErrorKind::Internal));
+        let text = error.to_string();
+        assert!(text.contains("the sky fell") && text.contains("NEXUS_REQUEST=0000000000000abc"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn a_handler_that_hangs_is_given_up() {
+        let work = std::future::pending::<Result<(), Error>>();
+        let error = guarded(&origin(), "Kill", Some(Duration::from_millis(1)), work).await.unwrap_err();
+        assert_eq!(error.kind(), Some(ErrorKind::Timeout));
+    }
+
+    #[tokio::test]
+    async fn only_a_defect_is_told_with_its_request() {
+        let work = async { Err::<(), _>(Error::new(ErrorKind::Busy, "it is being stopped")) };
+        let error = guarded(&origin(), "Kill", None, work).await.unwrap_err();
+        assert_eq!(error.to_string(), "it is being stopped");
     }
 }

@@ -8,12 +8,10 @@ use std::{
     io::{self, Read, Seek, SeekFrom},
     os::{fd::OwnedFd, unix::fs::MetadataExt, unix::fs::OpenOptionsExt},
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use futures_util::StreamExt;
 use inotify::{EventStream, Inotify, WatchMask};
-use nexus_actors::snapshot::VmSnapshot;
 use nexus_model::ErrorKind;
 use nix::libc;
 use tokio::{
@@ -37,10 +35,10 @@ pub(super) struct Tail {
 }
 
 /// The reading end of a stream of the log. It ends with the log; when it is followed, with its VM.
-pub(super) async fn open(
+pub(super) async fn open<T: Send + Sync + 'static>(
     path: PathBuf,
     tail: Tail,
-    vm: Option<watch::Receiver<Arc<VmSnapshot>>>,
+    vm: Option<watch::Receiver<T>>,
 ) -> Result<OwnedFd, Error> {
     let failed = |error: io::Error| {
         Error::new(ErrorKind::StorageFailed, format!("could not open the console log {}: {error}", path.display()))
@@ -58,11 +56,11 @@ pub(super) async fn open(
     Ok(theirs.into())
 }
 
-async fn pump(
+async fn pump<T>(
     mut log: Log,
     mut growth: Option<Growth>,
     mut reader: UnixStream,
-    vm: Option<watch::Receiver<Arc<VmSnapshot>>>,
+    vm: Option<watch::Receiver<T>>,
 ) -> io::Result<()> {
     let mut removed = Box::pin(async move {
         if let Some(mut vm) = vm {
@@ -158,6 +156,9 @@ impl Log {
 /// Moves to where the last `wanted` lines begin, or to the start; takes the lines found off `wanted`.
 fn seek_back(file: &mut File, wanted: &mut u64) -> io::Result<()> {
     let mut end = file.seek(SeekFrom::End(0))?;
+    if *wanted == 0 {
+        return Ok(());
+    }
     let mut chunk = vec![0; CHUNK];
     // A line's end at the very end of the file begins no further line.
     let mut last = true;
@@ -225,5 +226,86 @@ impl Growth {
             }
         }
         Err(io::ErrorKind::UnexpectedEof.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use tokio::io::AsyncBufReadExt;
+
+    use super::*;
+
+    /// Reads a log to its end.
+    async fn all(path: &Path, lines: Option<u32>) -> String {
+        let descriptor =
+            open(path.to_owned(), Tail { follow: false, lines }, None::<watch::Receiver<()>>).await.unwrap();
+        tokio::task::spawn_blocking(move || {
+            let mut text = String::new();
+            File::from(descriptor).read_to_string(&mut text).map(|_| text)
+        })
+        .await
+        .unwrap()
+        .unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_last_lines_are_counted_back_from_the_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("console.log");
+        for text in ["a\nb\nc\n", "a\nb\nc"] {
+            std::fs::write(&path, text).unwrap();
+            assert_eq!(all(&path, None).await, text);
+            assert_eq!(all(&path, Some(2)).await, &text[2..]);
+            assert_eq!(all(&path, Some(1)).await, &text[4..]);
+            assert_eq!(all(&path, Some(0)).await, "");
+            assert_eq!(all(&path, Some(9)).await, text);
+        }
+    }
+
+    #[tokio::test]
+    async fn lines_go_back_beyond_a_chunk_and_into_the_old_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("console.log");
+        let long = "x".repeat(CHUNK + 7);
+        std::fs::write(rotated(&path), format!("old 1\nold 2 {long}\n")).unwrap();
+        std::fs::write(&path, format!("new 1 {long}\nnew 2\n")).unwrap();
+        assert_eq!(all(&path, Some(2)).await, format!("new 1 {long}\nnew 2\n"));
+        assert_eq!(all(&path, Some(3)).await, format!("old 2 {long}\nnew 1 {long}\nnew 2\n"));
+        assert_eq!(all(&path, None).await, format!("old 1\nold 2 {long}\nnew 1 {long}\nnew 2\n"));
+    }
+
+    #[tokio::test]
+    async fn a_vm_that_never_ran_has_an_empty_log() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(all(&folder.path().join("console.log"), Some(5)).await, "");
+    }
+
+    #[tokio::test]
+    async fn what_is_written_is_followed_into_a_new_file_until_the_vm_goes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("console.log");
+        std::fs::write(&path, "one\n").unwrap();
+        let (vm, picture) = watch::channel(());
+        let tail = Tail { follow: true, lines: Some(1) };
+        let descriptor = open(path.clone(), tail, Some(picture)).await.unwrap();
+        let stream = std::os::unix::net::UnixStream::from(descriptor);
+        stream.set_nonblocking(true).unwrap();
+        let mut lines = tokio::io::BufReader::new(UnixStream::from_std(stream).unwrap()).lines();
+        assert_eq!(lines.next_line().await.unwrap().unwrap(), "one");
+        let append = |text: &str| {
+            let mut file = File::options().append(true).create(true).open(&path).unwrap();
+            file.write_all(text.as_bytes()).unwrap();
+        };
+        append("two\n");
+        assert_eq!(lines.next_line().await.unwrap().unwrap(), "two");
+        append("three\n");
+        std::fs::rename(&path, rotated(&path)).unwrap();
+        append("four\n");
+        assert_eq!(lines.next_line().await.unwrap().unwrap(), "three");
+        assert_eq!(lines.next_line().await.unwrap().unwrap(), "four");
+        drop(vm);
+        assert_eq!(lines.next_line().await.unwrap(), None);
     }
 }

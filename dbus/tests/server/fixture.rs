@@ -33,7 +33,6 @@ pub(crate) const LONG: Duration = Duration::from_secs(10);
 pub(crate) struct Fixture {
     pub(crate) engine: TestEngine,
     pub(crate) server: Server,
-    pub(crate) served: Connection,
     pub(crate) client: Connection,
 }
 
@@ -44,7 +43,7 @@ impl Fixture {
         fill(engine.engine.board());
         let (served, client) = pair().await;
         let server = serve(&served, engine.engine.clone(), options()).await.unwrap();
-        Self { engine, server, served, client }
+        Self { engine, server, client }
     }
 
     pub(crate) fn board(&self) -> &Board {

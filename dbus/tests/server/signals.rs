@@ -1,7 +1,7 @@
 //! What a client hears, in order.
 
 use futures_util::StreamExt;
-use zbus::{Connection, MatchRule, Message, MessageStream, message::Type};
+use zbus::{Connection, Message, MessageStream, message::Type};
 
 use crate::fixture::LONG;
 
@@ -22,12 +22,6 @@ impl Signals {
         let peer = zbus::fdo::PeerProxy::new(connection, nexus_dbus::SERVICE, nexus_dbus::ROOT).await.unwrap();
         peer.ping().await.unwrap();
         Self(MessageStream::from(connection))
-    }
-
-    /// Only those of one path: on a bus, nothing else is delivered.
-    pub(crate) async fn matching(connection: &Connection, path: &str) -> Self {
-        let rule = MatchRule::builder().msg_type(Type::Signal).path_namespace(path).build().unwrap();
-        Self(MessageStream::for_match_rule(rule, connection, None).await.unwrap())
     }
 
     /// The next signal.

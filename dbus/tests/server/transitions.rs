@@ -17,7 +17,7 @@ use crate::{
 async fn no_transition_is_lost_and_each_is_told_once() {
     let fixture = Fixture::with(one_of_everything).await;
     let mut signals = Signals::of(&fixture.client).await;
-    let states = [VmState::Running, VmState::Paused];
+    let states = [VmState::Paused, VmState::Running];
     for at in 0..1000_u64 {
         let state = states[usize::try_from(at % 2).unwrap()];
         fixture.board().publish_vm(
@@ -95,6 +95,7 @@ async fn a_job_is_announced_when_it_is_made_and_when_it_ends() {
     let fixture = Fixture::with(one_of_everything).await;
     let mut signals = Signals::of(&fixture.client).await;
     fixture.board().publish_job(7, job(7, JobState::Running));
+    fixture.board().flushed().await;
     fixture.board().publish_job(7, job(7, JobState::Done));
     fixture.board().withdraw_job(&7);
     fixture.board().flushed().await;

@@ -1,0 +1,190 @@
+//! Calls against a real engine: what they refuse, and that their answers come after what they changed is shown.
+
+use std::collections::HashMap;
+
+use nexus_dbus::client::{
+    GuestProxy, JobProxy, ManagerProxy, Options, Row, SupervisedProxy, VmProperties, VmProxy, WorkspaceProxy, objects,
+};
+use nexus_model::ErrorKind;
+use zbus::{Connection, OwnedObjectPath, Variant};
+
+use crate::{fixture::Fixture, signals::Signals};
+
+fn process<const N: usize>(more: [(&'static str, Variant<'static>); N]) -> Options<'static> {
+    HashMap::from(more).into_iter().chain([("vmm", Variant::from("process"))]).collect()
+}
+
+/// Creates a VM that is a plain process.
+async fn create(fixture: &Fixture, name: &str) -> VmProxy<'static> {
+    let manager = ManagerProxy::new(&fixture.client).await.unwrap();
+    let path = manager.create_vm(name, process([])).await.unwrap();
+    VmProxy::builder(&fixture.client).path(path).build().await.unwrap()
+}
+
+async fn wait(client: &Connection, job: OwnedObjectPath) -> Result<(), nexus_dbus::Error> {
+    JobProxy::builder(client).path(job).build().await.unwrap().wait().await.map(drop)
+}
+
+fn kind_and_text<T: std::fmt::Debug>(answer: Result<T, nexus_dbus::Error>) -> (ErrorKind, String) {
+    let error = answer.unwrap_err();
+    (error.kind().unwrap_or_else(|| panic!("{error:?}")), error.to_string())
+}
+
+#[tokio::test]
+async fn what_was_asked_for_is_there_when_the_answer_comes() {
+    let fixture = Fixture::with(|_| ()).await;
+    let vm = create(&fixture, "web").await;
+    let row = VmProperties::read(&fixture.client, vm.inner().path()).await.unwrap();
+    assert_eq!((row.name.as_str(), row.state.as_str()), ("web", "created"));
+    let job = vm.remove(Options::new()).await.unwrap();
+    wait(&fixture.client, job).await.unwrap();
+    assert!(objects(&fixture.client).await.unwrap().values().all(|object| object.vm.is_none()));
+}
+
+#[tokio::test]
+async fn a_vm_is_started_used_and_stopped() {
+    let fixture = Fixture::with(|_| ()).await;
+    let vm = create(&fixture, "web").await;
+    wait(&fixture.client, vm.start(Options::new()).await.unwrap()).await.unwrap();
+    fixture.engine.wait(&"web".parse().unwrap(), |vm| vm.guest.is_some()).await;
+    fixture.board().flushed().await;
+    let guest = GuestProxy::builder(&fixture.client).path(vm.inner().path().clone()).build().await.unwrap();
+    let script = ["sh", "-c", "echo out; echo \"$WORD\" >&2; exit 7"];
+    let env = Options::from([("env", Variant::from(HashMap::from([("WORD", "err")])))]);
+    assert_eq!(guest.run(&script, env).await.unwrap(), (7, "out\n".to_owned(), "err\n".to_owned(), false));
+    let (id, stdin, stdout, _) = guest.exec(&["cat"], Options::new()).await.unwrap();
+    assert_eq!(guest.list_execs().await.unwrap(), [(id, vec!["cat".to_owned()])]);
+    std::io::Write::write_all(&mut std::fs::File::from(std::os::fd::OwnedFd::from(stdin)), b"through\n").unwrap();
+    let read = tokio::task::spawn_blocking(move || {
+        std::io::read_to_string(std::fs::File::from(std::os::fd::OwnedFd::from(stdout))).unwrap()
+    });
+    assert_eq!(read.await.unwrap(), "through\n");
+    assert_eq!(guest.wait_exec(id).await.unwrap(), (0, 0));
+    wait(&fixture.client, vm.stop(Options::new()).await.unwrap()).await.unwrap();
+    let row = VmProperties::read(&fixture.client, vm.inner().path()).await.unwrap();
+    assert_eq!((row.state.as_str(), row.guest_ready, row.leader), ("stopped", false, 0));
+    let history = vm.get_history(0).await.unwrap();
+    let states: Vec<&str> = history.iter().map(|(_, state, ..)| state.as_str()).collect();
+    assert_eq!(states, ["stopped", "stopping", "running", "starting"]);
+    wait(&fixture.client, vm.remove(Options::new()).await.unwrap()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_setting_is_announced_once() {
+    let fixture = Fixture::with(|_| ()).await;
+    let vm = create(&fixture, "web").await;
+    let mut signals = Signals::of(&fixture.client).await;
+    vm.set_label("A label").await.unwrap();
+    vm.set_tags(&["a", "b"]).await.unwrap();
+    vm.set_autostart(true).await.unwrap();
+    vm.set_restart_policy("always").await.unwrap();
+    fixture.board().flushed().await;
+    wait(&fixture.client, vm.remove(Options::new()).await.unwrap()).await.unwrap();
+    let heard = signals.until(|signal| signal.is("", "InterfacesRemoved") && signal.has("/vm/web")).await;
+    for property in ["Label", "Tags", "Autostart", "RestartPolicy"] {
+        let told = heard.iter().filter(|signal| signal.is("/vm/web", "PropertiesChanged") && signal.has(property));
+        assert_eq!(told.count(), 1, "{property}: {heard:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_setting_of_the_wrong_kind_is_refused() {
+    let fixture = Fixture::with(|_| ()).await;
+    let vm = create(&fixture, "web").await;
+    let (kind, text) = kind_and_text(vm.set_restart_policy("never").await);
+    assert_eq!(
+        (kind, text.as_str()),
+        (ErrorKind::InvalidArgs, "`RestartPolicy`: `never` is none of no, on-failure, always")
+    );
+    let wrong = vm.inner().set_property("Label", 7_u32).await.map_err(nexus_dbus::Error::from);
+    let (kind, text) = kind_and_text(wrong);
+    assert_eq!((kind, text.as_str()), (ErrorKind::InvalidArgs, "property `Label` must be of type `s`, not `u`"));
+    assert!(vm.inner().set_property("State", "running").await.is_err());
+}
+
+#[tokio::test]
+async fn options_are_refused_before_anything_is_done() {
+    let fixture = Fixture::with(|_| ()).await;
+    let manager = ManagerProxy::new(&fixture.client).await.unwrap();
+    for (options, wanted, says) in [
+        (process([("vcpus", 2_i32.into())]), ErrorKind::InvalidArgs, "option `vcpus` must be of type `u`, not `i`"),
+        (process([("vcpu", 2_u32.into())]), ErrorKind::InvalidArgs, "option `vcpu` is not known"),
+        (process([("vcpus", 99_u32.into())]), ErrorKind::InvalidArgs, "use 1 to 32"),
+        (process([("role", "boss".into())]), ErrorKind::InvalidArgs, "`boss` is none of portal, work, service"),
+        (process([("kernel", "A".into())]), ErrorKind::InvalidName, "`kernel`: `A` is not a name"),
+        (process([("dry-run", true.into())]), ErrorKind::NotImplemented, "option `dry-run` is reserved"),
+        (process([("reason", "a\nb".into())]), ErrorKind::InvalidArgs, "must be one line"),
+    ] {
+        let (kind, text) = kind_and_text(manager.create_vm("web", options).await);
+        assert_eq!(kind, wanted, "{text}");
+        assert!(text.contains(says), "{text}");
+    }
+    let (kind, _) = kind_and_text(manager.create_vm("Web", process([])).await);
+    assert_eq!(kind, ErrorKind::InvalidName);
+    assert_eq!(manager.vm_count().await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_caller_without_a_bus_can_not_bind() {
+    let fixture = Fixture::with(|_| ()).await;
+    let vm = create(&fixture, "web").await;
+    let (kind, text) = kind_and_text(vm.start(Options::from([("bind", "caller".into())])).await);
+    assert_eq!(kind, ErrorKind::InvalidArgs);
+    assert!(text.contains("only on a message bus"), "{text}");
+    let (kind, _) = kind_and_text(vm.start(Options::from([("bind", "forever".into())])).await);
+    assert_eq!(kind, ErrorKind::InvalidArgs);
+    assert_eq!(VmProperties::read(&fixture.client, vm.inner().path()).await.unwrap().state, "created");
+}
+
+#[tokio::test]
+async fn the_engines_errors_keep_their_kind() {
+    let fixture = Fixture::with(|_| ()).await;
+    let vm = create(&fixture, "web").await;
+    let manager = ManagerProxy::new(&fixture.client).await.unwrap();
+    assert_eq!(kind_and_text(manager.create_vm("web", process([])).await).0, ErrorKind::AlreadyExists);
+    assert_eq!(kind_and_text(vm.pause().await).0, ErrorKind::InvalidState);
+    assert_eq!(kind_and_text(manager.start_vm("db", Options::new()).await).0, ErrorKind::NotFound);
+    let outside = manager.import_image("/etc", "etc", Options::new()).await;
+    let outside = match outside {
+        Ok(job) => wait(&fixture.client, job).await,
+        Err(error) => Err(error),
+    };
+    assert_eq!(kind_and_text(outside).0, ErrorKind::PermissionDenied);
+    let relative = manager.import_image("etc", "etc", Options::new()).await;
+    assert_eq!(kind_and_text(relative), (ErrorKind::InvalidArgs, "`path` must be absolute".to_owned()));
+    assert_eq!(kind_and_text(manager.create_workspace("a", Options::new()).await).0, ErrorKind::InvalidArgs);
+}
+
+#[tokio::test]
+async fn an_object_that_is_gone_is_unknown() {
+    let fixture = Fixture::with(|_| ()).await;
+    let gone = WorkspaceProxy::builder(&fixture.client).path("/org/workfort/Nexus1/workspace/a").build().await.unwrap();
+    let error = gone.get_usage().await.unwrap_err();
+    assert!(matches!(&error, nexus_dbus::Error::Bus(_)), "{error:?}");
+}
+
+#[tokio::test]
+async fn an_actor_is_restarted_and_its_generation_goes_up() {
+    let fixture = Fixture::with(|_| ()).await;
+    let vm = create(&fixture, "web").await;
+    let builder = SupervisedProxy::builder(&fixture.client).path(vm.inner().path().clone());
+    let machine = builder.cache_properties(zbus::proxy::CacheProperties::No).build().await.unwrap();
+    let before = machine.generation().await.unwrap();
+    machine.restart_actor(Options::from([("reason", "to see".into())])).await.unwrap();
+    assert_eq!(machine.generation().await.unwrap(), before + 1);
+    machine.reset_failed().await.unwrap();
+    assert_eq!(machine.health().await.unwrap(), "ok");
+}
+
+#[tokio::test]
+async fn the_log_level_can_be_set() {
+    let fixture = Fixture::with(|_| ()).await;
+    let log =
+        zbus::Proxy::new(&fixture.client, nexus_dbus::SERVICE, nexus_dbus::LOG_CONTROL, "org.freedesktop.LogControl1");
+    let log = log.await.unwrap();
+    log.set_property("LogLevel", "debug").await.unwrap();
+    assert_eq!(log.get_property::<String>("LogLevel").await.unwrap(), "debug");
+    assert!(log.set_property("LogLevel", "loud").await.is_err());
+    log.set_property("LogTarget", "console").await.unwrap();
+    assert!(log.set_property("LogTarget", "syslog").await.is_err());
+}
