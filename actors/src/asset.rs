@@ -348,7 +348,8 @@ impl From<asset::ImportedKernel> for Imported {
         Self {
             digest: kernel.digest.to_string(),
             size_bytes: kernel.size_bytes,
-            version: Some(kernel.version),
+            // The release; the rest of the banner says who built it and when.
+            version: kernel.version.split_whitespace().next().map(str::to_owned),
             architecture: kernel.architecture.to_string(),
             path: kernel.path,
             elf_path: kernel.elf_path,
