@@ -34,7 +34,7 @@ mod workspace;
 use std::{fmt, path::Path, sync::Arc, time::Duration};
 
 use nexus_actors::Engine;
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::{runtime::Handle, sync::watch, task::JoinHandle};
 use zbus::{Connection, fdo::ObjectManager};
 
 pub use log_control::LogControl;
@@ -57,9 +57,11 @@ impl fmt::Debug for ServerOptions {
     }
 }
 
-/// An engine that is served. Dropped, it shows nothing more.
+/// An engine that is served. Dropped, it shows nothing more and closes the connection, which calls that wait for
+/// something would keep open otherwise, and with it the bus name.
 #[derive(Debug)]
 pub struct Server {
+    connection: Connection,
     tally: watch::Sender<Arc<Tally>>,
     engine: Engine,
     projector: JoinHandle<()>,
@@ -82,6 +84,14 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.projector.abort();
+        // Without a runtime nothing waits any more, either.
+        if let Ok(runtime) = Handle::try_current() {
+            let connection = self.connection.clone();
+            runtime.spawn(async move {
+                // What can't be closed is closed already.
+                let _ = connection.close().await;
+            });
+        }
     }
 }
 
@@ -107,7 +117,7 @@ pub async fn serve(connection: &Connection, engine: Engine, options: ServerOptio
     // Added last, it tells of all objects at once.
     objects.at(ROOT, ObjectManager).await?;
     let projector = tokio::spawn(projector.run());
-    Ok(Server { tally, engine, projector })
+    Ok(Server { connection: connection.clone(), tally, engine, projector })
 }
 
 fn text(path: Option<&Path>) -> String {

@@ -8,6 +8,7 @@
 
 mod compatibility;
 mod rules;
+mod sources;
 mod tools;
 #[path = "../xml/mod.rs"]
 mod xml;

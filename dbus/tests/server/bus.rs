@@ -17,7 +17,10 @@ use nexus_model::JobState;
 use nexus_tests::TestEngine;
 use zbus::{Connection, connection::Builder};
 
-use crate::fixture::{LONG, job, one_of_everything, options};
+use crate::{
+    fixture::{LONG, job, one_of_everything, options},
+    introspection::is_the_contract,
+};
 
 /// A dbus-daemon that ends with the test.
 struct Bus {
@@ -74,6 +77,7 @@ async fn everything_is_there_when_the_name_is() {
     let _served = bus.serve(&engine).await;
     let client = bus.connect().await;
     assert!(objects(&client).await.unwrap().values().any(|object| object.guest.is_some()));
+    is_the_contract(&client).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -176,3 +176,17 @@ async fn losing_the_connection_ends_the_server_and_keeps_nobody_waiting() {
     tokio::time::timeout(crate::fixture::LONG, fixture.server.ended()).await.unwrap();
     tokio::time::timeout(crate::fixture::LONG, fixture.engine.engine.board().flushed()).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_server_that_is_dropped_closes_the_connection_though_somebody_waits() {
+    let fixture = Fixture::with(one_of_everything).await;
+    let job = JobProxy::builder(&fixture.client).path("/org/workfort/Nexus1/job/2").build().await.unwrap();
+    let drop_it = async {
+        // Handlers start in the order of their calls: with this answer, the other call is being waited for.
+        objects(&fixture.client).await.unwrap();
+        drop(fixture.server);
+    };
+    let (waited, ()) =
+        tokio::time::timeout(crate::fixture::LONG, async { tokio::join!(job.wait(), drop_it) }).await.unwrap();
+    assert!(waited.is_err());
+}
