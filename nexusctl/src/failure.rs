@@ -133,7 +133,7 @@ impl Failure {
             Error::Nexus { kind, text } => {
                 let mut failure = failure.because(sentence(text));
                 failure.kind = Some(*kind);
-                match advice(*kind) {
+                match advice(*kind, text) {
                     Some((text, command)) => failure.hint(text, command),
                     None => failure,
                 }
@@ -174,10 +174,24 @@ impl Failure {
     }
 }
 
-/// What to do next, where the text of the error can't know it.
-const fn advice(kind: ErrorKind) -> Option<(&'static str, &'static str)> {
+/// What to do next, where the error's own text does not say it.
+fn advice(kind: ErrorKind, text: &str) -> Option<(&'static str, &'static str)> {
+    if text.contains("nexusctl ") {
+        return None;
+    }
     match kind {
-        ErrorKind::NotFound => Some(("See what there is", "nexusctl tree")),
+        ErrorKind::NotFound => {
+            let missing = |noun: &str| text.starts_with(&format!("there is no {noun} "));
+            let lists = [
+                ("VM", "nexusctl vm list"),
+                ("image", "nexusctl image list"),
+                ("workspace", "nexusctl ws list"),
+                ("asset", "nexusctl kernel list"),
+                ("job", "nexusctl job list"),
+            ];
+            let list = lists.into_iter().find(|(noun, _)| missing(noun));
+            list.map(|(_, command)| ("See what there is", command))
+        }
         ErrorKind::Busy => Some(("See what is under way", "nexusctl job list")),
         ErrorKind::HostUnsupported | ErrorKind::ResourcesExhausted => Some(("Check this machine", "nexusctl doctor")),
         ErrorKind::StorageFailed => Some(("See the space that is left", "nexusctl status")),
@@ -224,7 +238,7 @@ mod tests {
         let error = Error::new(ErrorKind::NotFound, "there is no VM `web`");
         assert_eq!(
             plain(&Failure::call("start VM web", &error)),
-            "Error: cannot start VM web\n  There is no VM `web`.\n  See what there is: nexusctl tree"
+            "Error: cannot start VM web\n  There is no VM `web`.\n  See what there is: nexusctl vm list"
         );
     }
 

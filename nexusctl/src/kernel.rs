@@ -120,12 +120,11 @@ async fn list(bus: &Bus, args: &ListArgs) -> Result<Exit, Failure> {
 }
 
 fn table(assets: &[&AssetProperties], objects: &Objects) -> Table {
-    let mut table = Table::new(&["NAME", "KIND", "VERSION", "SIZE", "DEFAULT", "CREATED"]).right(&[3]);
+    let mut table = Table::new(&["NAME", "KIND", "SIZE", "DEFAULT", "CREATED"]).right(&[2]);
     for asset in assets {
         table.row([
             asset.name.clone(),
             asset.kind.clone(),
-            asset.version.clone(),
             amount::size(asset.size_bytes),
             if asset.default { "yes".to_owned() } else { String::new() },
             amount::ago(Timestamp(asset.created_at), objects.now),

@@ -115,3 +115,53 @@ fn as_json(manager: &ManagerProperties, objects: &Objects) -> Value {
         "database_bytes": manager.database_bytes,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vm::sample;
+
+    #[test]
+    fn says_where_everything_is_and_what_is_missing() {
+        let manager = ManagerProperties {
+            version: "0.1.0".to_owned(),
+            api_revision: 1,
+            features: Vec::new(),
+            architecture: "x86_64".to_owned(),
+            vmm_available: vec!["qemu".to_owned(), "process".to_owned()],
+            state: "degraded".to_owned(),
+            vm_count: 2,
+            running_vm_count: 1,
+            job_count: 0,
+            committed_memory_bytes: 512 << 20,
+            storage_path: "/data/nexus".to_owned(),
+            storage_backend: "btrfs".to_owned(),
+            storage_free_bytes: 12 << 30,
+            database_path: "/state/nexus/nexus.db".to_owned(),
+            schema_version: 1,
+            table_count: 9,
+            database_bytes: 96 << 10,
+            default_kernel: sample::path("/"),
+        };
+        let mut objects = sample::objects(vec![sample::vm("web"), sample::vm("db")]);
+        if let Some(actor) = objects.all.get_mut(&sample::path("/vm/db")).and_then(|vm| vm.supervised.as_mut()) {
+            actor.health = "failed".to_owned();
+        }
+        assert_eq!(
+            fields(&manager, &objects).to_string(),
+            "\
+State:       degraded: 1 part is not ok, see nexusctl tree
+Version:     0.1.0, API revision 1
+VMs:         2, 1 running with 512 MiB
+Images:      0
+Workspaces:  0
+Kernels:     0: import one with nexusctl kernel import PATH
+Jobs:        0 under way
+VMMs:        qemu, process
+Storage:     btrfs with 12 GiB free
+             /data/nexus
+Database:    schema 1, 9 tables, 96 KiB
+             /state/nexus/nexus.db"
+        );
+    }
+}

@@ -51,7 +51,7 @@ pub(crate) struct Fields {
 }
 
 impl Fields {
-    /// One line more, unless there is nothing to say.
+    /// One line more, unless there is nothing to say. Without a label it goes on with the one before.
     pub(crate) fn field(mut self, label: &'static str, value: impl AsRef<str>) -> Self {
         let value = clean(value.as_ref());
         if !value.is_empty() {
@@ -66,7 +66,8 @@ impl std::fmt::Display for Fields {
         let width = self.lines.iter().map(|(label, _)| label.len() + 1).max().unwrap_or_default();
         for (index, (label, value)) in self.lines.iter().enumerate() {
             let end = if index == 0 { "" } else { "\n" };
-            write!(f, "{end}{:width$}  {value}", format!("{label}:"))?;
+            let label = if label.is_empty() { String::new() } else { format!("{label}:") };
+            write!(f, "{end}{label:width$}  {value}")?;
         }
         Ok(())
     }

@@ -46,3 +46,25 @@ fn table(vms: &[(&VmProperties, Option<&SupervisedProperties>)], objects: &Objec
     }
     table
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vm::sample;
+
+    #[test]
+    fn a_line_for_each_by_name() {
+        let mut process = sample::vm("web");
+        process.vmm = "process".to_owned();
+        process.isolated = false;
+        process.guest_ready = false;
+        let objects = sample::objects(vec![process, sample::vm("db")]);
+        assert_eq!(
+            table(&objects.vms(), &objects).to_string(),
+            "\
+NAME   STATE     HEALTH   GUEST   VMM                       MEMORY   VCPUS   SINCE
+db     running   ok       ready   qemu                     512 MiB       2   2 minutes ago
+web    running   ok       -       process (not isolated)   512 MiB       2   2 minutes ago"
+        );
+    }
+}

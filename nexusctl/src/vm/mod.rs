@@ -8,6 +8,8 @@ mod list;
 mod logs;
 mod power;
 pub(crate) mod ready;
+#[cfg(test)]
+pub(crate) mod sample;
 
 use clap::Subcommand;
 pub(crate) use create::{MachineArgs, variable};
