@@ -40,14 +40,14 @@ pub(crate) async fn wait(
         tokio::select! {
             biased;
             number = interrupts.next() => {
-                return Err(booting(&vm, "did not wait until its guest has answered")
+                return Err(booting(&vm, &format!("stopped waiting for the guest of VM {name}"))
                     .exit(Exit::signal(number))
                     .for_all());
             }
             () = watch.changed() => {}
             () = &mut deadline => {
                 let failure =
-                    booting(&vm, &format!("its guest has not answered within {}", amount::duration(limit)));
+                    booting(&vm, &format!("the guest of VM {name} has not answered within {}", amount::duration(limit)));
                 return Err(failure.hint("Wait longer", "--timeout TIME"));
             }
         }
@@ -56,8 +56,8 @@ pub(crate) async fn wait(
 
 /// It goes on booting.
 fn booting(vm: &VmProperties, what: &str) -> Failure {
-    Failure::new(format!("VM {}: {what}", vm.name))
-        .because(format!("The VM is {} and goes on.", vm.state))
+    Failure::new(what)
+        .because(format!("The VM is {} and goes on booting.", vm.state))
         .hint("See what it writes", format!("nexusctl vm logs {}", vm.name))
 }
 
