@@ -1,5 +1,7 @@
 //! The engine with VMs that are plain processes: real shims, real agents, a real store, no bus.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::time::Duration;
 
 use nexus_actors::{GuestCommand, RemoveOptions, StopOptions};
@@ -70,8 +72,8 @@ async fn a_killed_vm_comes_back_by_its_policy() {
     assert_ne!(after.leader, before.leader);
     let history = test.engine.vm_history(&name, 0).await.unwrap();
     let states: Vec<_> = history.iter().rev().map(|line| line.to).collect();
-    use VmState::{Crashed, Running, Starting};
-    assert_eq!(states, [Starting, Running, Crashed, Starting, Running]);
+    let [starting, running, crashed] = [VmState::Starting, VmState::Running, VmState::Crashed];
+    assert_eq!(states, [starting, running, crashed, starting, running]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

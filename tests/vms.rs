@@ -1,5 +1,7 @@
 //! The engine with real VMs: QEMU, a real kernel, the agent as process 1.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use nexus_actors::{GuestCommand, RemoveOptions, StopOptions};
 use nexus_model::{
     ExitStatus, JobState, Name, WorkspaceState,

@@ -9,7 +9,9 @@ use std::{
 
 use nexus_dbus::server::LogControl;
 use nix::sys::stat::fstat;
-use tracing_subscriber::{EnvFilter, Layer, Registry, layer::SubscriberExt, reload, util::SubscriberInitExt};
+use tracing_subscriber::{
+    EnvFilter, Layer, Registry, filter::ParseError, layer::SubscriberExt, reload, util::SubscriberInitExt,
+};
 
 /// syslog's words and the level that stands for each. There is nothing between `warning` and `info`.
 const LEVELS: [(&str, &str); 8] = [
@@ -32,7 +34,7 @@ pub(crate) enum LogError {
         /// What was asked for.
         level: String,
         /// Why not.
-        source: tracing_subscriber::filter::ParseError,
+        source: ParseError,
     },
     /// The journal does not answer.
     #[error("the journal does not answer")]
@@ -52,8 +54,7 @@ impl Log {
     /// # Errors
     /// When `directives` are none, or the journal that standard error is connected to does not answer.
     pub(crate) fn begin(directives: &str) -> Result<Arc<Self>, LogError> {
-        let filter = EnvFilter::try_new(directives)
-            .map_err(|source| LogError::Level { level: directives.to_owned(), source })?;
+        let filter = filter(directives).map_err(|source| LogError::Level { level: directives.to_owned(), source })?;
         let (filter, handle) = reload::Layer::new(filter);
         let journal = connected_to_journal();
         let sink: Box<dyn Layer<_> + Send + Sync> = if journal {
@@ -79,7 +80,8 @@ impl LogControl for Log {
             let known: Vec<&str> = LEVELS.iter().map(|(word, _)| *word).collect();
             format!("`{word}` is no log level: use one of {}", known.join(", "))
         })?;
-        self.filter.reload(EnvFilter::new(level)).map_err(|error| error.to_string())?;
+        let filter = filter(level).map_err(|error| error.to_string())?;
+        self.filter.reload(filter).map_err(|error| error.to_string())?;
         (*word).clone_into(&mut self.level.lock().unwrap_or_else(PoisonError::into_inner));
         Ok(())
     }
@@ -87,6 +89,12 @@ impl LogControl for Log {
     fn target(&self) -> String {
         if self.journal { "journal" } else { "console" }.to_owned()
     }
+}
+
+/// The directives, and quiet about what libraries say of themselves: ractor's spans would put the number of an actor into
+/// every record.
+fn filter(directives: &str) -> Result<EnvFilter, ParseError> {
+    EnvFilter::try_new(format!("ractor=warn,zbus=warn,{directives}"))
 }
 
 /// systemd says in `JOURNAL_STREAM` which device and inode the journal's stream has, since a service may have sent its

@@ -36,9 +36,14 @@ impl GuestParts {
         if [&parts.kernel, &parts.initrd, &parts.rootfs].iter().all(|part| part.exists()) {
             return Some(parts);
         }
-        let required = env::var_os("NEXUS_REQUIRE_VMS").is_some_and(|value| value == "1");
-        assert!(!required, "{} has no guest: run `make guest`", folder.display());
+        assert!(!everything_is_required(), "{} has no guest: run `make guest`", folder.display());
         eprintln!("not run: {} has no guest (make guest puts one there)", folder.display());
         None
     }
+}
+
+/// Whether a test that can't run must fail: `NEXUS_REQUIRE_VMS=1`, as in `make test`.
+#[must_use]
+pub fn everything_is_required() -> bool {
+    env::var_os("NEXUS_REQUIRE_VMS").is_some_and(|value| value == "1")
 }

@@ -6,7 +6,7 @@ mod engine;
 mod guest;
 
 pub use engine::TestEngine;
-pub use guest::GuestParts;
+pub use guest::{GuestParts, everything_is_required};
 
 /// A program of this workspace, built before the tests are (`cargo build --workspace`, which `make test` does).
 ///

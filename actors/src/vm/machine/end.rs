@@ -87,6 +87,7 @@ impl Machine {
 
     /// The VMM ended and no operation had asked it to.
     pub(super) async fn ended_unasked(&mut self, record: ExitRecord) -> Result<(), Error> {
+        self.cause = None;
         let words = self.last_words();
         let end = self.meaning(record);
         self.clear_away().await;

@@ -37,7 +37,7 @@ impl Machine {
             let _ = reply.send(Err(error));
             return Ok(());
         }
-        tracing::info!(NEXUS_VM = %self.vm.name, NEXUS_REQUEST = %origin.request, DBUS_SENDER = origin.sender, "start");
+        self.asked(&origin, "started");
         if reason != Reason::RestartPolicy {
             self.failures.reset();
         }
@@ -51,6 +51,7 @@ impl Machine {
         job: Option<JobControl>,
         reply: Option<Reply<()>>,
     ) -> Result<(), Error> {
+        self.cause = job.as_ref().map(JobControl::id);
         self.restart_timer = None;
         self.ending = None;
         self.guest = None;

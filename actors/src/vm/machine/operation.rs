@@ -120,7 +120,7 @@ impl Machine {
             let _ = reply.send(Err(refusal));
             return Ok(());
         };
-        tracing::info!(NEXUS_VM = %self.vm.name, NEXUS_REQUEST = %origin.request, DBUS_SENDER = origin.sender, "{kind}");
+        self.asked(origin, if kind == OperationKind::Pause { "paused" } else { "resumed" });
         let plan = self.plan_of_run();
         self.begin(kind, None, Some(reply), move |_| async move {
             let result = match kind {

@@ -16,7 +16,7 @@ use tracing::info;
 use super::{MachineMessage, Reply, operation::Operation};
 use crate::{
     Engine, Error, Origin, VmSetting,
-    snapshot::GuestSnapshot,
+    snapshot::{GuestSnapshot, JobId},
     supervisor::ChildContext,
     vm::{Power, VmContext},
 };
@@ -42,6 +42,8 @@ pub(super) struct Machine {
     /// Whether the stop under way has come to killing.
     pub(super) killed: bool,
     pub(super) operation: Option<Operation>,
+    /// The job that the VM's last change was made for, if it was one.
+    pub(super) cause: Option<JobId>,
     pub(super) operations: u64,
     /// Waits for the end of the VMM. There while one runs.
     pub(super) watch: Option<AbortOnDropHandle<()>>,
@@ -84,6 +86,7 @@ impl Machine {
             kernel: None,
             killed: false,
             operation: None,
+            cause: None,
             operations: 0,
             watch: None,
             guest: None,
@@ -155,6 +158,7 @@ impl Machine {
                 NEXUS_VM = %self.vm.name,
                 NEXUS_ACTOR = self.vm.machine_path(),
                 NEXUS_GENERATION = self.child.generation,
+                NEXUS_JOB = self.cause,
                 MESSAGE_ID = crate::catalogue::VM_STATE,
                 NEXUS_STATE = %to.state(),
                 NEXUS_REASON = %to.reason(),
@@ -167,6 +171,21 @@ impl Machine {
         }
         self.publish();
         Ok(())
+    }
+
+    /// Writes down that somebody wants something done to the VM.
+    pub(super) fn asked(&self, origin: &Origin, done: &str) {
+        info!(
+            NEXUS_VM = %self.vm.name,
+            NEXUS_ACTOR = self.vm.machine_path(),
+            NEXUS_GENERATION = self.child.generation,
+            NEXUS_REQUEST = %origin.request,
+            DBUS_SENDER = origin.sender,
+            NEXUS_CALLER_REASON = origin.reason,
+            "{} wants VM {} {done}",
+            origin.sender,
+            self.vm.name,
+        );
     }
 
     /// A transition and nothing else.
@@ -244,7 +263,7 @@ impl Machine {
             let _ = reply.send(Err(error.into()));
             return Ok(());
         }
-        info!(NEXUS_VM = %self.vm.name, NEXUS_REQUEST = %origin.request, DBUS_SENDER = origin.sender, "settings changed");
+        self.asked(origin, "changed");
         let result = self.commit("", |row| row.spec = spec).await;
         let _ = reply.send(result);
         Ok(())

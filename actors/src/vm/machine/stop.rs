@@ -27,7 +27,7 @@ impl Machine {
         job: Option<JobControl>,
         reply: Reply<()>,
     ) -> Result<(), Error> {
-        tracing::info!(NEXUS_VM = %self.vm.name, NEXUS_REQUEST = %origin.request, DBUS_SENDER = origin.sender, "stop");
+        self.asked(&origin, if timeout.is_some() { "stopped" } else { "killed" });
         if let Some(operation) = &mut self.operation
             && operation.kind == OperationKind::Stop
         {
@@ -71,6 +71,7 @@ impl Machine {
         job: Option<JobControl>,
         reply: Option<Reply<()>>,
     ) -> Result<(), Error> {
+        self.cause = job.as_ref().map(JobControl::id);
         let paused = self.state() == VmState::Paused;
         let lifecycle =
             self.row.lifecycle.stopping(Reason::Requested, Self::now()).map_err(|error| self.illegal(error))?;
