@@ -36,7 +36,7 @@ where
     }
 }
 
-/// The socket is not bound yet, or bound and not listening yet.
+/// The socket is not bound yet, or bound and not listening yet, or others wait there as many as QEMU lets.
 fn is_not_yet(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::WouldBlock)
 }

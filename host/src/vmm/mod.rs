@@ -30,4 +30,5 @@ pub use host_check::HostCheck;
 use kernel_args::kernel_args;
 pub use last_words::last_words;
 pub use plan::MachinePlan;
+pub(crate) use qemu::Qmp;
 pub use vmms::{VmmConfig, Vmms};

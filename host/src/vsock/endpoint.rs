@@ -1,10 +1,15 @@
-use std::{io, path::PathBuf, time::Duration};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 use tokio_vsock::{VsockAddr, VsockStream};
 
-use super::{Stream, connect_unix, hybrid};
+use super::{Stream, connect_unix, hybrid, sidecar};
+use crate::vmm::VmmError;
 
 /// How long [`Endpoint::connect`] waits for an answer. A guest whose virtual CPUs stand still never gives one.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -17,6 +22,15 @@ pub enum Endpoint {
     Hybrid {
         /// The socket, owned by the VMM or its sidecar.
         socket: PathBuf,
+    },
+    /// The same, by QEMU's sidecar `vhost-device-vsock`, which can't be dialled before the guest's driver is ready.
+    Sidecar {
+        /// The socket, once it may be dialled.
+        socket: PathBuf,
+        /// The socket until then.
+        closed: PathBuf,
+        /// QEMU's monitor, which knows.
+        monitor: PathBuf,
     },
     /// Through the kernel's vhost-vsock. Any local user can connect to a context id, so the agent behind it has to ask
     /// for a secret.
@@ -36,14 +50,25 @@ impl Endpoint {
         timeout(CONNECT_TIMEOUT, self.connect_unbounded(port)).await.map_err(|_| VsockError::Timeout { port })?
     }
 
+    /// The Unix socket that is dialled, if it is one.
+    #[must_use]
+    pub fn socket(&self) -> Option<&Path> {
+        match self {
+            Self::Hybrid { socket } | Self::Sidecar { socket, .. } => Some(socket),
+            Self::Kernel { .. } => None,
+        }
+    }
+
     async fn connect_unbounded(&self, port: u32) -> Result<Stream, VsockError> {
         match self {
-            Self::Hybrid { socket } => {
-                let stream = connect_unix(socket)
-                    .await
-                    .map_err(|source| VsockError::Socket { socket: socket.clone(), source })?;
-                hybrid::connect(stream, port).await.map(Stream::Unix)
-            }
+            Self::Hybrid { socket } => dial(socket, port).await,
+            Self::Sidecar { socket, closed, monitor } => match dial(socket, port).await {
+                Err(VsockError::Socket { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                    sidecar::open(socket, closed, monitor).await?;
+                    dial(socket, port).await
+                }
+                dialled => dialled,
+            },
             Self::Kernel { cid } => match VsockStream::connect(VsockAddr::new(*cid, port)).await {
                 Ok(stream) => Ok(Stream::Vsock(stream)),
                 // The guest's kernel answers a connection to a port without a listener with a reset.
@@ -52,6 +77,12 @@ impl Endpoint {
             },
         }
     }
+}
+
+async fn dial(socket: &Path, port: u32) -> Result<Stream, VsockError> {
+    let stream =
+        connect_unix(socket).await.map_err(|source| VsockError::Socket { socket: socket.to_owned(), source })?;
+    hybrid::connect(stream, port).await.map(Stream::Unix)
 }
 
 /// A port of a guest could not be reached.
@@ -74,6 +105,12 @@ pub enum VsockError {
         port: u32,
         /// Why.
         source: io::Error,
+    },
+    /// QEMU did not say whether the guest's driver is ready.
+    #[error("cannot ask the VMM for the guest's vsock driver")]
+    Monitor {
+        /// Why.
+        source: Box<VmmError>,
     },
     /// Nobody in the guest listens on the port, or the guest has no vsock driver yet.
     #[error("nothing in the guest listens on vsock port {port}")]

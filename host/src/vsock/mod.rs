@@ -7,9 +7,11 @@
 
 mod endpoint;
 mod hybrid;
+mod sidecar;
 mod socket;
 mod stream;
 
 pub use endpoint::{Endpoint, VsockError};
+pub(crate) use sidecar::DEVICE;
 pub(crate) use socket::connect_unix;
 pub use stream::Stream;

@@ -201,10 +201,7 @@ impl Machine {
         let driver = self.driver.as_ref().ok_or_else(|| Error::internal("no driver is known for a running VM"))?;
         let plan = self.plan_of_run();
         let endpoint = driver.endpoint(&plan);
-        let socket = match &endpoint {
-            nexus_host::vsock::Endpoint::Hybrid { socket } => Some(socket.clone()),
-            nexus_host::vsock::Endpoint::Kernel { .. } => None,
-        };
+        let socket = endpoint.socket().map(PathBuf::from);
         self.turn_power(Power::On { run: self.run, endpoint, socket });
         Ok(())
     }

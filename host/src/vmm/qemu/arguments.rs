@@ -10,7 +10,10 @@ use nexus_model::vm::VmmKind;
 use serde_json::json;
 
 use super::MIB;
-use crate::vmm::{MachinePlan, VmmError, kernel_args};
+use crate::{
+    vmm::{MachinePlan, VmmError, kernel_args},
+    vsock::DEVICE,
+};
 
 /// Translated code that plain emulation keeps. QEMU's default would be an eighth of the host's memory, up to 1 GiB.
 pub(super) const TRANSLATION_CACHE_MIB: u64 = 128;
@@ -129,7 +132,7 @@ impl Arguments<'_> {
             Vsock::Kernel => add("-device", format!("vhost-vsock-device,guest-cid={}", plan.cid).into()),
             Vsock::VhostUser { socket } => {
                 add("-chardev", option("socket,id=vsock,path=", socket));
-                add("-device", "vhost-user-vsock-device,chardev=vsock".into());
+                add("-device", format!("vhost-user-vsock-device,id={DEVICE},chardev=vsock").into());
             }
         }
         argv.extend(["-nodefaults", "-no-user-config", "-nographic", "-no-reboot"].map(OsString::from));
@@ -138,10 +141,14 @@ impl Arguments<'_> {
 }
 
 /// The command line of `vhost-device-vsock`. A guest that connects to the host on port `n` would reach a socket
-/// `<hybrid socket>_<n>`; there is none.
-pub(super) fn sidecar_argv(program: &Path, plan: &MachinePlan, vhost: &Path) -> Result<Vec<OsString>, VmmError> {
-    let hybrid = plan.vsock_socket();
-    if [vhost, &hybrid].iter().any(|path| path.as_os_str().as_encoded_bytes().contains(&b',')) {
+/// `<hybrid>_<n>`; there is none.
+pub(super) fn sidecar_argv(
+    program: &Path,
+    plan: &MachinePlan,
+    vhost: &Path,
+    hybrid: &Path,
+) -> Result<Vec<OsString>, VmmError> {
+    if [vhost, hybrid].iter().any(|path| path.as_os_str().as_encoded_bytes().contains(&b',')) {
         return Err(unsupported(format!("{} has a comma in its path", plan.runtime_dir.display())));
     }
     let mut vm = OsString::from(format!("guest-cid={},socket=", plan.cid));
@@ -213,7 +220,7 @@ mod tests {
         assert!(argv.contains("socket,id=vsock,path=/run/nexus/1,,2/vhost.sock "), "{argv}");
         let plan = MachinePlan { runtime_dir: "/run/1,2".into(), ..plan() };
         assert!(matches!(
-            sidecar_argv(Path::new("/s"), &plan, Path::new("/run/1,2/vhost.sock")),
+            sidecar_argv(Path::new("/s"), &plan, Path::new("/run/1,2/vhost.sock"), Path::new("/run/vsock.closed")),
             Err(VmmError::Unsupported { .. })
         ));
     }

@@ -13,10 +13,8 @@ use std::{path::PathBuf, sync::Arc};
 use futures_util::future::BoxFuture;
 use nexus_model::{ProcessIdentity, vm::VmmKind};
 
-use self::{
-    arguments::{Acceleration, Arguments, Vsock},
-    qmp::Qmp,
-};
+use self::arguments::{Acceleration, Arguments, Vsock};
+pub(crate) use self::qmp::Qmp;
 use super::{
     HostCheck, MachinePlan, MachineState, VmmDriver, VmmError, api_socket,
     kvm::{self, Kvm},
@@ -108,6 +106,11 @@ impl Qemu {
         plan.runtime_file("qmp.sock")
     }
 
+    /// Where the sidecar listens until the guest's driver is ready.
+    fn closed_socket(plan: &MachinePlan) -> PathBuf {
+        plan.runtime_file("vsock.closed")
+    }
+
     async fn qmp(plan: &MachinePlan) -> Result<Qmp, VmmError> {
         let socket = Self::qmp_socket(plan);
         api_socket::wait(&socket, || Qmp::connect(&socket)).await
@@ -143,7 +146,8 @@ impl VmmDriver for Qemu {
         let arguments = Arguments { plan, acceleration: self.acceleration, vsock, qmp: &qmp, config: &config };
         let config_text = arguments.config_file()?;
         let argv = arguments.argv(&self.program)?;
-        for socket in [&qmp, &vhost, &plan.vsock_socket()] {
+        let closed = Self::closed_socket(plan);
+        for socket in [&qmp, &vhost, &closed] {
             runtime_dir::check_socket(socket)?;
         }
 
@@ -156,7 +160,7 @@ impl VmmDriver for Qemu {
                 binaries.push(program);
                 programs.push(Program {
                     role: ProgramRole::VsockSidecar,
-                    argv: arguments::sidecar_argv(program, plan, &vhost)?,
+                    argv: arguments::sidecar_argv(program, plan, &vhost, &closed)?,
                     env: Vec::new(),
                     ready_socket: Some(vhost.clone()),
                     log: Some(Log { path: plan.console_log.with_extension("vsock.log"), max_bytes: SIDECAR_LOG_BYTES }),
@@ -205,7 +209,11 @@ impl VmmDriver for Qemu {
     fn endpoint(&self, plan: &MachinePlan) -> Endpoint {
         match self.vsock {
             VsockHost::Kernel => Endpoint::Kernel { cid: plan.cid },
-            VsockHost::Sidecar { .. } => Endpoint::Hybrid { socket: plan.vsock_socket() },
+            VsockHost::Sidecar { .. } => Endpoint::Sidecar {
+                socket: plan.vsock_socket(),
+                closed: Self::closed_socket(plan),
+                monitor: Self::qmp_socket(plan),
+            },
         }
     }
 

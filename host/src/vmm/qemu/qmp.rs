@@ -1,14 +1,14 @@
 //! QEMU's machine protocol, as far as a machine that is not changed while it runs needs it.
 //!
 //! Its own client rather than the `qapi` crates: their decoder buffers a line of any length, and who answers here may be
-//! a VMM that its guest has taken over; and they generate code for the whole schema where three commands are used.
+//! a VMM that its guest has taken over; and they generate code for the whole schema where four commands are used.
 //! Source: `docs/interop/qmp-spec.txt` of QEMU.
 
 use std::{io, path::Path, time::Duration};
 
 use futures_util::{SinkExt, StreamExt};
 use serde::{Deserialize, de::IgnoredAny};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::{net::UnixStream, time::timeout};
 use tokio_util::codec::{Framed, LinesCodec, LinesCodecError};
 
@@ -22,7 +22,7 @@ const MAX_EVENTS: usize = 1000;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A connection in command mode.
-pub(super) struct Qmp {
+pub(crate) struct Qmp {
     lines: Framed<UnixStream, LinesCodec>,
 }
 
@@ -50,9 +50,24 @@ struct Status {
     status: String,
 }
 
+/// Answer of `x-query-virtio-status`: `VirtioStatus` of QEMU's `qapi/virtio.json`.
+#[derive(Debug, Deserialize)]
+struct VirtioStatus {
+    status: VirtioDeviceStatus,
+}
+
+#[derive(Debug, Deserialize)]
+struct VirtioDeviceStatus {
+    /// Flags, each followed by a colon and its meaning.
+    statuses: Vec<String>,
+}
+
+/// The flag by which a driver says that it is ready, virtio 1.2, section 2.1.
+const DRIVER_OK: &str = "VIRTIO_CONFIG_S_DRIVER_OK:";
+
 impl Qmp {
     /// Connects and leaves negotiation mode.
-    pub(super) async fn connect(socket: &Path) -> io::Result<Self> {
+    pub(crate) async fn connect(socket: &Path) -> io::Result<Self> {
         let stream = connect_unix(socket).await?;
         let mut qmp = Self { lines: Framed::new(stream, LinesCodec::new_with_max_length(MAX_LINE)) };
         let negotiation = async {
@@ -67,17 +82,17 @@ impl Qmp {
     }
 
     /// Stops the virtual CPUs.
-    pub(super) async fn stop(&mut self) -> Result<(), VmmError> {
+    pub(crate) async fn stop(&mut self) -> Result<(), VmmError> {
         self.execute("stop").await.map(drop)
     }
 
     /// Lets the virtual CPUs go on.
-    pub(super) async fn cont(&mut self) -> Result<(), VmmError> {
+    pub(crate) async fn cont(&mut self) -> Result<(), VmmError> {
         self.execute("cont").await.map(drop)
     }
 
     /// The machine's `RunState`.
-    pub(super) async fn query_status(&mut self) -> Result<String, VmmError> {
+    pub(crate) async fn query_status(&mut self) -> Result<String, VmmError> {
         const COMMAND: &str = "query-status";
         let answer = self.execute(COMMAND).await?;
         serde_json::from_value(answer)
@@ -85,10 +100,32 @@ impl Qmp {
             .map_err(|error| VmmError::Api { request: COMMAND.to_owned(), source: error.into() })
     }
 
+    /// Whether the guest's driver has taken over the virtio device with that id. A QEMU that can't tell, one before 7.2,
+    /// is taken to say yes.
+    pub(crate) async fn is_driver_ready(&mut self, device: &str) -> Result<bool, VmmError> {
+        const COMMAND: &str = "x-query-virtio-status";
+        let path = format!("/machine/peripheral/{device}");
+        let answer = match self.execute_with(COMMAND, Some(json!({ "path": path }))).await {
+            Err(VmmError::Rejected { .. }) => return Ok(true),
+            answer => answer?,
+        };
+        serde_json::from_value(answer)
+            .map(|VirtioStatus { status }| status.statuses.iter().any(|flag| flag.starts_with(DRIVER_OK)))
+            .map_err(|error| VmmError::Api { request: COMMAND.to_owned(), source: error.into() })
+    }
+
     async fn execute(&mut self, command: &'static str) -> Result<Value, VmmError> {
+        self.execute_with(command, None).await
+    }
+
+    async fn execute_with(&mut self, command: &'static str, arguments: Option<Value>) -> Result<Value, VmmError> {
+        let request = match arguments {
+            Some(arguments) => json!({ "execute": command, "arguments": arguments }),
+            None => json!({ "execute": command }),
+        };
         let api = |source: io::Error| VmmError::Api { request: command.to_owned(), source: source.into() };
         let exchange = async {
-            self.lines.send(format!(r#"{{"execute":"{command}"}}"#)).await.map_err(into_io).map_err(api)?;
+            self.lines.send(request.to_string()).await.map_err(into_io).map_err(api)?;
             for _ in 0..MAX_EVENTS {
                 let line = self.line().await.map_err(api)?;
                 match line {
@@ -167,6 +204,33 @@ mod tests {
         });
         let mut qmp = Qmp::connect(&socket).await.unwrap();
         assert_eq!(qmp.query_status().await.unwrap(), "paused");
+    }
+
+    #[tokio::test]
+    async fn a_driver_is_ready_when_qemu_says_so_or_cannot_tell() {
+        let answers: [(fn(&str) -> String, bool); 3] = [
+            (
+                |_| {
+                    r#"{"return": {"status": {"statuses": ["VIRTIO_CONFIG_S_DRIVER: Guest OS compatible"]}}}"#
+                        .to_owned()
+                        + "\n"
+                },
+                false,
+            ),
+            (
+                |_| {
+                    r#"{"return": {"status": {"statuses": ["VIRTIO_CONFIG_S_DRIVER_OK: Driver setup and ready"]}}}"#
+                        .to_owned()
+                        + "\n"
+                },
+                true,
+            ),
+            (|_| r#"{"error": {"class": "CommandNotFound", "desc": "no such command"}}"#.to_owned() + "\n", true),
+        ];
+        for (answer, ready) in answers {
+            let (_dir, socket, _task) = vmm(answer);
+            assert_eq!(Qmp::connect(&socket).await.unwrap().is_driver_ready("vsock").await.unwrap(), ready);
+        }
     }
 
     #[tokio::test]
