@@ -19,7 +19,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::{Mutex, oneshot};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
-use zbus::Connection;
+use zbus::{Connection, fdo::RequestNameFlags};
 
 use crate::watchdog::POPULATE;
 
@@ -156,7 +156,9 @@ impl Presence {
         }
         let options = ServerOptions { version: env!("CARGO_PKG_VERSION").to_owned(), log: self.log.clone() };
         let mut server = serve(&connection, self.engine.clone(), options).await.map_err(BusError::Failed)?;
-        connection.request_name(SERVICE).await.map_err(|error| match error {
+        // zbus' own default takes the name from whoever has it, and lets the next one take it from us.
+        let named = connection.request_name_with_flags(SERVICE, RequestNameFlags::DO_NOT_QUEUE).await;
+        named.map_err(|error| match error {
             zbus::Error::NameTaken => BusError::NameTaken,
             other => BusError::Failed(other),
         })?;
