@@ -30,6 +30,11 @@ impl Exit {
     pub(crate) const fn signal(number: u8) -> Self {
         Self(128 | number)
     }
+
+    /// Whether a signal ended it.
+    pub(crate) const fn is_signal(self) -> bool {
+        self.0 > 128
+    }
 }
 
 impl From<Exit> for ExitCode {
@@ -39,7 +44,7 @@ impl From<Exit> for ExitCode {
 }
 
 /// Why nexusctl ends otherwise than well.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Failure {
     /// What failed. Empty: there is nothing to say, as when nobody reads.
     what: String,

@@ -95,10 +95,24 @@ impl Run {
             let guard = guard(&vm.id)?;
             let job = Job { what: format!("start VM {}", vm.name), title: format!("Starting {}", vm.name), path: job };
             job.wait(bus, interrupts).await?;
-            ready::wait(bus, path, &vm.name, self.timeout, interrupts).await?;
+            let ready = ready::wait(bus, path, &vm.name, self.timeout, interrupts).await;
+            ready.map_err(|error| {
+                // Its console goes with it.
+                let image = &self.image;
+                error.what().because("The command did not run, and the VM is removed.").hint(
+                    "To see what such a VM writes, make one that stays",
+                    format!("nexusctl vm create NAME --image {image}"),
+                )
+            })?;
             Ok((vm.name, guard))
         };
-        let (name, guard) = start.await.map_err(not_run)?;
+        let (name, guard) = start.await.map_err(|failure: Failure| match failure.code() {
+            // Whatever was being waited for does not go on: the VM goes.
+            exit if exit.is_signal() => {
+                Failure::new("interrupted before the command ran").because("The VM is removed.").exit(exit).for_all()
+            }
+            _ => not_run(failure),
+        })?;
         let guest = Guest::at(bus, path.clone(), name, self.timeout).await.map_err(not_run)?;
         let result = guest.command(&self.command, &[], interrupts).await;
         drop(guard);

@@ -20,7 +20,10 @@ use crate::{
     failure::{Exit, Failure},
     interrupt::Interrupts,
     output::{self, amount},
-    vm::{self, ready},
+    vm::{
+        self,
+        ready::{self, NotReady},
+    },
 };
 
 /// A command, and how it is run.
@@ -197,7 +200,7 @@ impl<'a> Guest<'a> {
 
     /// Waits for a guest that is booting.
     async fn ready(&self, interrupts: &mut Interrupts) -> Result<(), Failure> {
-        ready::wait(self.bus, &self.path, &self.name, self.boot, interrupts).await
+        ready::wait(self.bus, &self.path, &self.name, self.boot, interrupts).await.map_err(NotReady::of_lasting)
     }
 
     /// Passes a signal on. The command decides what it makes of it.

@@ -6,7 +6,10 @@ use clap::Args;
 use nexus_dbus::client::{Options, VmProxy};
 use zbus::OwnedObjectPath;
 
-use super::{at, find, ready};
+use super::{
+    at, find,
+    ready::{self, NotReady},
+};
 use crate::{
     bus::Bus,
     confirm::ConfirmArgs,
@@ -171,7 +174,9 @@ impl<'a> Run<'a> {
             }
             let up = async {
                 asked.job.wait(self.bus, &mut interrupts).await?;
-                ready::wait(self.bus, &asked.vm, name, wait.timeout, &mut interrupts).await
+                ready::wait(self.bus, &asked.vm, name, wait.timeout, &mut interrupts)
+                    .await
+                    .map_err(NotReady::of_lasting)
             };
             if self.several.note(up.await)?.is_none() {
                 continue;

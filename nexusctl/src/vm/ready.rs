@@ -13,15 +13,32 @@ use crate::{
     progress::Progress,
 };
 
-/// Waits until the guest of the VM at `path` has answered, for at most `limit`. A signal ends the waiting and nothing
-/// else.
+/// Why the waiting ended without an answer.
+pub(crate) enum NotReady {
+    /// A signal came. The VM goes on.
+    Interrupted(Box<VmProperties>, u8),
+    /// It took too long. The VM goes on.
+    TooLong(Box<VmProperties>, Duration),
+    /// The VM is in a state in which no guest answers.
+    Ended(Box<VmProperties>),
+    /// Nobody can say how the VM is.
+    Failed(Failure),
+}
+
+impl From<Failure> for NotReady {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+/// Waits until the guest of the VM at `path` has answered, for at most `limit`.
 pub(crate) async fn wait(
     bus: &Bus,
     path: &OwnedObjectPath,
     name: &str,
     limit: Duration,
     interrupts: &mut Interrupts,
-) -> Result<(), Failure> {
+) -> Result<(), NotReady> {
     let progress = Progress::new(format!("Starting {name}"));
     let what = format!("wait for the guest of VM {name}");
     let mut watch = bus.watch(path).await?;
@@ -35,40 +52,59 @@ pub(crate) async fn wait(
         match vm.state.as_str() {
             "running" => progress.stage("booting, until its agent answers"),
             "starting" => progress.stage("starting the VMM"),
-            _ => return Err(ended(&vm)),
+            _ => return Err(NotReady::Ended(Box::new(vm))),
         }
         tokio::select! {
             biased;
-            number = interrupts.next() => {
-                return Err(booting(&vm, &format!("stopped waiting for the guest of VM {name}"))
-                    .exit(Exit::signal(number))
-                    .for_all());
-            }
+            number = interrupts.next() => return Err(NotReady::Interrupted(Box::new(vm), number)),
             () = watch.changed() => {}
-            () = &mut deadline => {
-                let failure =
-                    booting(&vm, &format!("the guest of VM {name} has not answered within {}", amount::duration(limit)));
-                return Err(failure.hint("Wait longer", "--timeout TIME"));
-            }
+            () = &mut deadline => return Err(NotReady::TooLong(Box::new(vm), limit)),
         }
     }
 }
 
-/// It goes on booting.
-fn booting(vm: &VmProperties, what: &str) -> Failure {
-    Failure::new(what)
-        .because(format!("The VM is {} and goes on booting.", vm.state))
-        .hint("See what it writes", format!("nexusctl vm logs {}", vm.name))
-}
+impl NotReady {
+    /// What failed, and how nexusctl ends for it.
+    pub(crate) fn what(&self) -> Failure {
+        match self {
+            Self::Interrupted(vm, number) => Failure::new(format!("stopped waiting for the guest of VM {}", vm.name))
+                .exit(Exit::signal(*number))
+                .for_all(),
+            Self::TooLong(vm, limit) => Failure::new(format!(
+                "the guest of VM {} has not answered within {}",
+                vm.name,
+                amount::duration(*limit)
+            )),
+            Self::Ended(vm) => {
+                let reason = match vm.exit_reason.as_str() {
+                    "" => vm.state_reason.replace('-', " "),
+                    reason => reason.to_owned(),
+                };
+                Failure::new(format!("VM {} is {}, and its guest has not answered", vm.name, vm.state))
+                    .because(sentence(&reason))
+            }
+            Self::Failed(failure) => failure.clone(),
+        }
+    }
 
-/// It does not boot any more.
-fn ended(vm: &VmProperties) -> Failure {
-    let reason = if vm.exit_reason.is_empty() { vm.state_reason.replace('-', " ") } else { vm.exit_reason.clone() };
-    let failure = Failure::new(format!("VM {} is {}, and its guest has not answered", vm.name, vm.state))
-        .because(sentence(&reason));
-    match vm.state.as_str() {
-        "paused" => failure.hint("Let it go on", format!("nexusctl vm resume {}", vm.name)),
-        "created" | "stopped" => failure.hint("Start it", format!("nexusctl vm start {}", vm.name)),
-        _ => failure.hint("See what it wrote", format!("nexusctl vm logs {}", vm.name)),
+    /// The same of a VM that stays, with what to do next.
+    pub(crate) fn of_lasting(self) -> Failure {
+        let failure = self.what();
+        let (vm, goes_on) = match &self {
+            Self::Interrupted(vm, _) | Self::TooLong(vm, _) => (vm, true),
+            Self::Ended(vm) => (vm, false),
+            Self::Failed(_) => return failure,
+        };
+        let name = &vm.name;
+        let failure =
+            if goes_on { failure.because(format!("The VM is {} and goes on booting.", vm.state)) } else { failure };
+        match (vm.state.as_str(), &self) {
+            ("paused", _) => failure.hint("Let it go on", format!("nexusctl vm resume {name}")),
+            ("created" | "stopped", _) => failure.hint("Start it", format!("nexusctl vm start {name}")),
+            (_, Self::TooLong(..)) => failure
+                .hint("See what it writes", format!("nexusctl vm logs {name}"))
+                .hint("Wait longer", "--timeout TIME"),
+            _ => failure.hint("See what it writes", format!("nexusctl vm logs {name}")),
+        }
     }
 }
