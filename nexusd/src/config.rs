@@ -49,7 +49,7 @@ pub(crate) struct Vmm {
     pub(crate) firecracker: Option<PathBuf>,
     /// QEMU's binary. Default: `qemu-system-x86_64` on PATH.
     pub(crate) qemu: Option<PathBuf>,
-    /// The vsock sidecar's binary. Default: `vhost-device-vsock` on PATH.
+    /// The vsock sidecar's binary. Default: the one that came with nexusd, else `vhost-device-vsock` on PATH.
     pub(crate) vhost_device_vsock: Option<PathBuf>,
     /// Whether VMs may be plain processes without isolation, for tests and benches. Default: false.
     pub(crate) allow_process: bool,

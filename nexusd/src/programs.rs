@@ -5,13 +5,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The shim and the agent, found beside nexusd or where `make install` puts them.
+/// What is found beside nexusd, or where `make install` puts it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Programs {
     /// Holds the processes of a VM.
     pub(crate) shim: PathBuf,
     /// The guest agent, for the `process` driver. It need not be there.
     pub(crate) agent: PathBuf,
+    /// The vsock sidecar that came with nexusd. Without one, PATH is for the VMM's driver to search.
+    pub(crate) vhost_device_vsock: Option<PathBuf>,
 }
 
 /// Why a program is missing.
@@ -41,6 +43,10 @@ impl Programs {
         let candidates = [folder.to_owned(), folder.join("../libexec/nexus")];
         let find = |name: &str| candidates.iter().map(|folder| folder.join(name)).find(|path| path.is_file());
         let shim = find("nexus-shim").ok_or(ProgramError::Missing { name: "nexus-shim" })?;
-        Ok(Self { shim, agent: find("guest-agent").unwrap_or_else(|| folder.join("guest-agent")) })
+        Ok(Self {
+            shim,
+            agent: find("guest-agent").unwrap_or_else(|| folder.join("guest-agent")),
+            vhost_device_vsock: find("vhost-device-vsock"),
+        })
     }
 }

@@ -134,7 +134,7 @@ fn settle(xdg: &XdgFolders, config: Config) -> Result<(Settings, ManagerSnapshot
         vmm: VmmConfig {
             firecracker: config.vmm.firecracker,
             qemu: config.vmm.qemu,
-            vhost_device_vsock: config.vmm.vhost_device_vsock,
+            vhost_device_vsock: config.vmm.vhost_device_vsock.or(programs.vhost_device_vsock),
             allow_process: config.vmm.allow_process,
         },
         allowed_paths,
