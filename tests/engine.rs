@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use nexus_actors::{GuestCommand, RemoveOptions, StopOptions};
 use nexus_model::{
-    ErrorKind, ExitStatus, JobState,
+    ErrorKind, ExitStatus, Health, JobState,
     restart::RestartPolicy,
     vm::{Reason, VmState},
 };
@@ -177,4 +177,38 @@ async fn memory_beyond_the_hosts_is_refused() {
     let (kind, text) = test.job(job).await.error.unwrap();
     assert_eq!(kind, ErrorKind::ResourcesExhausted, "{text}");
     assert_eq!(test.state(&name), VmState::Failed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_that_says_nothing_is_unreachable_until_it_does() {
+    let test = TestEngine::start().await;
+    let name = test.create("web", |_| ()).await.unwrap();
+    let vm = test.start_vm(&name).await;
+    let mut machine = test.engine.board().actors().watch(&"root/vms/web/machine".to_owned()).unwrap();
+    let patience = Duration::from_secs(60);
+
+    strike(vm.leader, Signal::SIGSTOP);
+    let unreachable = machine.wait_for(|status| status.health == Health::Unreachable);
+    tokio::time::timeout(patience, unreachable).await.unwrap().unwrap();
+    let silent = test.vm(&name);
+    assert_eq!((silent.lifecycle.state(), silent.leader), (VmState::Running, vm.leader));
+    assert!(silent.guest.is_none());
+
+    strike(vm.leader, Signal::SIGCONT);
+    tokio::time::timeout(patience, machine.wait_for(|status| status.health == Health::Ok)).await.unwrap().unwrap();
+    let back = test.wait(&name, |vm| vm.guest.is_some()).await;
+    assert_eq!(back.leader, vm.leader);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_paused_guest_is_not_unreachable() {
+    let test = TestEngine::start().await;
+    let name = test.create("web", |_| ()).await.unwrap();
+    test.start_vm(&name).await;
+    test.engine.pause_vm(&TestEngine::origin(), &name).await.unwrap();
+    // Ten heartbeats, of which three missed would be too many.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let status = test.engine.board().actors().get(&"root/vms/web/machine".to_owned()).unwrap();
+    assert_eq!(status.health, Health::Ok);
+    assert!(test.vm(&name).guest.is_some());
 }

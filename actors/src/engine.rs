@@ -246,15 +246,6 @@ impl Engine {
         self.store.call(|store| store.statistics()).await
     }
 
-    /// Free space where workspaces are.
-    ///
-    /// # Errors
-    /// `StorageFailed`.
-    pub async fn storage_free_bytes(&self) -> Result<u64, Error> {
-        let storage = self.storage.clone();
-        blocking(move || Ok(storage.free_bytes()?)).await
-    }
-
     /// Takes no new work from now on. VMs run on.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);

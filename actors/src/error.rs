@@ -4,6 +4,7 @@ use std::fmt;
 
 use nexus_host::agent::AgentError;
 use nexus_model::{ErrorKind, InvalidName, vm};
+use nexus_protocol::FailureKind;
 
 /// Why a request failed: a [kind](ErrorKind) that a program can tell, and one sentence that says what to do. The cause,
 /// where there is one, is the source.
@@ -117,11 +118,14 @@ impl From<AgentError> for Error {
             AgentError::Timeout { .. } => ErrorKind::Timeout,
             AgentError::Busy { .. } => ErrorKind::Busy,
             AgentError::InvalidCommand(_) => ErrorKind::InvalidArgs,
-            AgentError::Failed(_)
-            | AgentError::Revision { .. }
-            | AgentError::Nonsense
-            | AgentError::Stream(_)
-            | AgentError::Descriptor(_) => ErrorKind::GuestFailed,
+            AgentError::Failed(failure) => match failure.kind {
+                FailureKind::NotFound => ErrorKind::NotFound,
+                FailureKind::NotExecutable => ErrorKind::PermissionDenied,
+                _ => ErrorKind::GuestFailed,
+            },
+            AgentError::Revision { .. } | AgentError::Nonsense | AgentError::Stream(_) | AgentError::Descriptor(_) => {
+                ErrorKind::GuestFailed
+            }
         };
         Self::transparent(kind, error)
     }

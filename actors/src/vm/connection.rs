@@ -15,7 +15,7 @@ use nexus_host::{
     agent::{AgentClient, AgentEvents},
     vsock::Endpoint,
 };
-use nexus_model::{ConnectionKind, ConnectionState, Direction, Health, Timestamp, restart::Backoff};
+use nexus_model::{ConnectionKind, ConnectionState, Direction, Health, Timestamp, restart::Backoff, vm::VmState};
 use nexus_protocol::{CONTROL_PORT, Event, ShutdownMode, Welcome};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::{sync::watch, time::Instant};
@@ -204,7 +204,7 @@ impl Dialer {
                     if tick.is_err() {
                         break;
                     }
-                    if agent.ping().await.is_ok() {
+                    if self.is_paused() || self.answers(&agent).await {
                         misses = 0;
                         continue;
                     }
@@ -217,7 +217,8 @@ impl Dialer {
         }
         self.vm.agent.send_replace(None);
         self.opened_at = Timestamp::NEVER;
-        if misses >= MISSES {
+        let missed = misses >= MISSES;
+        if missed {
             self.reporter.set_health(Health::Unreachable);
             warn!(
                 NEXUS_VM = %self.vm.name,
@@ -226,7 +227,18 @@ impl Dialer {
                 self.vm.name,
             );
         }
-        self.tell(MachineMessage::GuestDown { run }).await;
+        self.tell(MachineMessage::GuestDown { run, missed }).await;
+    }
+
+    async fn answers(&self, agent: &AgentClient) -> bool {
+        let answer = tokio::time::timeout(self.engine.settings.heartbeat, agent.ping()).await;
+        answer.is_ok_and(|answer| answer.is_ok())
+    }
+
+    /// A guest whose virtual CPUs stand still can't answer, and need not.
+    fn is_paused(&self) -> bool {
+        let vm = self.engine.board.vms().get(&self.vm.name);
+        vm.is_some_and(|vm| vm.lifecycle.state() == VmState::Paused)
     }
 
     async fn tell(&self, message: MachineMessage) {

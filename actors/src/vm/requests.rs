@@ -297,7 +297,8 @@ impl Engine {
 
     /// Goes on with a removal that was cut off.
     pub(crate) fn resume_removal(&self, vm: &Arc<VmContext>) {
-        self.remove_in_background(vm, RemoveOptions { force: true, remove_workspaces: false });
+        let ephemeral = self.board.vms().get(&vm.name).is_some_and(|picture| picture.ephemeral);
+        self.remove_in_background(vm, RemoveOptions { force: true, remove_workspaces: ephemeral });
     }
 
     fn remove_in_background(&self, vm: &Arc<VmContext>, options: RemoveOptions) {

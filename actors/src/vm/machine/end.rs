@@ -1,5 +1,7 @@
 //! The end of a VMM: what it means, and whether the VM is started again.
 
+use std::time::Duration;
+
 use nexus_host::{
     process::{ProcessError, ProcessWatch},
     unit::{ExitRecord, ProgramRole},
@@ -13,7 +15,11 @@ use nexus_model::{
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
 
-use super::{MachineMessage, operation::OperationKind, state::Machine};
+use super::{
+    MachineMessage,
+    operation::OperationKind,
+    state::{Machine, POLICY_BACKOFF},
+};
 use crate::{Error, catalogue, snapshot::Change, vm::Power};
 
 /// What an end of a VMM means.
@@ -165,17 +171,7 @@ impl Machine {
         let recent = self.failures.recent().collect();
         match verdict {
             Verdict::Retry(wait) => {
-                self.timers += 1;
-                let timer = self.timers;
-                self.restart_timer = Some(timer);
-                self.myself.send_after(wait, move || MachineMessage::RestartDue { timer });
-                info!(
-                    NEXUS_VM = %self.vm.name,
-                    MESSAGE_ID = catalogue::VM_RESTART,
-                    "VM {} is started again in {} ms",
-                    self.vm.name,
-                    wait.as_millis(),
-                );
+                self.restart_after(wait);
                 self.commit("", |row| {
                     row.recent_failures = recent;
                 })
@@ -199,6 +195,27 @@ impl Machine {
                 .await
             }
         }
+    }
+
+    /// Goes on with a restart that was waited for: the failure was counted then, the wait begins anew.
+    pub(super) fn resume_restart(&mut self) {
+        if self.row.spec.restart_policy != RestartPolicy::No {
+            self.restart_after(POLICY_BACKOFF.initial);
+        }
+    }
+
+    fn restart_after(&mut self, wait: Duration) {
+        self.timers += 1;
+        let timer = self.timers;
+        self.restart_timer = Some(timer);
+        self.myself.send_after(wait, move || MachineMessage::RestartDue { timer });
+        info!(
+            NEXUS_VM = %self.vm.name,
+            MESSAGE_ID = catalogue::VM_RESTART,
+            "VM {} is started again in {} ms",
+            self.vm.name,
+            wait.as_millis(),
+        );
     }
 
     /// [`MachineMessage::RestartDue`].

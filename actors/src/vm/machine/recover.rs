@@ -32,7 +32,7 @@ impl Machine {
         }
         match self.state() {
             VmState::Starting | VmState::Running | VmState::Paused | VmState::Stopping => self.recover_run().await?,
-            VmState::Crashed if self.row.desired == Desired::Running => self.schedule_restart().await?,
+            VmState::Crashed if self.row.desired == Desired::Running => self.resume_restart(),
             _ => {}
         }
         Ok(())

@@ -4,7 +4,7 @@ use std::{path::PathBuf, sync::Arc, time::SystemTime};
 
 use nexus_host::vmm::VmmDriver;
 use nexus_model::{
-    ArtifactName, ErrorKind, Timestamp,
+    ArtifactName, ErrorKind, Health, Timestamp,
     restart::{Backoff, FailureWindow, Intensity},
     vm::{Desired, IllegalTransition, Lifecycle, VmState},
 };
@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Waits between restarts by the policy: 1 s doubled to 60 s, ±20 %.
-const POLICY_BACKOFF: Backoff =
+pub(super) const POLICY_BACKOFF: Backoff =
     Backoff { initial: std::time::Duration::from_secs(1), max: std::time::Duration::from_secs(60), jitter: 0.2 };
 /// Five restarts in ten minutes, then it has failed; ten minutes up and the count begins anew.
 const POLICY_INTENSITY: Intensity = Intensity { max: 5, window: std::time::Duration::from_secs(600) };
@@ -114,8 +114,11 @@ impl Machine {
             MachineMessage::Ended { leader, record } => self.ended(&leader, record).await,
             MachineMessage::RestartDue { timer } => self.restart_due(timer).await,
             MachineMessage::GuestUp { run, guest } => self.guest_up(run, *guest).await,
-            MachineMessage::GuestDown { run } => {
+            MachineMessage::GuestDown { run, missed } => {
                 if run == self.run && self.guest.take().is_some() {
+                    if missed {
+                        self.child.reporter.set_health(Health::Unreachable);
+                    }
                     self.publish();
                 }
                 Ok(())
@@ -242,6 +245,7 @@ impl Machine {
             return Ok(());
         }
         self.guest = Some(guest);
+        self.child.reporter.set_health(Health::Ok);
         if self.row.ready_duration.is_none() && !self.row.started_at.is_never() {
             let ready = self.row.started_at.until(Self::now());
             self.commit("", |row| row.ready_duration = Some(ready)).await
