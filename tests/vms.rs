@@ -43,9 +43,7 @@ async fn run(test: &TestEngine, vm: &Name, words: &[&str]) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_real_vm_lives_crashes_comes_back_and_goes() {
     let test = TestEngine::start().await;
-    if !test.import_guest().await {
-        return;
-    }
+    let Some(_turn) = test.import_guest().await else { return };
     let name = create(&test, |_| ()).await;
     let vm = test.start_vm(&name).await;
     assert!(vm.isolated);
@@ -89,9 +87,7 @@ async fn a_real_vm_lives_crashes_comes_back_and_goes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_guest_does_to_itself_is_told_apart() {
     let test = TestEngine::start().await;
-    if !test.import_guest().await {
-        return;
-    }
+    let Some(_turn) = test.import_guest().await else { return };
     let name = create(&test, |spec| spec.restart_policy = RestartPolicy::OnFailure).await;
     let first = test.start_vm(&name).await;
     assert_eq!(test.engine.board().workspaces().get(&name).unwrap().state, WorkspaceState::Attached);

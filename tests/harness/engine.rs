@@ -21,6 +21,7 @@ use nix::{
     unistd::Pid,
 };
 use tempfile::TempDir;
+use tokio::sync::{Mutex, MutexGuard};
 
 use crate::{guest::GuestParts, program};
 
@@ -143,13 +144,16 @@ impl TestEngine {
         self.engine.create_vm(&Self::origin(), Some(name), spec).await
     }
 
-    /// Imports the kernel, the initrd and the root file system that `make guest` leaves, as image `guest`. False, with the
-    /// reason printed, when they are not there and need not be.
+    /// Imports the kernel, the initrd and the root file system that `make guest` leaves, as image `guest`. What it
+    /// returns is for the test to hold while its VMs run: an emulated CPU takes a real one, and the guest's clocks take it
+    /// ill to share. None, with the reason printed, when the parts are not there and need not be.
     ///
     /// # Panics
     /// When they can't be imported, or must be there (`NEXUS_REQUIRE_VMS=1`, as in `make test`) and are not.
-    pub async fn import_guest(&self) -> bool {
-        let Some(guest) = GuestParts::find() else { return false };
+    pub async fn import_guest(&self) -> Option<MutexGuard<'static, ()>> {
+        static TURN: Mutex<()> = Mutex::const_new(());
+        let guest = GuestParts::find()?;
+        let turn = TURN.lock().await;
         let origin = Self::origin();
         let version = Some("test".to_owned());
         for (kind, path) in [(AssetKind::Kernel, guest.kernel), (AssetKind::Initrd, guest.initrd)] {
@@ -163,7 +167,7 @@ impl TestEngine {
         let job = self.engine.import_image(&origin, request).await.expect("the import begins");
         let job = self.job(job).await;
         assert_eq!(job.state, JobState::Done, "{:?}", job.error);
-        true
+        Some(turn)
     }
 
     /// Waits for the end of a job.

@@ -26,7 +26,9 @@ impl Manager {
     /// Starts it; none, with the reason printed, where that can't be.
     pub(crate) async fn start() -> Option<Self> {
         if !Path::new(PROGRAM).exists() || !nix::unistd::geteuid().is_root() {
-            println!("skipped: needs {PROGRAM}, and root for a control group of its own");
+            let reason = format!("needs {PROGRAM}, and root for a control group of its own");
+            assert!(std::env::var_os("NEXUS_REQUIRE_VMS").is_none_or(|value| value != "1"), "cannot run: {reason}");
+            println!("skipped: {reason}");
             return None;
         }
         // systemd looks whether this is there to tell whether it is at home.

@@ -17,11 +17,15 @@ use nix::{
     unistd::Pid,
 };
 use tempfile::TempDir;
+use tokio::sync::{Mutex, MutexGuard};
 
 use crate::guest::{GuestFiles, build_dir, skip};
 
 /// Ten times what a start in plain emulation takes on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Held by the machine whose CPU is emulated: that takes a real one, and the guest's clocks take it ill to share.
+static TURN: Mutex<()> = Mutex::const_new(());
 
 /// A machine that is not started yet.
 pub(crate) struct Machine {
@@ -31,6 +35,7 @@ pub(crate) struct Machine {
     name: String,
     unit_dir: PathBuf,
     dir: TempDir,
+    _turn: Option<MutexGuard<'static, ()>>,
 }
 
 /// A machine that runs. Dropping it kills it.
@@ -58,15 +63,14 @@ impl Machine {
     /// A machine with QEMU whose init is that shell script. None where this machine can't run one.
     pub(crate) async fn qemu(init: &str) -> Option<Self> {
         let (files, driver) = (GuestFiles::find()?, qemu()?);
-        Some(
-            Self::new(driver, |dir| MachinePlan {
-                kernel: files.kernel.clone(),
-                initrd: files.initrd.clone(),
-                disk: Some(files.disk(dir, init)),
-                ..bare(dir)
-            })
-            .await,
-        )
+        let turn = TURN.lock().await;
+        let machine = Self::new(driver, |dir| MachinePlan {
+            kernel: files.kernel.clone(),
+            initrd: files.initrd.clone(),
+            disk: Some(files.disk(dir, init)),
+            ..bare(dir)
+        });
+        Some(Self { _turn: Some(turn), ..machine.await })
     }
 
     pub(crate) async fn new(driver: Arc<dyn VmmDriver>, plan: impl FnOnce(&Path) -> MachinePlan) -> Self {
@@ -76,7 +80,7 @@ impl Machine {
         fs::create_dir_all(&plan.runtime_dir).unwrap();
         let keeper = Keeper::detect(env!("CARGO_BIN_EXE_nexus-shim").into(), None).await;
         let name = format!("nexus-{}-{}", InstanceId::random().unwrap(), plan.vm);
-        Self { plan, driver, keeper, name, unit_dir, dir }
+        Self { plan, driver, keeper, name, unit_dir, dir, _turn: None }
     }
 
     /// Prepares it, starts its processes and boots it.
