@@ -172,7 +172,7 @@ mod tests {
     const EVENT: &str = r#"{"timestamp": {"seconds": 1, "microseconds": 2}, "event": "RESUME"}"#;
 
     /// A VMM that greets, and has `answer` write what comes after each command.
-    fn vmm(answer: fn(&str) -> String) -> (TempDir, std::path::PathBuf, JoinHandle<()>) {
+    fn vmm(answer: impl Fn(&str) -> String + Send + 'static) -> (TempDir, std::path::PathBuf, JoinHandle<()>) {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("qmp.sock");
         let listener = UnixListener::bind(&socket).unwrap();
@@ -208,27 +208,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_driver_is_ready_when_qemu_says_so_or_cannot_tell() {
-        let answers: [(fn(&str) -> String, bool); 3] = [
-            (
-                |_| {
-                    r#"{"return": {"status": {"statuses": ["VIRTIO_CONFIG_S_DRIVER: Guest OS compatible"]}}}"#
-                        .to_owned()
-                        + "\n"
-                },
-                false,
-            ),
-            (
-                |_| {
-                    r#"{"return": {"status": {"statuses": ["VIRTIO_CONFIG_S_DRIVER_OK: Driver setup and ready"]}}}"#
-                        .to_owned()
-                        + "\n"
-                },
-                true,
-            ),
-            (|_| r#"{"error": {"class": "CommandNotFound", "desc": "no such command"}}"#.to_owned() + "\n", true),
-        ];
-        for (answer, ready) in answers {
-            let (_dir, socket, _task) = vmm(answer);
+        let says = |flag: &str| format!("{{\"return\": {{\"status\": {{\"statuses\": [\"{flag}\"]}}}}}}\n");
+        for (answer, ready) in [
+            (says("VIRTIO_CONFIG_S_DRIVER: Guest OS compatible"), false),
+            (says("VIRTIO_CONFIG_S_DRIVER_OK: Driver setup and ready"), true),
+            (r#"{"error": {"class": "CommandNotFound", "desc": "no such command"}}"#.to_owned() + "\n", true),
+        ] {
+            let (_dir, socket, _task) = vmm(move |_| answer.clone());
             assert_eq!(Qmp::connect(&socket).await.unwrap().is_driver_ready("vsock").await.unwrap(), ready);
         }
     }
