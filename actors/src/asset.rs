@@ -10,7 +10,7 @@ use nexus_model::{ArtifactName, ArtifactState, AssetKind, ErrorKind, Id, JobKind
 use nexus_store::AssetRow;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::oneshot;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::{
     Engine, Error, ImportAsset, Origin,
@@ -57,7 +57,9 @@ impl Actor for AssetsActor {
     async fn post_start(&self, _myself: ActorRef<AssetMessage>, state: &mut State) -> Result<(), ActorProcessingErr> {
         let rows = state.engine.store.call(|store| store.assets()).await?;
         let folder = state.engine.settings.folders.assets();
-        blocking(move || remove_unknown(&folder, &rows)).await?;
+        if let Err(error) = blocking(move || remove_unknown(&folder, &rows)).await {
+            warn!("what is left of unfinished assets stays: {}", error.text());
+        }
         state.publish().await?;
         Ok(())
     }

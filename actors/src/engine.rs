@@ -182,6 +182,8 @@ impl Engine {
             for workspace in self.workspaces.all() {
                 workspace.up(deadline).await;
             }
+            // Images come before workspaces, and show which were made from them.
+            self.refresh_images().await;
         };
         let end = tokio::time::Instant::now() + deadline;
         tokio::time::timeout_at(end, populated).await.is_ok()
@@ -195,9 +197,11 @@ impl Engine {
         let origin = Self::own_origin()?;
         for picture in self.board.vms().all() {
             let idle = matches!(picture.lifecycle.state(), VmState::Created | VmState::Stopped | VmState::Failed);
-            if picture.autostart && idle && picture.lifecycle.reason() != Reason::Requested {
+            // A stop that somebody asked for stays one.
+            let stopped = matches!(picture.lifecycle.reason(), Reason::Requested | Reason::Killed | Reason::Cancelled);
+            if picture.autostart && idle && !stopped {
                 info!(NEXUS_VM = %picture.name, "VM {} starts with the daemon", picture.name);
-                if let Err(error) = self.start_vm(&origin, &picture.name).await {
+                if let Err(error) = self.start_vm_because(&origin, &picture.name, Reason::Autostart).await {
                     warn!(NEXUS_VM = %picture.name, "VM {} could not be started: {}", picture.name, error.text());
                 }
             }
@@ -345,13 +349,39 @@ impl Engine {
         }
     }
 
+    /// Removes what was being copied or removed when a daemon ended.
+    async fn sweep_workspaces(&self) {
+        let (storage, folder) = (self.storage.clone(), self.settings.folders.workspaces.clone());
+        match blocking(move || Ok(storage.sweep(&folder)?)).await {
+            Ok(left) => left.iter().for_each(|path| info!("removed {}: an unfinished workspace", path.display())),
+            Err(error) => warn!("what is left of unfinished workspaces stays: {}", error.text()),
+        }
+    }
+
+    /// Returns when no job is under way, or `deadline` is over.
+    pub async fn jobs_ended(&self, deadline: Duration) {
+        let all_ended = async {
+            for job in self.board.jobs().all() {
+                if let Some(mut picture) = self.board.jobs().watch(&job.id) {
+                    let _ = picture.wait_for(|job| job.state.is_final()).await;
+                }
+            }
+        };
+        let _ = tokio::time::timeout(deadline, all_ended).await;
+    }
+
     fn workspaces_child(&self) -> ChildSpec {
         let (engine, slot) = (self.clone(), self.workspaces_supervisor.clone());
         ChildSpec::supervisor("workspaces", move |_| {
             let engine = engine.clone();
             async move {
+                engine.sweep_workspaces().await;
+                // Before the workspaces, which show whose disk they are.
+                for row in engine.store.call(|store| store.vms()).await.map_err(start_failed)? {
+                    engine.vms.get_or_insert(&row.name, || VmContext::new(row.id, row.name.clone()));
+                }
                 let rows = engine.store.call(|store| store.workspaces()).await.map_err(start_failed)?;
-                let child = |row| workspace::child_spec(&engine, &engine.workspace_context(row));
+                let child = |row| workspace::child_spec(&engine, &engine.workspace_context(row, true));
                 let children = rows.iter().map(child).collect();
                 Ok(SupervisorConfig { strategy: Strategy::OneForOne, children })
             }

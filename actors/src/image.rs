@@ -68,13 +68,15 @@ impl Actor for ImagesActor {
                 continue;
             }
             info!(NEXUS_IMAGE = %row.name, "image {} was {} when the daemon ended: it is removed", row.name, row.state);
-            let (storage, path, id) = (state.engine.storage.clone(), row.path.clone(), row.id);
-            blocking(move || Ok(storage.remove(&path)?)).await?;
-            state.engine.store.call(move |store| store.delete_image(id)).await?;
+            // What can't be removed must not keep everything else from starting: it is tried again at the next start.
+            if let Err(error) = state.discard(&row).await {
+                warn!(NEXUS_IMAGE = %row.name, "image {} could not be removed: {}", row.name, error.text());
+            }
         }
         let (storage, folder) = (state.engine.storage.clone(), state.engine.settings.folders.images());
-        for left in blocking(move || Ok(storage.sweep(&folder)?)).await? {
-            info!("removed {}: an unfinished image", left.display());
+        match blocking(move || Ok(storage.sweep(&folder)?)).await {
+            Ok(left) => left.iter().for_each(|path| info!("removed {}: an unfinished image", path.display())),
+            Err(error) => warn!("what is left of unfinished images stays: {}", error.text()),
         }
         state.publish();
         Ok(())
@@ -120,6 +122,12 @@ impl Actor for ImagesActor {
 }
 
 impl State {
+    async fn discard(&self, row: &ImageRow) -> Result<(), Error> {
+        let (storage, path, id) = (self.engine.storage.clone(), row.path.clone(), row.id);
+        blocking(move || Ok(storage.remove(&path)?)).await?;
+        self.engine.store.call(move |store| store.delete_image(id)).await
+    }
+
     fn publish(&self) {
         let workspaces = self.engine.board.workspaces().all();
         for row in self.rows.values().filter(|row| row.state == ArtifactState::Ready) {

@@ -53,6 +53,10 @@ impl StoreHandle {
         let actor = self.slot.current(DEADLINE).await.ok_or_else(unavailable)?;
         let (reply, answer) = oneshot::channel();
         let work: Work = Box::new(move |store| {
+            // Whoever gave up waiting believes that nothing happened.
+            if reply.is_closed() {
+                return;
+            }
             let _ = reply.send(work(store));
         });
         actor.send_message(StoreMessage(work)).map_err(|_| unavailable())?;

@@ -53,6 +53,8 @@ pub(crate) enum WorkspaceMessage {
 pub(crate) struct WorkspaceContext {
     pub(crate) id: Id,
     pub(crate) name: Name,
+    /// Whether it was there when the daemon started.
+    restored: bool,
     slot: ActorSlot<WorkspaceMessage>,
 }
 
@@ -90,6 +92,8 @@ struct State {
     child: ChildContext,
     row: WorkspaceRow,
     copy: Option<(AbortOnDropHandle<()>, Progress)>,
+    /// Whether an incarnation before this one may have made the folder.
+    resumed: bool,
     job: Arc<std::sync::Mutex<Option<JobControl>>>,
     waiting: Vec<Reply>,
     failure: Option<(ErrorKind, String)>,
@@ -116,7 +120,18 @@ impl Actor for WorkspaceActor {
         let Arguments { engine, context, child } = arguments;
         let id = context.id;
         let row = engine.store.call(move |store| store.workspace(id)).await?;
-        Ok(State { engine, context, child, row, copy: None, job: Arc::default(), waiting: Vec::new(), failure: None })
+        let resumed = child.generation > 1 || context.restored;
+        Ok(State {
+            engine,
+            context,
+            child,
+            row,
+            copy: None,
+            resumed,
+            job: Arc::default(),
+            waiting: Vec::new(),
+            failure: None,
+        })
     }
 
     async fn post_start(
@@ -141,7 +156,7 @@ impl Actor for WorkspaceActor {
 
     async fn handle(
         &self,
-        myself: ActorRef<WorkspaceMessage>,
+        _myself: ActorRef<WorkspaceMessage>,
         message: WorkspaceMessage,
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
@@ -167,7 +182,7 @@ impl Actor for WorkspaceActor {
                 state.publish();
                 let _ = reply.send(Ok(()));
             }
-            WorkspaceMessage::Copied(result) => state.copied(&myself, result).await?,
+            WorkspaceMessage::Copied(result) => state.copied(result).await?,
         }
         Ok(())
     }
@@ -207,18 +222,21 @@ impl State {
         self.copy = Some((AbortOnDropHandle::new(task), progress));
     }
 
-    async fn copied(&mut self, myself: &ActorRef<WorkspaceMessage>, result: Result<u64, Error>) -> Result<(), Error> {
-        self.copy = None;
+    async fn copied(&mut self, result: Result<u64, Error>) -> Result<(), Error> {
+        if self.copy.take().is_none() {
+            // It is being removed.
+            return Ok(());
+        }
         // Cut off between the rename and the row: the folder is whole.
         let result = match result {
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => match std::fs::metadata(self.row.path.join(DISK))
-            {
-                Ok(metadata) => Ok(metadata.len()),
-                Err(_) => Err(error),
-            },
+            Err(error) if error.kind() == ErrorKind::AlreadyExists && self.resumed => {
+                match std::fs::metadata(self.row.path.join(DISK)) {
+                    Ok(metadata) => Ok(metadata.len()),
+                    Err(_) => Err(error),
+                }
+            }
             other => other,
         };
-        let _ = myself;
         let mut row = self.row.clone();
         let answer = match result {
             Ok(size) => {
@@ -269,8 +287,10 @@ impl State {
     async fn remove(&mut self) -> Result<(), Error> {
         let row = WorkspaceRow { state: WorkspaceState::Removing, ..self.row.clone() };
         self.store(row).await?;
-        if let Some((_, progress)) = self.copy.take() {
+        if let Some((copying, progress)) = self.copy.take() {
             progress.cancel();
+            // Or it could land after the removal.
+            let _ = copying.await;
         }
         let (storage, path) = (self.engine.storage.clone(), self.row.path.clone());
         tokio::task::spawn_blocking(move || storage.remove(&path))
@@ -436,16 +456,17 @@ impl Engine {
 
     /// Starts the actor of a workspace whose row is there.
     pub(crate) async fn start_workspace(&self, row: &WorkspaceRow) -> Result<Arc<WorkspaceContext>, Error> {
-        let context = self.workspace_context(row);
+        let context = self.workspace_context(row, false);
         self.start_child(&self.workspaces_supervisor, child_spec(self, &context)).await?;
         self.refresh_images().await;
         Ok(context)
     }
 
-    pub(crate) fn workspace_context(&self, row: &WorkspaceRow) -> Arc<WorkspaceContext> {
+    pub(crate) fn workspace_context(&self, row: &WorkspaceRow, restored: bool) -> Arc<WorkspaceContext> {
         self.workspaces.get_or_insert(&row.name, || WorkspaceContext {
             id: row.id,
             name: row.name.clone(),
+            restored,
             slot: ActorSlot::new(),
         })
     }

@@ -23,8 +23,8 @@ pub(crate) struct XdgFolders {
     pub(crate) data: PathBuf,
     /// Sockets.
     pub(crate) runtime: PathBuf,
-    /// The user's home.
-    pub(crate) home: PathBuf,
+    /// The user's home, if the environment says where that is.
+    pub(crate) home: Option<PathBuf>,
 }
 
 /// Why there is no place for Nexus.
@@ -74,7 +74,7 @@ impl XdgFolders {
             state: under("XDG_STATE_HOME", ".local/state")?,
             data: under("XDG_DATA_HOME", ".local/share")?,
             runtime: base.join("nexus"),
-            home: home.unwrap_or_else(|| PathBuf::from("/")),
+            home,
         })
     }
 

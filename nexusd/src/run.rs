@@ -9,6 +9,7 @@ use nexus_host::{
     vmm::{VmmConfig, Vmms},
 };
 use nexus_store::Store;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use sd_notify::NotifyState;
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -29,6 +30,9 @@ use crate::{
 /// How long a finished job stays on the bus.
 const JOB_RETENTION: std::time::Duration = std::time::Duration::from_secs(60);
 
+/// How long the end waits for what is under way.
+const DRAIN: std::time::Duration = std::time::Duration::from_secs(10);
+
 /// Runs until a signal ends it, or something that it can't go on without.
 ///
 /// # Errors
@@ -45,6 +49,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn Error + Send + Sy
         return Ok(());
     }
     let log = Log::begin(&arguments.log)?;
+    raise_descriptor_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(serve(&xdg, config, log))
 }
@@ -57,7 +62,8 @@ async fn serve(xdg: &XdgFolders, config: Config, log: Arc<Log>) -> Result<(), Bo
     let vmms = Vmms::detect(&settings.vmm);
     let storage = storage::detect(&settings.folders.workspaces, settings.storage)?;
     let bus = bus::connect().await?;
-    let keeper = Keeper::detect(settings.shim.clone(), Some(bus.clone())).await;
+    // A connection of its own: the other one ends whenever the bus' actor does.
+    let keeper = Keeper::detect(settings.shim.clone(), Some(bus::connect().await?)).await;
     let manager = ManagerSnapshot { vmm_available: vmms.available(), storage_backend: storage.kind(), ..manager };
     info!(
         "nexusd {} begins: instance {}, {} storage in {}, VMs by {}, held by {}",
@@ -92,6 +98,7 @@ async fn serve(xdg: &XdgFolders, config: Config, log: Arc<Log>) -> Result<(), Bo
     watchdog::notify(&[NotifyState::Stopping]);
     info!("nexusd ends; VMs run on");
     engine.drain();
+    engine.jobs_ended(DRAIN).await;
     if tokio::time::timeout(std::time::Duration::from_secs(30), tree.shut_down()).await.is_err() {
         warn!("the supervision tree did not end in time");
     }
@@ -111,7 +118,8 @@ fn settle(xdg: &XdgFolders, config: Config) -> Result<(Settings, ManagerSnapshot
         logs: xdg.state.join("vm"),
         runtime: xdg.runtime.clone(),
     };
-    let mut allowed_paths = vec![xdg.home.clone(), xdg.data.clone()];
+    let mut allowed_paths = vec![xdg.data.clone()];
+    allowed_paths.extend(xdg.home.clone());
     allowed_paths.extend(config.paths.allow.iter().cloned());
     let allowed_paths = allowed_paths.iter().map(|path| path.canonicalize().unwrap_or_else(|_| path.clone())).collect();
     let manager = ManagerSnapshot {
@@ -144,4 +152,13 @@ fn settle(xdg: &XdgFolders, config: Config) -> Result<(Settings, ManagerSnapshot
         job_retention: JOB_RETENTION,
     };
     Ok((settings, manager))
+}
+
+/// Every VM takes a few descriptors, and the usual soft limit is for programs that use `select(2)`.
+fn raise_descriptor_limit() {
+    let raised =
+        getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        warn!("the limit of open descriptors could not be raised: {error}");
+    }
 }

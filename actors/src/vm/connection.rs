@@ -138,11 +138,11 @@ impl Dialer {
                         return;
                     }
                 }
-                Power::On { run, endpoint, socket } => {
+                Power::On { run, endpoint, socket, token } => {
                     self.socket = socket;
                     let mut power = self.power.clone();
                     tokio::select! {
-                        () = self.keep(run, &endpoint) => {}
+                        () = self.keep(run, &endpoint, token.as_deref()) => {}
                         _ = power.changed() => {}
                     }
                     self.vm.agent.send_replace(None);
@@ -152,18 +152,19 @@ impl Dialer {
     }
 
     /// Dials, serves the connection until it is lost, and dials again, for ever.
-    async fn keep(&mut self, run: u64, endpoint: &Endpoint) {
+    async fn keep(&mut self, run: u64, endpoint: &Endpoint, token: Option<&str>) {
         let begun = Instant::now();
         let mut known = false;
         let mut attempt = 0;
         loop {
             self.show(ConnectionState::Connecting);
-            match AgentClient::connect(endpoint, None, HANDSHAKE).await {
+            match AgentClient::connect(endpoint, token, HANDSHAKE).await {
                 Ok((agent, welcome, events)) => {
                     known = true;
                     attempt = 0;
-                    self.serve(run, agent, &welcome, events).await;
-                    self.reporter.count_failure();
+                    if !self.serve(run, agent, &welcome, events).await {
+                        self.reporter.count_failure();
+                    }
                 }
                 Err(error) => {
                     debug!(NEXUS_VM = %self.vm.name, "the guest agent does not answer yet: {error}");
@@ -179,8 +180,8 @@ impl Dialer {
         }
     }
 
-    /// Serves one connection until it is lost.
-    async fn serve(&mut self, run: u64, agent: AgentClient, welcome: &Welcome, mut events: AgentEvents) {
+    /// Serves one connection until it is lost. True when the guest had said that it goes down.
+    async fn serve(&mut self, run: u64, agent: AgentClient, welcome: &Welcome, mut events: AgentEvents) -> bool {
         self.opened_at = SystemTime::now().into();
         self.vm.agent.send_replace(Some(agent.clone()));
         self.show(ConnectionState::Open);
@@ -190,11 +191,13 @@ impl Dialer {
         self.tell(MachineMessage::GuestUp { run, guest }).await;
 
         let mut misses = 0;
+        let mut orderly = false;
         self.heartbeat.mark_unchanged();
         loop {
             tokio::select! {
                 event = events.recv() => match event {
                     Some(Event::Ending { mode }) => {
+                        orderly = true;
                         let reboot = mode == ShutdownMode::Reboot;
                         self.tell(MachineMessage::GuestEnding { run, reboot }).await;
                     }
@@ -228,6 +231,7 @@ impl Dialer {
             );
         }
         self.tell(MachineMessage::GuestDown { run, missed }).await;
+        orderly
     }
 
     async fn answers(&self, agent: &AgentClient) -> bool {

@@ -39,6 +39,8 @@ pub(crate) enum Power {
         endpoint: Endpoint,
         /// The Unix socket of it, for people.
         socket: Option<PathBuf>,
+        /// What the agent wants to be told.
+        token: Option<String>,
     },
 }
 

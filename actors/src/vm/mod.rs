@@ -4,6 +4,7 @@
 mod connection;
 mod context;
 mod machine;
+mod removal;
 mod requests;
 
 pub(crate) use context::{Power, VmContext, child_spec};

@@ -1,6 +1,6 @@
 //! What can be asked of VMs and their guests.
 
-use std::{fs, io, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use nexus_host::agent::{AgentClient, AgentError};
 use nexus_model::{
@@ -8,15 +8,21 @@ use nexus_model::{
     vm::{Desired, Reason, VmSpec, VmmChoice},
 };
 use nexus_protocol::Command;
-use nexus_store::{NewVm, WorkspaceRow};
+use nexus_store::NewVm;
 use tracing::{info, warn};
 
-use super::{VmContext, context::child_spec, machine::MachineMessage};
+use super::{
+    VmContext,
+    context::child_spec,
+    machine::{MachineMessage, Next},
+    removal::{Disks, forget, remove_folder},
+};
 use crate::{
     Engine, Error, GuestCommand, GuestOutcome, GuestStreams, HistoryLine, Origin, RemoveOptions, StopOptions,
     VmSetting,
     jobs::{JobControl, JobRequest, JobResult},
     snapshot::{JobId, ObjectRef, ResultValue},
+    workspace::blocking,
 };
 
 /// The longest that a start may take before its caller is told that it takes too long. The start itself goes on.
@@ -86,6 +92,7 @@ impl Engine {
                 })
             })
             .await?;
+        let vm = self.vms.get_or_insert(&name, || VmContext::new(id, name.clone()));
         if let Some(row) = made {
             self.start_workspace(&row).await?;
         }
@@ -94,7 +101,6 @@ impl Engine {
         {
             context.refresh().await;
         }
-        let vm = self.vms.get_or_insert(&name, || VmContext::new(id, name.clone()));
         self.start_child(&self.vms_supervisor, child_spec(self, &vm)).await?;
         // Its supervisor is up; the machine shows the VM.
         vm.machine.current(Self::ACTOR_DEADLINE).await;
@@ -107,9 +113,13 @@ impl Engine {
     /// # Errors
     /// `NotFound`; what is wrong with the start itself is the job's error.
     pub async fn start_vm(&self, origin: &Origin, name: &Name) -> Result<JobId, Error> {
+        self.start_vm_because(origin, name, Reason::Requested).await
+    }
+
+    pub(crate) async fn start_vm_because(&self, origin: &Origin, name: &Name, reason: Reason) -> Result<JobId, Error> {
         self.check_accepting()?;
-        self.vm_job(origin, name, JobKind::StartVm, true, |vm, origin, job| async move {
-            start(&vm, origin, Reason::Requested, Some(job)).await
+        self.vm_job(origin, name, JobKind::StartVm, true, move |vm, origin, job| async move {
+            start(&vm, origin, reason, Some(job)).await
         })
         .await
     }
@@ -121,7 +131,7 @@ impl Engine {
     pub async fn stop_vm(&self, origin: &Origin, name: &Name, options: StopOptions) -> Result<JobId, Error> {
         let timeout = options.timeout.unwrap_or(self.settings.stop_timeout);
         self.vm_job(origin, name, JobKind::StopVm, false, move |vm, origin, job| async move {
-            stop(&vm, origin, timeout, Some(job)).await
+            stop(&vm, origin, timeout, Next::Rest, Some(job)).await
         })
         .await
     }
@@ -134,7 +144,7 @@ impl Engine {
         self.check_accepting()?;
         let timeout = options.timeout.unwrap_or(self.settings.stop_timeout);
         self.vm_job(origin, name, JobKind::RestartVm, false, move |vm, origin, job| async move {
-            stop(&vm, origin.clone(), timeout, Some(job.clone())).await?;
+            stop(&vm, origin.clone(), timeout, Next::StartAgain, Some(job.clone())).await?;
             start(&vm, origin, Reason::Requested, Some(job)).await
         })
         .await
@@ -191,9 +201,14 @@ impl Engine {
                 ),
             ));
         }
+        let disks = if options.remove_workspaces { Disks::All } else { Disks::Keep };
+        self.start_removal(origin, name, options.force, disks).await
+    }
+
+    async fn start_removal(&self, origin: &Origin, name: &Name, force: bool, disks: Disks) -> Result<JobId, Error> {
         let engine = self.clone();
         self.vm_job(origin, name, JobKind::RemoveVm, false, move |vm, origin, _| async move {
-            engine.remove(&vm, origin, options).await
+            engine.remove(&vm, origin, force, disks).await
         })
         .await
     }
@@ -292,23 +307,23 @@ impl Engine {
 
     /// Removes an ephemeral VM that has stopped.
     pub(crate) fn remove_ephemeral(&self, vm: &Arc<VmContext>) {
-        self.remove_in_background(vm, RemoveOptions { force: true, remove_workspaces: true });
+        self.remove_in_background(vm, Disks::Own);
     }
 
     /// Goes on with a removal that was cut off.
     pub(crate) fn resume_removal(&self, vm: &Arc<VmContext>) {
         let ephemeral = self.board.vms().get(&vm.name).is_some_and(|picture| picture.ephemeral);
-        self.remove_in_background(vm, RemoveOptions { force: true, remove_workspaces: ephemeral });
+        self.remove_in_background(vm, if ephemeral { Disks::Own } else { Disks::Keep });
     }
 
-    fn remove_in_background(&self, vm: &Arc<VmContext>, options: RemoveOptions) {
+    fn remove_in_background(&self, vm: &Arc<VmContext>, disks: Disks) {
         let (engine, vm) = (self.clone(), vm.clone());
         tokio::spawn(async move {
             let origin = match Engine::own_origin() {
                 Ok(origin) => origin,
                 Err(error) => return warn!("{}", error.text()),
             };
-            if let Err(error) = engine.remove_vm(&origin, &vm.name, options).await
+            if let Err(error) = engine.start_removal(&origin, &vm.name, true, disks).await
                 && error.kind() != ErrorKind::NotFound
             {
                 warn!(NEXUS_VM = %vm.name, "VM {} could not be removed: {}", vm.name, error.text());
@@ -316,42 +331,24 @@ impl Engine {
         });
     }
 
-    /// The machine first, then what the VM leaves behind, the row last: a removal that is cut off goes on at the next
-    /// start.
-    async fn remove(&self, vm: &Arc<VmContext>, origin: Origin, options: RemoveOptions) -> Result<JobResult, Error> {
-        let force = options.force;
+    /// The machine first, then what the VM leaves behind, then the row, together with what is to become of its disks: a
+    /// removal that is cut off goes on at the next start.
+    async fn remove(&self, vm: &Arc<VmContext>, origin: Origin, force: bool, disks: Disks) -> Result<JobResult, Error> {
         vm.ask(KILL_DEADLINE, |reply| MachineMessage::Retire { origin: origin.clone(), force, reply }).await?;
         let id = vm.id;
-        let disks: Vec<WorkspaceRow> = self
-            .store
-            .call(move |store| Ok(store.workspaces()?.into_iter().filter(|row| row.vm == Some(id)).collect()))
-            .await?;
-        self.stop_child(&self.vms_supervisor, vm.name.as_str()).await?;
-        for folder in [self.settings.folders.vm_runtime(id), self.settings.folders.vm_logs(id)] {
-            match fs::remove_dir_all(&folder) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    let text = format!("cannot remove {}", folder.display());
-                    return Err(Error::caused(ErrorKind::StorageFailed, text, error));
-                }
-                _ => {}
-            }
-        }
+        let folders = [self.settings.folders.vm_runtime(id), self.settings.folders.vm_logs(id)];
+        blocking(move || folders.iter().try_for_each(|folder| remove_folder(folder))).await?;
         let now = Timestamp::from(std::time::SystemTime::now());
-        self.store
-            .call(move |store| {
-                let row = store.vm(id)?;
-                store.delete_vm(id, row.generation, now)
-            })
-            .await?;
+        let rows = self.store.call(move |store| store.together(|store| forget(store, id, disks, now))).await?;
+        self.stop_child(&self.vms_supervisor, vm.name.as_str()).await?;
         self.board.withdraw_connection(&(vm.name.clone(), super::connection::AGENT));
         self.board.withdraw_vm(&vm.name);
         self.vms.remove(&vm.name);
         info!(NEXUS_VM = %vm.name, NEXUS_REQUEST = %origin.request, DBUS_SENDER = origin.sender, "VM {} removed", vm.name);
-        for disk in disks {
-            let Some(context) = self.workspaces.get(&disk.name) else { continue };
+        for row in rows {
+            let Some(context) = self.workspaces.get(&row.name) else { continue };
             context.refresh().await;
-            // A workspace whose making failed is of no use to anybody.
-            if options.remove_workspaces || disk.state == WorkspaceState::Failed {
+            if row.state == WorkspaceState::Removing {
                 self.remove_workspace_now(&context).await?;
             }
         }
@@ -424,9 +421,15 @@ async fn start(vm: &VmContext, origin: Origin, reason: Reason, job: Option<JobCo
     Ok(JobResult::from([("vm", ResultValue::Object(ObjectRef::Vm(vm.name.clone())))]))
 }
 
-async fn stop(vm: &VmContext, origin: Origin, timeout: Duration, job: Option<JobControl>) -> Result<JobResult, Error> {
+async fn stop(
+    vm: &VmContext,
+    origin: Origin,
+    timeout: Duration,
+    next: Next,
+    job: Option<JobControl>,
+) -> Result<JobResult, Error> {
     let deadline = timeout.saturating_add(KILL_DEADLINE);
-    vm.ask(deadline, |reply| MachineMessage::Stop { origin, timeout, job, reply }).await?;
+    vm.ask(deadline, |reply| MachineMessage::Stop { origin, timeout, next, job, reply }).await?;
     Ok(JobResult::from([("vm", ResultValue::Object(ObjectRef::Vm(vm.name.clone())))]))
 }
 

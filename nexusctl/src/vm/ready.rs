@@ -52,6 +52,9 @@ pub(crate) async fn wait(
         match vm.state.as_str() {
             "running" => progress.stage("booting, until its agent answers"),
             "starting" => progress.stage("starting the VMM"),
+            // Its restart policy is at work; it is `failed` when that gives up.
+            "crashed" if vm.restart_policy != "no" => progress.stage("crashed, until it is started again"),
+            "stopped" if vm.state_reason == "guest-reboot" => progress.stage("rebooting"),
             _ => return Err(NotReady::Ended(Box::new(vm))),
         }
         tokio::select! {

@@ -22,6 +22,20 @@ use super::{
 };
 use crate::{Error, catalogue, snapshot::Change, vm::Power};
 
+/// Between two tries to watch a process, when descriptors have run out.
+const WATCH_RETRY: Duration = Duration::from_secs(1);
+/// Between the end of a guest that reboots and its new start.
+const REBOOT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What follows once a VM is stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Nothing by itself.
+    Rest,
+    /// A start.
+    StartAgain,
+}
+
 /// What an end of a VMM means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
@@ -43,8 +57,9 @@ impl Machine {
         let name = self.vm.name.clone();
         self.watch = Some(AbortOnDropHandle::new(tokio::spawn(async move {
             let _lease = lease;
-            if let Err(error) = wait_for(&leader).await {
-                warn!(NEXUS_VM = %name, "the VMM's process cannot be watched: {error}");
+            while let Err(error) = wait_for(&leader).await {
+                warn!(NEXUS_VM = %name, "the VMM's process cannot be watched, which is tried again: {error}");
+                tokio::time::sleep(WATCH_RETRY).await;
             }
             let record = keeper.ended(&unit, &runtime).await.unwrap_or_else(|error| {
                 warn!(NEXUS_VM = %name, "how the VMM ended is not known: {error}");
@@ -68,15 +83,16 @@ impl Machine {
                 let what = if record.who == ProgramRole::Vmm { "the VMM" } else { "the vsock sidecar" };
                 let words = self.last_words();
                 let text = format!("{what} {} while VM `{}` was starting{words}", record.status, self.vm.name);
-                self.clear_away().await;
+                self.clear_away_or_warn().await;
                 self.start_failed(&text, Some(record.status)).await?;
                 operation.answer(Err(Error::new(ErrorKind::HypervisorFailed, text)));
                 Ok(())
             }
             Some(operation) if operation.kind == OperationKind::Stop => {
-                let killed = self.killed;
-                self.clear_away().await;
-                self.stopped(if killed { Reason::Killed } else { Reason::Requested }, Some(record)).await?;
+                let reason = if self.killed { Reason::Killed } else { Reason::Requested };
+                let next = if self.row.desired == Desired::Running { Next::StartAgain } else { Next::Rest };
+                self.clear_away_or_warn().await;
+                self.stopped(reason, Some(record), next).await?;
                 operation.answer(Ok(()));
                 Ok(())
             }
@@ -96,21 +112,24 @@ impl Machine {
         self.cause = None;
         let words = self.last_words();
         let end = self.meaning(record);
-        self.clear_away().await;
+        self.clear_away_or_warn().await;
         if self.row.desired != Desired::Running {
-            return self.stopped(Reason::Requested, Some(record)).await;
+            return self.stopped(Reason::Requested, Some(record), Next::Rest).await;
         }
         match end {
+            End::Poweroff if self.row.spec.restart_policy != RestartPolicy::Always => {
+                self.stopped(Reason::GuestPoweroff, Some(record), Next::Rest).await
+            }
+            // No failure, but not at once either: a guest that does nothing else would keep the host busy with it.
             End::Poweroff => {
-                self.stopped(Reason::GuestPoweroff, Some(record)).await?;
-                if self.row.spec.restart_policy == RestartPolicy::Always && !self.retired {
-                    return self.begin_start(Reason::RestartPolicy, None, None).await;
-                }
+                self.stopped(Reason::GuestPoweroff, Some(record), Next::StartAgain).await?;
+                self.restart_after(POLICY_BACKOFF.initial);
                 Ok(())
             }
             End::Reboot => {
-                self.stopped(Reason::GuestReboot, Some(record)).await?;
-                if self.retired { Ok(()) } else { self.begin_start(Reason::GuestReboot, None, None).await }
+                self.stopped(Reason::GuestReboot, Some(record), Next::StartAgain).await?;
+                self.restart_after(REBOOT_PAUSE);
+                Ok(())
             }
             End::Failure(reason) => {
                 let what = if reason == Reason::VsockExited { "the vsock sidecar" } else { "the VMM" };
@@ -135,7 +154,12 @@ impl Machine {
     }
 
     /// The VM is stopped, as somebody wished.
-    pub(super) async fn stopped(&mut self, reason: Reason, record: Option<ExitRecord>) -> Result<(), Error> {
+    pub(super) async fn stopped(
+        &mut self,
+        reason: Reason,
+        record: Option<ExitRecord>,
+        next: Next,
+    ) -> Result<(), Error> {
         let now = Self::now();
         let lifecycle = self.row.lifecycle.stopped(reason, now).map_err(|error| self.illegal(error))?;
         self.turn_power(Power::Off);
@@ -154,17 +178,23 @@ impl Machine {
         if let Some(record) = record {
             self.announce_exit(record.status, reason.as_str());
         }
-        let again = reason == Reason::GuestReboot
-            || (reason == Reason::GuestPoweroff && self.row.spec.restart_policy == RestartPolicy::Always);
-        if self.row.spec.ephemeral && !again && !self.retired {
-            self.engine.remove_ephemeral(&self.vm);
+        if next == Next::Rest {
+            self.rest();
         }
         Ok(())
+    }
+
+    /// No start follows by itself: an ephemeral VM goes.
+    pub(super) fn rest(&self) {
+        if self.row.spec.ephemeral && !self.retired {
+            self.engine.remove_ephemeral(&self.vm);
+        }
     }
 
     /// After a crash: what the restart policy says.
     pub(super) async fn schedule_restart(&mut self) -> Result<(), Error> {
         if self.row.spec.restart_policy == RestartPolicy::No || self.retired || self.row.desired != Desired::Running {
+            self.rest();
             return Ok(());
         }
         let verdict = self.failures.failed(Self::now(), fastrand::f64());
@@ -192,14 +222,18 @@ impl Machine {
                     row.lifecycle = lifecycle;
                     row.recent_failures = recent;
                 })
-                .await
+                .await?;
+                self.rest();
+                Ok(())
             }
         }
     }
 
     /// Goes on with a restart that was waited for: the failure was counted then, the wait begins anew.
     pub(super) fn resume_restart(&mut self) {
-        if self.row.spec.restart_policy != RestartPolicy::No {
+        if self.row.spec.restart_policy == RestartPolicy::No {
+            self.rest();
+        } else {
             self.restart_after(POLICY_BACKOFF.initial);
         }
     }

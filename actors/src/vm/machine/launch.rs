@@ -1,8 +1,19 @@
 //! Starting: from the request to the VMM running.
 
-use std::{fs, os::unix::fs::DirBuilderExt, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fs,
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
-use nexus_host::{storage::DISK, unit::UnitSpec, vmm::MachinePlan};
+use nexus_host::{
+    storage::DISK,
+    unit::{UnitSpec, UnitState},
+    vmm::MachinePlan,
+};
 use nexus_model::{
     ErrorKind, ExitStatus, Name, WorkspaceState,
     vm::{Desired, Phase, Reason, VmSpec, VmmKind},
@@ -16,12 +27,18 @@ use super::{
     operation::{Operation, OperationKind},
     state::Machine,
 };
-use crate::{Engine, Error, Origin, jobs::JobControl, vm::Power};
+use crate::{
+    Engine, Error, Origin,
+    jobs::JobControl,
+    vm::{Power, random_id},
+};
 
 /// How long a VM may wait for its workspace to be made. Copies of large images take minutes.
 const WORKSPACE_DEADLINE: Duration = Duration::from_secs(3600);
 /// Nexus keeps this much memory of the host free of guests.
 const HOST_RESERVE_BYTES: u64 = 128 << 20;
+/// File of the secret that the agent of a run asks for, in the VM's runtime folder.
+const TOKEN: &str = "token";
 
 impl Machine {
     /// [`MachineMessage::Start`].
@@ -52,6 +69,7 @@ impl Machine {
         reply: Option<Reply<()>>,
     ) -> Result<(), Error> {
         self.cause = job.as_ref().map(JobControl::id);
+        self.run += 1;
         self.restart_timer = None;
         self.ending = None;
         self.guest = None;
@@ -130,19 +148,18 @@ impl Machine {
             let now = Self::now();
             let boot = self.row.started_at.until(now);
             let lifecycle = self.row.lifecycle.running(Reason::VmmStarted, now).map_err(|error| self.illegal(error))?;
-            self.run += 1;
+            self.power_on()?;
             self.commit("", |row| {
                 row.lifecycle = lifecycle;
                 row.phase = None;
                 row.boot_duration = Some(boot);
             })
             .await?;
-            self.power_on()?;
             operation.answer(Ok(()));
             return Ok(());
         };
         // The VMM may have ended in the middle of it: its status says more than the broken API does.
-        let exit = self.clear_away().await;
+        let exit = self.clear_away_or_warn().await;
         let text = exit.map_or_else(|| error.text(), |status| format!("{}; the VMM {status}", error.text()));
         self.start_failed(&text, exit).await?;
         operation.answer(Err(Error::new(error.kind(), text)));
@@ -170,30 +187,33 @@ impl Machine {
             row.failure_count += 1;
         })
         .await?;
-        if by_policy { self.schedule_restart().await } else { Ok(()) }
+        if by_policy {
+            return self.schedule_restart().await;
+        }
+        self.rest();
+        Ok(())
     }
 
     /// Kills and forgets whatever is left of a run. Gives its exit status if there was one.
-    pub(super) async fn clear_away(&mut self) -> Option<ExitStatus> {
+    pub(super) async fn clear_away(&mut self) -> Result<Option<ExitStatus>, Error> {
         self.watch = None;
         let (unit, runtime) = (self.unit(), self.runtime());
-        let result = async {
-            self.engine.keeper.kill(&unit, &runtime).await?;
-            let status = match self.engine.keeper.inspect(&unit, &runtime).await? {
-                nexus_host::unit::UnitState::Ended(record) => Some(record.status),
-                _ => None,
-            };
-            self.engine.keeper.collect(&unit, &runtime).await?;
-            Ok::<_, nexus_host::unit::UnitError>(status)
+        self.engine.keeper.kill(&unit, &runtime).await?;
+        let status = match self.engine.keeper.inspect(&unit, &runtime).await? {
+            UnitState::Ended(record) => Some(record.status),
+            _ => None,
         };
-        match result.await {
-            Ok(status) => status,
-            Err(error) => {
-                let text = Error::from(error).text();
-                warn!(NEXUS_VM = %self.vm.name, "what is left of VM {} could not be cleared away: {text}", self.vm.name);
-                None
-            }
-        }
+        self.engine.keeper.collect(&unit, &runtime).await?;
+        Ok(status)
+    }
+
+    /// As [`clear_away`](Self::clear_away), where the VMM is known to be gone and only records may be left.
+    pub(super) async fn clear_away_or_warn(&mut self) -> Option<ExitStatus> {
+        self.clear_away().await.unwrap_or_else(|error| {
+            let name = &self.vm.name;
+            warn!(NEXUS_VM = %name, "what is left of VM {name} could not be cleared away: {}", error.text());
+            None
+        })
     }
 
     /// Tells the connections that there is a guest.
@@ -202,7 +222,8 @@ impl Machine {
         let plan = self.plan_of_run();
         let endpoint = driver.endpoint(&plan);
         let socket = endpoint.socket().map(PathBuf::from);
-        self.turn_power(Power::On { run: self.run, endpoint, socket });
+        let token = fs::read_to_string(self.runtime().join(TOKEN)).ok();
+        self.turn_power(Power::On { run: self.run, endpoint, socket, token });
         Ok(())
     }
 
@@ -211,6 +232,26 @@ impl Machine {
         let disk = self.row.spec.workspace.as_ref().and_then(|name| self.engine.board.workspaces().get(name));
         let boot = Boot { disk: disk.map(|workspace| workspace.path.join(DISK)), ..Boot::default() };
         plan(&self.engine, self.vm.id, &self.vm.name, &self.row.spec, self.row.cid, boot)
+    }
+}
+
+/// What the agent of this run wants to be told. The file lies beside the keeper's records, out of the VMM's reach.
+fn new_token(path: &Path) -> Result<String, Error> {
+    let token = format!("{}{}", random_id()?, random_id()?);
+    let failed = |error| Error::caused(ErrorKind::StorageFailed, format!("cannot write {}", path.display()), error);
+    let _ = fs::remove_file(path);
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
+    file.write_all(token.as_bytes()).map_err(failed)?;
+    Ok(token)
+}
+
+/// The console of the run before is kept beside that of the new one, so that its last words are not taken for new ones.
+fn set_aside_console(log: &Path) -> Result<(), Error> {
+    let failed = |error| Error::caused(ErrorKind::StorageFailed, format!("cannot set {} aside", log.display()), error);
+    let _ = fs::remove_file(log.with_extension("log.1"));
+    match fs::rename(log, log.with_file_name("console.previous.log")) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
+        _ => Ok(()),
     }
 }
 
@@ -261,13 +302,18 @@ impl Launch {
         self.stage("workspace");
         let disk = self.disk().await?;
         let (boot, kernel) = self.boot(driver.kind(), disk)?;
-        let plan = plan(&self.engine, self.vm.id, &self.vm.name, &self.spec, self.cid, boot);
+        let mut plan = plan(&self.engine, self.vm.id, &self.vm.name, &self.spec, self.cid, boot);
 
         self.stage("vmm");
         for folder in [&self.runtime, &plan.runtime_dir, &self.engine.settings.folders.vm_logs(self.vm.id)] {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|error| {
                 Error::caused(ErrorKind::StorageFailed, format!("cannot create {}", folder.display()), error)
             })?;
+        }
+        set_aside_console(&plan.console_log)?;
+        if driver.isolated() {
+            let token = new_token(&self.runtime.join(TOKEN))?;
+            plan.kernel_args = format!("{} nexus.token={token}", plan.kernel_args).trim_start().to_owned();
         }
         let launch = driver.prepare(&plan)?;
         let unit = UnitSpec {

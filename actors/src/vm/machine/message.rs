@@ -9,6 +9,7 @@ use nexus_model::{
 };
 use tokio::sync::oneshot;
 
+use super::Next;
 use crate::{Engine, Error, Origin, VmSetting, jobs::JobControl, snapshot::GuestSnapshot};
 
 /// Where an answer goes.
@@ -20,8 +21,8 @@ pub(crate) enum MachineMessage {
     /// while something else is under way.
     Start { origin: Origin, reason: Reason, job: Option<JobControl>, reply: Reply<()> },
     /// Stop the VM; the answer comes when it is stopped. Ends a start under way and a restart in back-off. A VM that is
-    /// not running answers at once.
-    Stop { origin: Origin, timeout: Duration, job: Option<JobControl>, reply: Reply<()> },
+    /// not running answers at once. With [`Next::StartAgain`] it stays wanted, and the caller starts it.
+    Stop { origin: Origin, timeout: Duration, next: Next, job: Option<JobControl>, reply: Reply<()> },
     /// Kill the VMM. As [`Stop`](Self::Stop), without asking the guest.
     Kill { origin: Origin, reply: Reply<()> },
     /// Let the virtual CPUs stand still. Legal when it is running.

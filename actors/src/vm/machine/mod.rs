@@ -17,6 +17,7 @@ mod stop;
 
 use std::sync::Arc;
 
+pub(crate) use end::Next;
 pub(crate) use message::{MachineMessage, Reply};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use state::Machine;

@@ -120,6 +120,7 @@ impl Machine {
             let _ = reply.send(Err(refusal));
             return Ok(());
         };
+        self.cause = None;
         self.asked(origin, if kind == OperationKind::Pause { "paused" } else { "resumed" });
         let plan = self.plan_of_run();
         self.begin(kind, None, Some(reply), move |_| async move {

@@ -1,5 +1,7 @@
 //! The VM as the outside sees it.
 
+use nexus_model::vm::VmmChoice;
+
 use super::state::Machine;
 use crate::snapshot::VmSnapshot;
 
@@ -26,7 +28,7 @@ impl Machine {
             autostart: row.spec.autostart,
             restart_policy: row.spec.restart_policy,
             vmm: row.vmm,
-            isolated: self.driver.as_ref().is_none_or(|driver| driver.isolated()),
+            isolated: self.driver.as_ref().map_or(row.spec.vmm != VmmChoice::Process, |driver| driver.isolated()),
             image: row.spec.image.clone(),
             kernel: self.kernel.clone().or_else(|| row.spec.kernel.clone()),
             workspaces: row.spec.workspace.iter().cloned().collect(),

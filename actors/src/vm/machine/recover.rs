@@ -2,20 +2,25 @@
 //!
 //! The same after a crash of the actor, a restart of the daemon and a restart of the machine.
 
+use std::time::Duration;
+
 use nexus_host::{
     process::boot_id,
     unit::{ExitRecord, ProgramRole, UnitState},
     vmm::MachineState,
 };
 use nexus_model::{
-    ExitStatus,
+    ExitStatus, Health,
     vm::{Desired, Reason, VmState},
 };
 use nexus_store::ProcessRow;
 use tracing::info;
 
-use super::state::Machine;
-use crate::{Error, catalogue};
+use super::{Next, state::Machine};
+use crate::{Error, catalogue, vm::Power};
+
+/// How long a VMM may take to say what it does, when it is adopted.
+const PROBE: Duration = Duration::from_secs(3);
 
 impl Machine {
     /// Brings row and machine together and shows the result.
@@ -23,9 +28,9 @@ impl Machine {
         self.engine.board.publish_vm(self.vm.name.clone(), self.picture());
         if self.row.desired == Desired::Removed {
             self.retired = true;
-            self.clear_away().await;
+            self.clear_away_or_warn().await;
             if self.state().has_vmm() || self.state() == VmState::Crashed {
-                self.stopped(Reason::Requested, None).await?;
+                self.stopped(Reason::Requested, None, Next::Rest).await?;
             }
             self.engine.resume_removal(&self.vm);
             return Ok(());
@@ -33,7 +38,18 @@ impl Machine {
         match self.state() {
             VmState::Starting | VmState::Running | VmState::Paused | VmState::Stopping => self.recover_run().await?,
             VmState::Crashed if self.row.desired == Desired::Running => self.resume_restart(),
-            _ => {}
+            // Cut off between the two halves of a restart.
+            VmState::Stopped
+                if self.row.desired == Desired::Running
+                    && matches!(
+                        self.row.lifecycle.reason(),
+                        Reason::Requested | Reason::Killed | Reason::Cancelled
+                    ) =>
+            {
+                self.begin_start(Reason::Requested, None, None).await?;
+            }
+            VmState::Crashed | VmState::Stopped | VmState::Failed => self.rest(),
+            VmState::Created => {}
         }
         Ok(())
     }
@@ -42,19 +58,25 @@ impl Machine {
         let rebooted =
             self.row.process.as_ref().is_some_and(|process| Some(&process.leader.boot_id) != boot_id().ok().as_ref());
         if rebooted {
-            self.clear_away().await;
-            let restart = self.row.desired == Desired::Running;
-            self.stopped(Reason::HostRebooted, None).await?;
-            return if restart { self.begin_start(Reason::HostRebooted, None, None).await } else { Ok(()) };
+            self.clear_away_or_warn().await;
+            let next = self.next_by_desire();
+            self.stopped(Reason::HostRebooted, None, next).await?;
+            return match next {
+                Next::StartAgain => self.begin_start(Reason::HostRebooted, None, None).await,
+                Next::Rest => Ok(()),
+            };
         }
         let state = self.engine.keeper.inspect(&self.unit(), &self.runtime()).await?;
         match (self.state(), state) {
             // Cut off in the middle of a start: the guest has hardly begun, so it begins anew.
             (VmState::Starting, _) => {
-                let restart = self.row.desired == Desired::Running;
-                self.clear_away().await;
-                self.stopped(Reason::Cancelled, None).await?;
-                if restart { self.begin_start(Reason::Requested, None, None).await } else { Ok(()) }
+                let next = self.next_by_desire();
+                self.clear_away_or_warn().await;
+                self.stopped(Reason::Cancelled, None, next).await?;
+                match next {
+                    Next::StartAgain => self.begin_start(Reason::Requested, None, None).await,
+                    Next::Rest => Ok(()),
+                }
             }
             (_, UnitState::Running(started)) => self.adopt(started).await,
             (_, UnitState::Ended(record)) => self.ended_while_away(record).await,
@@ -81,43 +103,59 @@ impl Machine {
         }
         self.run += 1;
         self.watch_leader(leader.clone());
-        let driver = self.driver.clone().ok_or_else(|| Error::internal("no driver is known for a running VM"))?;
-        let plan = self.plan_of_run();
-        match (driver.state(&plan, &leader).await, self.state()) {
-            (Ok(MachineState::Running), VmState::Paused) => {
-                let to = self.row.lifecycle.resumed(Reason::Adopted, Self::now());
-                self.transition("", to).await?;
-            }
-            (Ok(MachineState::Paused), VmState::Running) => {
-                let to = self.row.lifecycle.paused(Reason::Adopted, Self::now());
-                self.transition("", to).await?;
-            }
-            (Err(error), _) => {
-                tracing::warn!(NEXUS_VM = %self.vm.name, "the VMM does not say what it does: {}", Error::from(error).text());
-            }
-            _ => {}
-        }
         info!(
             NEXUS_VM = %self.vm.name,
+            NEXUS_ACTOR = self.vm.machine_path(),
             NEXUS_GENERATION = self.child.generation,
             MESSAGE_ID = catalogue::VM_ADOPTED,
             "VM {} was adopted: its VMM is process {}",
             self.vm.name,
             leader.pid,
         );
+        let Some(driver) = self.driver.clone() else {
+            tracing::warn!(NEXUS_VM = %self.vm.name, "VM {} runs on, but its VMM's driver is not to be had", self.vm.name);
+            self.child.reporter.set_health(Health::Degraded);
+            self.publish();
+            return Ok(());
+        };
         self.power_on()?;
         self.publish();
         if self.state() == VmState::Stopping {
-            // Asked to stop before: the agent is not connected yet, so there is nobody to ask again.
             self.resume_stop();
+            return Ok(());
+        }
+        let plan = self.plan_of_run();
+        match (tokio::time::timeout(PROBE, driver.state(&plan, &leader)).await, self.state()) {
+            (Ok(Ok(MachineState::Running)), VmState::Paused) => {
+                let to = self.row.lifecycle.resumed(Reason::Adopted, Self::now());
+                self.transition("", to).await?;
+            }
+            (Ok(Ok(MachineState::Paused)), VmState::Running) => {
+                let to = self.row.lifecycle.paused(Reason::Adopted, Self::now());
+                self.transition("", to).await?;
+            }
+            (Ok(Ok(_)), _) => {}
+            (Ok(Err(error)), _) => {
+                let name = &self.vm.name;
+                tracing::warn!(NEXUS_VM = %name, "the VMM of {name} does not say what it does: {}", Error::from(error).text());
+            }
+            (Err(_), _) => {
+                let name = &self.vm.name;
+                tracing::warn!(NEXUS_VM = %name, "the VMM of {name} does not say what it does within {} s", PROBE.as_secs());
+            }
         }
         Ok(())
     }
 
+    fn next_by_desire(&self) -> Next {
+        if self.row.desired == Desired::Running { Next::StartAgain } else { Next::Rest }
+    }
+
     async fn ended_while_away(&mut self, record: ExitRecord) -> Result<(), Error> {
+        self.turn_power(Power::Off);
         if self.state() == VmState::Stopping {
-            self.clear_away().await;
-            return self.stopped(Reason::Requested, Some(record)).await;
+            self.clear_away_or_warn().await;
+            return self.stopped(Reason::Requested, Some(record), self.next_by_desire()).await;
         }
         self.ended_unasked(record).await
     }

@@ -13,7 +13,7 @@ use ractor::ActorRef;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::info;
 
-use super::{MachineMessage, Reply, operation::Operation};
+use super::{MachineMessage, Next, Reply, operation::Operation};
 use crate::{
     Engine, Error, Origin, VmSetting,
     snapshot::{GuestSnapshot, JobId},
@@ -103,8 +103,10 @@ impl Machine {
     pub(super) async fn handle(&mut self, message: MachineMessage) -> Result<(), Error> {
         match message {
             MachineMessage::Start { origin, reason, job, reply } => self.start(origin, reason, job, reply).await,
-            MachineMessage::Stop { origin, timeout, job, reply } => self.stop(origin, Some(timeout), job, reply).await,
-            MachineMessage::Kill { origin, reply } => self.stop(origin, None, None, reply).await,
+            MachineMessage::Stop { origin, timeout, next, job, reply } => {
+                self.stop(origin, Some(timeout), next, job, reply).await
+            }
+            MachineMessage::Kill { origin, reply } => self.stop(origin, None, Next::Rest, None, reply).await,
             MachineMessage::Pause { origin, reply } => self.pause(&origin, reply),
             MachineMessage::Resume { origin, reply } => self.resume(&origin, reply),
             MachineMessage::Set { origin, setting, reply } => self.set(&origin, setting, reply).await,
@@ -291,9 +293,9 @@ impl Machine {
         self.retired = true;
         self.restart_timer = None;
         if runs {
-            self.stop(origin, None, None, reply).await
+            self.stop(origin, None, Next::Rest, None, reply).await
         } else {
-            let _ = reply.send(Ok(()));
+            let _ = reply.send(self.clear_away().await.map(|_| ()));
             Ok(())
         }
     }

@@ -2,17 +2,17 @@
 
 use std::time::Duration;
 
-use nexus_host::agent::AgentClient;
+use nexus_host::agent::{AgentClient, AgentError};
 use nexus_model::vm::Phase;
 use nexus_model::{
     ErrorKind,
     vm::{Desired, Reason, VmState},
 };
 use nexus_protocol::ShutdownMode;
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 
 use super::{
-    Reply,
+    Next, Reply,
     operation::{Operation, OperationKind},
     state::Machine,
 };
@@ -24,6 +24,7 @@ impl Machine {
         &mut self,
         origin: Origin,
         timeout: Option<Duration>,
+        next: Next,
         job: Option<JobControl>,
         reply: Reply<()>,
     ) -> Result<(), Error> {
@@ -37,7 +38,12 @@ impl Machine {
             }
             return Ok(());
         }
-        let desired = if self.retired { Desired::Removed } else { Desired::Stopped };
+        let desired = match next {
+            _ if self.retired => Desired::Removed,
+            Next::StartAgain => Desired::Running,
+            Next::Rest => Desired::Stopped,
+        };
+        self.restart_timer = None;
         if let Some(operation) = self.operation.take() {
             let start = operation.kind == OperationKind::Start;
             let text = format!("somebody stopped VM `{}` meanwhile", self.vm.name);
@@ -48,16 +54,18 @@ impl Machine {
         }
         match self.state() {
             VmState::Running | VmState::Paused => self.begin_stop(desired, timeout, job, Some(reply)).await,
+            VmState::Starting | VmState::Stopping => self.call_off_start(desired, reply).await,
             VmState::Crashed => {
-                self.restart_timer = None;
-                self.commit("", |row| row.desired = desired).await?;
-                self.stopped(Reason::Requested, None).await?;
-                let _ = reply.send(Ok(()));
+                let stored = self.commit("", |row| row.desired = desired).await;
+                let stopped = match stored {
+                    Ok(()) => self.stopped(Reason::Requested, None, next).await,
+                    error => error,
+                };
+                let _ = reply.send(stopped);
                 Ok(())
             }
-            _ => {
-                self.commit("", |row| row.desired = desired).await?;
-                let _ = reply.send(Ok(()));
+            VmState::Created | VmState::Stopped | VmState::Failed => {
+                let _ = reply.send(self.commit("", |row| row.desired = desired).await);
                 Ok(())
             }
         }
@@ -75,29 +83,38 @@ impl Machine {
         let paused = self.state() == VmState::Paused;
         let lifecycle =
             self.row.lifecycle.stopping(Reason::Requested, Self::now()).map_err(|error| self.illegal(error))?;
-        self.commit("", |row| {
-            row.desired = desired;
-            row.phase = Some(Phase::Stopping);
-            row.lifecycle = lifecycle;
-        })
-        .await?;
-        let agent = self.vm.agent.borrow().clone();
+        let stored = self
+            .commit("", |row| {
+                row.desired = desired;
+                row.phase = Some(Phase::Stopping);
+                row.lifecycle = lifecycle;
+            })
+            .await;
+        if let Err(error) = stored {
+            if let Some(reply) = reply {
+                let _ = reply.send(Err(error));
+            }
+            return Ok(());
+        }
         let resume = match (paused, self.driver.clone()) {
             (true, Some(driver)) => Some((driver, self.plan_of_run())),
             _ => None,
         };
         let leader = self.row.process.as_ref().map(|process| process.leader.clone());
         self.killed = timeout.is_none();
+        // A guest whose agent never answered in this run has none, or has hardly begun: there is nobody to wait for.
+        let timeout = timeout.filter(|_| self.row.ready_duration.is_some());
+        let agents = self.vm.agent.subscribe();
         let stage = job.clone();
         self.begin(OperationKind::Stop, job, reply, move |_| async move {
-            let (Some(timeout), Some(agent)) = (timeout, agent) else { return Ok(()) };
+            let Some(timeout) = timeout else { return Ok(()) };
             if let Some(job) = &stage {
                 job.stage("guest");
             }
             if let (Some((driver, plan)), Some(leader)) = (resume, leader) {
                 driver.resume(&plan, &leader).await?;
             }
-            ask_to_power_off(&agent, timeout).await
+            ask_to_power_off(agents, timeout).await
         });
         self.publish();
         Ok(())
@@ -117,18 +134,8 @@ impl Machine {
     /// Goes on with a stop that was cut off, once its guest can be asked again.
     pub(super) fn resume_stop(&mut self) {
         let timeout = self.engine.settings.stop_timeout;
-        let mut agents = self.vm.agent.subscribe();
-        self.begin(OperationKind::Stop, None, None, move |_| async move {
-            let connected = agents.wait_for(Option::is_some);
-            let agent = match tokio::time::timeout(timeout, connected).await {
-                Ok(Ok(agent)) => agent.clone(),
-                _ => None,
-            };
-            match agent {
-                Some(agent) => ask_to_power_off(&agent, timeout).await,
-                None => Ok(()),
-            }
-        });
+        let agents = self.vm.agent.subscribe();
+        self.begin(OperationKind::Stop, None, None, move |_| ask_to_power_off(agents, timeout));
     }
 
     fn kill_now(&mut self) {
@@ -142,21 +149,34 @@ impl Machine {
         });
     }
 
-    /// Ends a start that was under way; its task is gone already.
+    /// Ends a start, or a stop, whose task is gone already.
     async fn call_off_start(&mut self, desired: Desired, reply: Reply<()>) -> Result<(), Error> {
-        self.commit("", |row| row.desired = desired).await?;
+        let next = if desired == Desired::Running { Next::StartAgain } else { Next::Rest };
         self.turn_power(Power::Off);
-        self.clear_away().await;
-        self.stopped(Reason::Cancelled, None).await?;
-        let _ = reply.send(Ok(()));
+        let done = async {
+            self.commit("", |row| row.desired = desired).await?;
+            self.clear_away().await?;
+            self.stopped(Reason::Cancelled, None, next).await
+        };
+        let _ = reply.send(done.await);
         Ok(())
     }
 }
 
 /// Returns when the guest had its time. The end of the VMM, which is noticed elsewhere, comes before that if all is well.
-async fn ask_to_power_off(agent: &AgentClient, timeout: Duration) -> Result<(), Error> {
+async fn ask_to_power_off(mut agents: watch::Receiver<Option<AgentClient>>, timeout: Duration) -> Result<(), Error> {
     let deadline = Instant::now() + timeout;
-    tokio::time::timeout_at(deadline, agent.shutdown(ShutdownMode::Poweroff)).await.unwrap_or(Ok(()))?;
+    // It may be between two connections.
+    let agent = match tokio::time::timeout_at(deadline, agents.wait_for(Option::is_some)).await {
+        Ok(Ok(agent)) => agent.clone(),
+        _ => None,
+    };
+    let Some(agent) = agent else { return Ok(()) };
+    match tokio::time::timeout_at(deadline, agent.shutdown(ShutdownMode::Poweroff)).await {
+        // A connection that is gone may as well mean that it was quick.
+        Ok(Ok(()) | Err(AgentError::Gone(_))) | Err(_) => {}
+        Ok(Err(error)) => return Err(error.into()),
+    }
     tokio::time::sleep_until(deadline).await;
     Ok(())
 }
