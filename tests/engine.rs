@@ -212,3 +212,39 @@ async fn a_paused_guest_is_not_unreachable() {
     assert_eq!(status.health, Health::Ok);
     assert!(test.vm(&name).guest.is_some());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ephemeral_vm_survives_a_restart_and_goes_when_it_stops() {
+    let test = TestEngine::start().await;
+    let name = test.create("web", |spec| spec.ephemeral = true).await.unwrap();
+    let before = test.start_vm(&name).await;
+    let options = StopOptions { timeout: None };
+    let job = test.engine.restart_vm(&TestEngine::origin(), &name, options).await.unwrap();
+    let job = test.job(job).await;
+    assert_eq!(job.state, JobState::Done, "{:?}", job.error);
+    let after = test.wait(&name, |vm| vm.guest.is_some()).await;
+    assert_ne!(after.leader, before.leader);
+
+    let mut picture = test.engine.board().vms().watch(&name).unwrap();
+    let job = test.engine.stop_vm(&TestEngine::origin(), &name, options).await.unwrap();
+    assert_eq!(test.job(job).await.state, JobState::Done);
+    let gone = async { while picture.changed().await.is_ok() {} };
+    tokio::time::timeout(Duration::from_secs(60), gone).await.unwrap();
+    assert!(test.engine.board().vms().get(&name).is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ephemeral_vm_that_can_not_start_goes() {
+    let test = TestEngine::start().await;
+    let too_large = |spec: &mut nexus_model::vm::VmSpec| {
+        spec.ephemeral = true;
+        spec.memory_bytes = 1 << 50;
+    };
+    let name = test.create("web", too_large).await.unwrap();
+    let mut picture = test.engine.board().vms().watch(&name).unwrap();
+    let job = test.engine.start_vm(&TestEngine::origin(), &name).await.unwrap();
+    assert_eq!(test.job(job).await.state, JobState::Failed);
+    let gone = async { while picture.changed().await.is_ok() {} };
+    tokio::time::timeout(Duration::from_secs(60), gone).await.unwrap();
+    assert!(test.engine.board().vms().get(&name).is_none());
+}

@@ -1,5 +1,5 @@
-//! `MESSAGE_ID`s of the journal records that an operator may search for or act on. Each has an entry in the journal
-//! catalogue that is installed from `dist/`.
+//! `MESSAGE_ID`s of the journal records that an operator may search for or act on. Each has an entry in
+//! `dist/systemd/catalog/nexus.catalog`.
 
 /// A VM is in another state.
 pub const VM_STATE: &str = "6a1c0f3d9b5e4c2f8e7d4b1a90c25f01";
@@ -11,3 +11,17 @@ pub const VM_GAVE_UP: &str = "6a1c0f3d9b5e4c2f8e7d4b1a90c25f03";
 pub const VM_ADOPTED: &str = "6a1c0f3d9b5e4c2f8e7d4b1a90c25f04";
 /// A guest does not answer although its VMM runs.
 pub const GUEST_UNREACHABLE: &str = "6a1c0f3d9b5e4c2f8e7d4b1a90c25f05";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_has_its_entry() {
+        let catalogue = include_str!("../../dist/systemd/catalog/nexus.catalog");
+        let ids = [VM_STATE, VM_RESTART, VM_GAVE_UP, VM_ADOPTED, GUEST_UNREACHABLE];
+        let entries: Vec<&str> = catalogue.lines().filter_map(|line| line.strip_prefix("-- ")).collect();
+        assert_eq!(entries, ids);
+        assert_eq!(catalogue.matches("\nSubject: ").count(), ids.len());
+    }
+}

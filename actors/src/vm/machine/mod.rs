@@ -4,7 +4,7 @@
 //! resume) at a time, each in a task of its own, so that its mailbox is always read. Supervised by its VM's supervisor,
 //! before the connections. A crash of it leaves the VMM alone: its next incarnation reads the row, looks at the machine
 //! and adopts what it finds ([`recover`](self)). Lost is only the operation that was under way, which is finished or
-//! undone from the phase in the row; its callers get an error.
+//! undone from the row; its callers get an error.
 
 mod end;
 mod launch;
