@@ -284,15 +284,15 @@ impl State {
 
     fn cancel(&self, job: JobId) -> Result<(), Error> {
         let picture = self.board.jobs().get(&job).ok_or_else(|| Error::not_found("job", &job.to_string()))?;
+        let Some(running) = self.running.get(&job) else {
+            return Err(Error::new(ErrorKind::InvalidState, format!("job {job} has ended: it is {}", picture.state)));
+        };
         if !picture.cancellable {
             return Err(Error::new(
                 ErrorKind::InvalidState,
                 format!("job {job} ({}) can't be cancelled", picture.kind),
             ));
         }
-        let Some(running) = self.running.get(&job) else {
-            return Err(Error::new(ErrorKind::InvalidState, format!("job {job} has ended: it is {}", picture.state)));
-        };
         running.cancel.send_replace(true);
         Ok(())
     }
