@@ -22,7 +22,9 @@ pub enum VmmError {
         reasons: String,
     },
     /// The configuration does not allow the VMM.
-    #[error("{kind} is not allowed by the configuration: it does not isolate the guest")]
+    #[error(
+        "VMs by {kind} do not isolate the guest: set `vmm.allow-process` in nexus.yaml if you want them all the same"
+    )]
     NotAllowed {
         /// The VMM.
         kind: VmmKind,
