@@ -1,6 +1,7 @@
 //! A nexusd process.
 
 use std::{
+    collections::{BTreeMap, HashMap},
     fs::{self, File},
     os::unix::process::ExitStatusExt,
     path::PathBuf,
@@ -9,8 +10,9 @@ use std::{
     time::Duration,
 };
 
-use nexus_dbus::client::{
-    GuestProxy, JobProxy, ManagerProxy, Options, Row, SupervisedProxy, VmProperties, VmProxy, objects,
+use nexus_dbus::{
+    ROOT, SERVICE,
+    client::{GuestProxy, JobProxy, ManagerProxy, Options, Row, SupervisedProxy, VmProperties, VmProxy},
 };
 use nix::{
     sys::{
@@ -20,7 +22,7 @@ use nix::{
     unistd::Pid,
 };
 use tokio::process::{Child, Command};
-use zbus::{Connection, OwnedObjectPath, Variant, proxy::CacheProperties};
+use zbus::{Connection, OwnedObjectPath, OwnedVariant, Variant, proxy::CacheProperties};
 
 use crate::{Home, Notifications, TestBus, program};
 
@@ -318,14 +320,31 @@ impl TestDaemon {
         (code, stdout)
     }
 
-    /// Every object with its interfaces, as text that can be compared: without jobs, which come and go.
+    /// Every object with its interfaces and properties as it is now.
+    ///
+    /// # Panics
+    /// When the daemon does not answer.
+    pub async fn objects(&self) -> HashMap<OwnedObjectPath, Interfaces> {
+        let interface = Some("org.freedesktop.DBus.ObjectManager");
+        let call = self.client.call_method(Some(SERVICE), ROOT, interface, "GetManagedObjects", &());
+        let reply = tokio::time::timeout(PATIENCE, call).await.expect("an answer in time").expect("the daemon answers");
+        let mut all: HashMap<OwnedObjectPath, Interfaces> = reply.body().deserialize().expect("objects");
+        // zbus lists the nodes between objects as well.
+        all.retain(|_, interfaces| !interfaces.is_empty());
+        all
+    }
+
+    /// The path and the interfaces of every object, in order. Without jobs, which come and go.
     ///
     /// # Panics
     /// When the daemon does not answer.
     pub async fn shown(&self) -> Vec<String> {
-        let all = objects(&self.client).await.expect("the daemon answers");
-        let mut shown: Vec<String> =
-            all.keys().map(ToString::to_string).filter(|path| !path.contains("/job/")).collect();
+        let all = self.objects().await;
+        let row = |(path, interfaces): (&OwnedObjectPath, &Interfaces)| {
+            let interfaces: Vec<&str> = interfaces.keys().map(String::as_str).collect();
+            format!("{path}: {}", interfaces.join(" "))
+        };
+        let mut shown: Vec<String> = all.iter().map(row).filter(|row| !row.contains("/job/")).collect();
         shown.sort();
         shown
     }
@@ -362,6 +381,9 @@ impl Drop for TestDaemon {
         }
     }
 }
+
+/// The interfaces of an object, with their properties.
+pub type Interfaces = BTreeMap<String, BTreeMap<String, OwnedVariant>>;
 
 /// The object of a VM.
 pub type VmPath = OwnedObjectPath;

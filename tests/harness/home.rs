@@ -90,14 +90,14 @@ impl Home {
         .into()
     }
 
-    /// Every file and folder that Nexus keeps for things, without the store's own and the logs.
+    /// Every file and folder that Nexus keeps for things: not the store, nor the folders that all of a kind share.
     ///
     /// # Panics
     /// When they can't be listed.
     #[must_use]
     pub fn things(&self) -> Vec<PathBuf> {
         let mut found = Vec::new();
-        for folder in ["data", "run/nexus/vm"] {
+        for folder in ["data/nexus/images", "data/nexus/assets", "data/nexus/workspaces", "run/nexus/vm"] {
             list(&self.path().join(folder), &mut found);
         }
         found.sort();

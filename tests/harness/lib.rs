@@ -11,12 +11,12 @@ mod notifications;
 mod signals;
 
 pub use bus::TestBus;
-pub use daemon::{Ended, PATIENCE, TestDaemon, VmPath, process};
+pub use daemon::{Ended, Interfaces, PATIENCE, TestDaemon, VmPath, process};
 pub use engine::TestEngine;
 pub use guest::{GuestParts, everything_is_required};
 pub use home::Home;
 pub use notifications::Notifications;
-pub use signals::{Signal, Signals};
+pub use signals::{Changed, Signal, Signals};
 
 /// A program of this workspace, built before the tests are (`cargo build --workspace`, which `make test` does).
 ///

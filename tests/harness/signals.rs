@@ -1,10 +1,10 @@
 //! What a client hears, in order.
 
-use std::num::NonZeroUsize;
+use std::{collections::BTreeMap, num::NonZeroUsize};
 
 use futures_util::StreamExt;
 use nexus_dbus::SERVICE;
-use zbus::{Connection, MatchRule, Message, MessageStream, message::Type};
+use zbus::{Connection, MatchRule, Message, MessageStream, OwnedVariant, Type, message};
 
 use crate::daemon::PATIENCE;
 
@@ -12,8 +12,9 @@ use crate::daemon::PATIENCE;
 pub struct Signals(MessageStream);
 
 /// A signal, with its body in zbus' own notation.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Signal {
+    message: Message,
     /// The object that sent it.
     pub path: String,
     /// Its name.
@@ -22,13 +23,24 @@ pub struct Signal {
     pub body: String,
 }
 
+/// What a `PropertiesChanged` says.
+#[derive(Debug)]
+pub struct Changed {
+    /// The interface whose properties they are.
+    pub interface: String,
+    /// The new values.
+    pub properties: BTreeMap<String, OwnedVariant>,
+    /// What has to be asked for.
+    pub invalidated: Vec<String>,
+}
+
 impl Signals {
     /// Listens.
     ///
     /// # Panics
     /// When the bus does not answer.
     pub async fn of(connection: &Connection) -> Self {
-        let rule = MatchRule::builder().msg_type(Type::Signal).sender(SERVICE).build().expect("a name");
+        let rule = MatchRule::builder().msg_type(message::Type::Signal).sender(SERVICE).build().expect("a name");
         // Nobody reads while a test does something else, and a full queue would stop the whole connection.
         let queue = NonZeroUsize::new(100_000);
         Self(MessageStream::for_match_rule(rule, connection, queue).await.expect("the bus answers"))
@@ -78,6 +90,7 @@ impl Signal {
         let body = message.body();
         let text = body.deserialize::<zbus::Structure<'_>>().map(|body| body.to_string()).unwrap_or_default();
         Self {
+            message: message.clone(),
             path: header.path().map(ToString::to_string).unwrap_or_default(),
             member: header.member().map(ToString::to_string).unwrap_or_default(),
             body: text,
@@ -88,6 +101,22 @@ impl Signal {
     #[must_use]
     pub fn is(&self, path: &str, member: &str) -> bool {
         self.path == path && self.member == member
+    }
+
+    /// What it says, as a type.
+    ///
+    /// # Panics
+    /// When it is of another one.
+    #[must_use]
+    pub fn read<T: serde::de::DeserializeOwned + Type>(&self) -> T {
+        self.message.body().deserialize().unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// What has changed, when it is a `PropertiesChanged`.
+    #[must_use]
+    pub fn changed(&self) -> Option<Changed> {
+        let (interface, properties, invalidated) = (self.member == "PropertiesChanged").then(|| self.read())?;
+        Some(Changed { interface, properties, invalidated })
     }
 
     /// Whether it says this.

@@ -1,0 +1,421 @@
+//! nexusctl against a real daemon: what its users type, what they read, and the exit codes that their scripts rely on.
+
+#![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+
+use std::{fmt::Write as _, fs, os::unix::process::ExitStatusExt, path::Path, process::Stdio, sync::Arc};
+
+use nexus_dbus::client::{Options, objects};
+use nexus_tests::{GuestParts, Home, PATIENCE, TestBus, TestDaemon, VmPath};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    process::{Child, Command},
+    time::timeout,
+};
+
+/// How a command ended, and what it wrote.
+#[derive(Debug)]
+struct Said {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+async fn run(mut command: Command) -> Said {
+    let output = timeout(PATIENCE, command.output()).await.expect("nexusctl ends").unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    Said { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+}
+
+async fn ctl(daemon: &TestDaemon, arguments: &[&str]) -> Said {
+    run(daemon.nexusctl(arguments)).await
+}
+
+/// What it writes when all is well.
+async fn ok(daemon: &TestDaemon, arguments: &[&str]) -> String {
+    let said = ctl(daemon, arguments).await;
+    assert_eq!((said.code, said.err.as_str()), (Some(0), ""), "{arguments:?}: {said:?}");
+    said.out
+}
+
+async fn json(daemon: &TestDaemon, arguments: &[&str]) -> Value {
+    let arguments: Vec<&str> = arguments.iter().copied().chain(["-o", "json"]).collect();
+    serde_json::from_str(&ok(daemon, &arguments).await).unwrap()
+}
+
+fn has(text: &str, words: &[&str]) {
+    for word in words {
+        assert!(text.contains(word), "`{word}` is not in:\n{text}");
+    }
+}
+
+/// A daemon with an image `base`.
+async fn with_image() -> TestDaemon {
+    let daemon = TestDaemon::start().await;
+    let folder = daemon.home.user().join("rootfs");
+    fs::create_dir_all(folder.join("etc")).unwrap();
+    fs::write(folder.join("etc/os-release"), "ID=tiny\nNAME=tiny\nVERSION_ID=7\n").unwrap();
+    let said = ok(&daemon, &["image", "import", folder.to_str().unwrap(), "base", "--size", "4M"]).await;
+    has(&said, &["Image base is there."]);
+    daemon
+}
+
+async fn web() -> (TestDaemon, VmPath) {
+    let daemon = TestDaemon::start().await;
+    let vm = daemon.run("web", []).await;
+    (daemon, vm)
+}
+
+fn interrupt(child: &Child, signal: Signal) {
+    kill(Pid::from_raw(i32::try_from(child.id().unwrap()).unwrap()), signal).unwrap();
+}
+
+/// Waits until there is no VM and no disk any more.
+async fn nothing_left(daemon: &TestDaemon) {
+    let mut signals = nexus_tests::Signals::of(&daemon.client).await;
+    let gone = async {
+        loop {
+            let all = objects(&daemon.client).await.unwrap();
+            if all.values().all(|object| object.vm.is_none() && object.workspace.is_none()) {
+                return;
+            }
+            signals.next().await;
+        }
+    };
+    timeout(PATIENCE, gone).await.expect("the VM goes");
+    let kept = ["images", "assets"].map(|folder| daemon.home.data().join(folder));
+    let is_kept = |path: &Path| kept.iter().any(|folder| path.starts_with(folder));
+    let left: Vec<_> = daemon.home.things().into_iter().filter(|path| !is_kept(path)).collect();
+    assert!(left.is_empty(), "{left:?}");
+    assert!(daemon.home.processes().is_empty());
+}
+
+#[tokio::test]
+async fn where_there_is_nothing_it_says_what_to_do() {
+    let daemon = TestDaemon::start().await;
+    for (arguments, words) in [
+        (["vm", "list"], ["No VMs yet.", "nexusctl vm create"]),
+        (["image", "list"], ["No images yet.", "nexusctl image import"]),
+        (["ws", "list"], ["No workspaces yet.", "nexusctl ws create"]),
+        (["kernel", "list"], ["No kernels yet.", "nexusctl kernel import"]),
+        (["job", "list"], ["No jobs", ""]),
+    ] {
+        has(&ok(&daemon, &arguments).await, &words);
+        assert_eq!(json(&daemon, &arguments).await, Value::Array(Vec::new()), "{arguments:?}");
+    }
+}
+
+#[tokio::test]
+async fn status_version_doctor_and_tree_show_the_daemon() {
+    let daemon = with_image().await;
+    daemon.run("web", []).await;
+    let status = ok(&daemon, &["status"]).await;
+    let database = daemon.home.database();
+    has(&status, &["running", "1, 1 running", "schema ", " tables", "copy with ", database.to_str().unwrap()]);
+    let status = json(&daemon, &["status"]).await;
+    assert_eq!(status["state"], "running");
+    assert_eq!(
+        (&status["vm_count"], &status["running_vm_count"], &status["image_count"]),
+        (&1.into(), &1.into(), &1.into())
+    );
+    assert_eq!(status["database_path"], database.to_str().unwrap());
+    assert!(status["schema_version"].as_u64() >= Some(1) && status["table_count"].as_u64() >= Some(1), "{status}");
+
+    let version = json(&daemon, &["version"]).await;
+    assert_eq!(version["nexusctl"], version["nexusd"], "{version}");
+
+    // Whether this machine has a VMM is not what is tested here.
+    let doctor = ctl(&daemon, &["doctor"]).await;
+    assert!(matches!(doctor.code, Some(0 | 1)), "{doctor:?}");
+    has(&doctor.out, &["session bus", "nexusd", "qemu"]);
+
+    let tree = ok(&daemon, &["tree"]).await;
+    has(&tree, &["store", "images", "workspaces", "vms", "web", "jobs", "bus"]);
+    assert!(json(&daemon, &["tree"]).await.is_object() || json(&daemon, &["tree"]).await.is_array());
+}
+
+#[tokio::test]
+async fn images_and_workspaces_come_and_go() {
+    let daemon = with_image().await;
+    has(&ok(&daemon, &["image", "list"]).await, &["NAME", "base", "tiny 7"]);
+    assert_eq!(ok(&daemon, &["image", "list", "-q"]).await, "base\n");
+    let image = json(&daemon, &["image", "inspect", "base"]).await;
+    assert_eq!((&image["name"], &image["os_name"]), (&"base".into(), &"tiny".into()));
+    assert_eq!(image["digest"].as_str().unwrap().len(), 64);
+    has(&ok(&daemon, &["image", "inspect", "base"]).await, &["sha256:", "tiny 7"]);
+
+    has(&ok(&daemon, &["ws", "create", "disk", "--base", "base"]).await, &["disk"]);
+    assert_eq!(ok(&daemon, &["ws", "create", "other", "--base", "base", "--quiet"]).await, "other\n");
+    has(&ok(&daemon, &["workspace", "list"]).await, &["disk", "other", "base"]);
+    let disk = json(&daemon, &["ws", "inspect", "disk"]).await;
+    assert_eq!((&disk["name"], &disk["base"], &disk["vm"]), (&"disk".into(), &"base".into(), &Value::Null));
+
+    let refused = ctl(&daemon, &["image", "delete", "base", "--yes"]).await;
+    assert_eq!(refused.code, Some(1));
+    has(&refused.err, &["Error: cannot delete image base", "disk"]);
+    // Without somebody to ask it does nothing.
+    let refused = ctl(&daemon, &["ws", "delete", "disk"]).await;
+    assert_eq!(refused.code, Some(2));
+    has(&refused.err, &["--yes"]);
+    assert_eq!(ok(&daemon, &["ws", "list", "-q"]).await, "disk\nother\n");
+
+    ok(&daemon, &["ws", "delete", "disk", "other", "--yes"]).await;
+    ok(&daemon, &["image", "delete", "base", "--yes"]).await;
+    assert_eq!(ok(&daemon, &["image", "list", "-q"]).await, "");
+    let left: Vec<_> = daemon.home.things().into_iter().filter(|path| path.is_file()).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[tokio::test]
+async fn a_vm_goes_through_its_life() {
+    let daemon = with_image().await;
+    let create = ["vm", "create", "web", "--vmm", "process", "--image", "base", "-e", "WORD=hello", "--tag", "a"];
+    has(&ok(&daemon, &create).await, &["VM web is there."]);
+    assert_eq!(ok(&daemon, &["vm", "create", "db", "--vmm", "process", "-q"]).await, "db\n");
+    has(&ok(&daemon, &["vm", "start", "web", "db"]).await, &["VM web is started", "VM db is started"]);
+    has(&ok(&daemon, &["vm", "list"]).await, &["web", "db", "running", "process (not isolated)"]);
+
+    let row = json(&daemon, &["vm", "inspect", "web"]).await;
+    let pid = row["leader"].as_u64().or(row["pid"].as_u64()).unwrap();
+    assert!(fs::exists(format!("/proc/{pid}")).unwrap());
+    assert_eq!((&row["state"], &row["guest_ready"]), (&"running".into(), &true.into()));
+    has(&ok(&daemon, &["vm", "inspect", "web"]).await, &[&pid.to_string(), "vsock.sock", "console.log", "web"]);
+
+    ok(&daemon, &["vm", "pause", "web"]).await;
+    assert_eq!(json(&daemon, &["vm", "inspect", "web"]).await["state"], "paused");
+    ok(&daemon, &["vm", "resume", "web"]).await;
+    assert_eq!(ok(&daemon, &["exec", "web", "--", "sh", "-c", "echo $WORD"]).await, "hello\n");
+
+    ok(&daemon, &["vm", "restart", "web"]).await;
+    assert_ne!(json(&daemon, &["vm", "inspect", "web"]).await["leader"].as_u64(), Some(pid));
+    ok(&daemon, &["vm", "stop", "web"]).await;
+    ok(&daemon, &["vm", "kill", "db", "--yes"]).await;
+    let states: Vec<Value> =
+        json(&daemon, &["vm", "list"]).await.as_array().unwrap().iter().map(|row| row["state"].clone()).collect();
+    assert_eq!(states, ["stopped", "stopped"]);
+    let history = ok(&daemon, &["vm", "history", "web"]).await;
+    has(&history, &["starting", "running", "paused", "stopping", "stopped"]);
+    assert_eq!(ctl(&daemon, &["vm", "logs", "web"]).await.code, Some(0));
+
+    // What is there already, runs not, or is not there at all.
+    for (arguments, words) in [
+        (&["vm", "create", "web", "--vmm", "process"][..], &["Error: cannot create VM web", "already"][..]),
+        (&["vm", "pause", "web"], &["Error: cannot pause VM web", "stopped"]),
+        (&["vm", "start", "nobody"], &["Error: cannot start VM nobody", "There is no VM `nobody`", "nexusctl vm list"]),
+        (&["vm", "create", "Web"], &["Error: cannot create VM Web", "name"]),
+    ] {
+        let said = ctl(&daemon, arguments).await;
+        assert_eq!((said.code, said.out.as_str()), (Some(1), ""), "{said:?}");
+        has(&said.err, words);
+    }
+
+    let refused = ctl(&daemon, &["vm", "delete", "web"]).await;
+    assert_eq!(refused.code, Some(2));
+    assert_eq!(ok(&daemon, &["vm", "list", "-q"]).await, "db\nweb\n");
+    has(&ok(&daemon, &["vm", "delete", "db", "--yes"]).await, &["VM db is deleted."]);
+    let said = ok(&daemon, &["vm", "delete", "web", "--yes"]).await;
+    has(&said, &["its workspace stays: web"]);
+    ok(&daemon, &["ws", "delete", "web", "--yes"]).await;
+    nothing_left(&daemon).await;
+}
+
+#[tokio::test]
+async fn jobs_are_listed_awaited_and_cancelled() {
+    let (daemon, _vm) = web().await;
+    let jobs = json(&daemon, &["job", "list"]).await;
+    let job = jobs[0]["id"].as_u64().unwrap().to_string();
+    assert_eq!((&jobs[0]["kind"], &jobs[0]["state"]), (&"start-vm".into(), &"done".into()));
+    has(&ok(&daemon, &["job", "list"]).await, &["start-vm", "done"]);
+    assert_eq!(ctl(&daemon, &["job", "wait", &job]).await.code, Some(0));
+    let said = ctl(&daemon, &["job", "cancel", &job]).await;
+    assert_eq!(said.code, Some(1));
+    has(&said.err, &["has ended", "done"]);
+    let said = ctl(&daemon, &["job", "wait", "4711"]).await;
+    assert_eq!(said.code, Some(1));
+    has(&said.err, &["4711"]);
+}
+
+#[tokio::test]
+async fn a_commands_streams_and_end_are_nexusctls_own() {
+    let (daemon, vm) = web().await;
+    for (script, code, out, err) in [
+        ("echo out; echo err >&2; exit 3", 3, "out\n", "err\n"),
+        ("kill -9 $$", 128 + 9, "", ""),
+        ("kill -15 $$", 128 + 15, "", ""),
+        ("exit 255", 255, "", ""),
+        ("printf no-newline", 0, "no-newline", ""),
+    ] {
+        let said = ctl(&daemon, &["exec", "web", "--", "sh", "-c", script]).await;
+        assert_eq!((said.code, said.out.as_str(), said.err.as_str()), (Some(code), out, err), "{script}");
+    }
+    let said = ctl(&daemon, &["exec", "-w", "/usr", "-e", "A=b c", "web", "sh", "-c", "pwd; echo \"$A\""]).await;
+    assert_eq!((said.code, said.out.as_str()), (Some(0), "/usr\nb c\n"), "{said:?}");
+    for (program, code) in [("no-such-program", 127), ("/etc/passwd", 126), ("/no/such/path", 127)] {
+        let said = ctl(&daemon, &["exec", "web", "--", program]).await;
+        assert_eq!((said.code, said.out.as_str()), (Some(code), ""), "{program}: {said:?}");
+        has(&said.err, &["Error: ", program]);
+    }
+    let said = ctl(&daemon, &["exec", "nobody", "--", "true"]).await;
+    assert_eq!(said.code, Some(125));
+    has(&said.err, &["There is no VM `nobody`"]);
+    let job = daemon.vm(&vm).await.stop(Options::new()).await.unwrap();
+    daemon.done(&job).await.unwrap();
+    let said = ctl(&daemon, &["exec", "web", "--", "true"]).await;
+    assert_eq!(said.code, Some(125));
+    has(&said.err, &["stopped", "nexusctl vm start web"]);
+}
+
+#[tokio::test]
+async fn what_goes_in_comes_out() {
+    let (daemon, _vm) = web().await;
+    let mut bytes = vec![0_u8; 20 << 20];
+    fastrand::fill(&mut bytes);
+    let mut child = daemon.nexusctl(&["exec", "web", "--", "cat"]).stdin(Stdio::piped()).spawn().unwrap();
+    let mut into = child.stdin.take().unwrap();
+    let sent = bytes.clone();
+    let writing = tokio::spawn(async move { into.write_all(&sent).await });
+    let output = timeout(PATIENCE, child.wait_with_output()).await.expect("nexusctl ends").unwrap();
+    writing.await.unwrap().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.stdout == bytes, "{} of {} bytes came back", output.stdout.len(), bytes.len());
+}
+
+#[tokio::test]
+async fn twenty_megabytes_of_output_are_whole() {
+    let (daemon, _vm) = web().await;
+    let script = "i=0; while [ $i -lt 20 ]; do head -c 1048576 /dev/zero | tr '\\0' x; i=$((i+1)); done; exit 4";
+    let mut child = daemon.nexusctl(&["exec", "web", "--", "sh", "-c", script]).spawn().unwrap();
+    let mut from = child.stdout.take().unwrap();
+    let (mut hash, mut length, mut chunk) = (Sha256::new(), 0, vec![0; 64 << 10]);
+    loop {
+        match timeout(PATIENCE, from.read(&mut chunk)).await.expect("output in time").unwrap() {
+            0 => break,
+            count => {
+                length += count;
+                hash.update(&chunk[..count]);
+            }
+        }
+    }
+    assert_eq!(child.wait().await.unwrap().code(), Some(4));
+    assert_eq!(length, 20 << 20);
+    assert_eq!(hash.finalize(), Sha256::digest(vec![b'x'; 20 << 20]));
+}
+
+#[tokio::test]
+async fn the_end_of_the_input_is_passed_on() {
+    let (daemon, _vm) = web().await;
+    let mut child = daemon.nexusctl(&["exec", "web", "--", "wc", "-c"]).stdin(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(b"12345").await.unwrap();
+    let output = timeout(PATIENCE, child.wait_with_output()).await.expect("nexusctl ends").unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "5");
+}
+
+#[tokio::test]
+async fn signals_go_to_the_command() {
+    let (daemon, vm) = web().await;
+    for (script, signal, code) in [
+        ("trap 'exit 42' INT; echo ready; while :; do sleep 0.05; done", Signal::SIGINT, 42),
+        ("echo ready; exec sleep 1000", Signal::SIGINT, 128 + 2),
+        ("echo ready; exec sleep 1000", Signal::SIGTERM, 128 + 15),
+    ] {
+        let mut child = daemon.nexusctl(&["exec", "web", "--", "sh", "-c", script]).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let line = timeout(PATIENCE, lines.next_line()).await.expect("output in time").unwrap();
+        assert_eq!(line.as_deref(), Some("ready"));
+        interrupt(&child, signal);
+        let status = timeout(PATIENCE, child.wait()).await.expect("nexusctl ends").unwrap();
+        assert_eq!(status.code(), Some(code), "{script} {signal}");
+        assert_eq!(daemon.guest(&vm).await.list_execs().await.unwrap(), [], "{script} {signal}");
+    }
+}
+
+#[tokio::test]
+async fn a_command_outlives_the_daemon() {
+    let (daemon, _vm) = web().await;
+    let go = daemon.home.path().join("go");
+    let script = format!("echo ready; while [ ! -e {} ]; do sleep 0.05; done; echo done; exit 7", go.display());
+    let mut child = daemon.nexusctl(&["exec", "web", "--", "sh", "-c", &script]).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut next = async || timeout(PATIENCE, lines.next_line()).await.expect("output in time").unwrap();
+    assert_eq!(next().await.as_deref(), Some("ready"));
+    let _daemon = daemon.replace().await;
+    fs::write(go, "").unwrap();
+    assert_eq!(next().await.as_deref(), Some("done"));
+    let status = timeout(PATIENCE, child.wait()).await.expect("nexusctl ends").unwrap();
+    assert_eq!(status.code(), Some(7));
+}
+
+#[tokio::test]
+async fn run_is_a_vm_for_one_command() {
+    let daemon = with_image().await;
+    let words = ["run", "base", "--vmm", "process", "-e", "A=b", "--", "sh", "-c", "echo $A; exit 5"];
+    let said = ctl(&daemon, &words).await;
+    assert_eq!((said.code, said.out.as_str(), said.err.as_str()), (Some(5), "b\n", ""), "{said:?}");
+    nothing_left(&daemon).await;
+    let said = ctl(&daemon, &["run", "base", "--vmm", "process", "--", "no-such-program"]).await;
+    assert_eq!(said.code, Some(127), "{said:?}");
+    nothing_left(&daemon).await;
+    let said = ctl(&daemon, &["run", "nothing", "--vmm", "process", "--", "true"]).await;
+    assert_eq!(said.code, Some(125), "{said:?}");
+    has(&said.err, &["There is no image `nothing`"]);
+    nothing_left(&daemon).await;
+}
+
+#[tokio::test]
+async fn run_leaves_nothing_however_it_ends() {
+    let daemon = with_image().await;
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGKILL] {
+        let words = ["run", "base", "--vmm", "process", "--", "sh", "-c", "echo ready; exec sleep 1000"];
+        let mut child = daemon.nexusctl(&words).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let line = timeout(PATIENCE, lines.next_line()).await.expect("output in time").unwrap();
+        assert_eq!(line.as_deref(), Some("ready"));
+        interrupt(&child, signal);
+        let status = timeout(PATIENCE, child.wait()).await.expect("nexusctl ends").unwrap();
+        match signal {
+            Signal::SIGKILL => assert_eq!(status.signal(), Some(9)),
+            other => assert_eq!(status.code(), Some(128 + other as i32)),
+        }
+        nothing_left(&daemon).await;
+    }
+}
+
+#[tokio::test]
+async fn without_the_daemon_it_says_how_to_start_it() {
+    let bus = Arc::new(TestBus::start());
+    let mut daemon = TestDaemon::start_in(Arc::new(Home::new()), bus.clone()).await;
+    assert!(daemon.end(Signal::SIGTERM).await.success());
+    let _systemd = zbus::connection::Builder::address(bus.address().as_str())
+        .name("org.freedesktop.systemd1")
+        .build()
+        .await
+        .unwrap();
+    let said = ctl(&daemon, &["vm", "list"]).await;
+    let expected = "Error: cannot reach Nexus on the session bus\n  \
+                      The daemon is not running.\n  \
+                      Start it: systemctl --user start nexus.service\n";
+    assert_eq!((said.code, said.out.as_str(), said.err.as_str()), (Some(1), "", expected));
+}
+
+#[tokio::test]
+async fn a_real_vm_runs_a_command() {
+    let Some(parts) = GuestParts::find() else { return };
+    let home = Home::new();
+    let mut yaml = "vmm:\n  allow-process: true\npaths:\n  allow:\n".to_owned();
+    writeln!(yaml, "    - {}", GuestParts::folder().canonicalize().unwrap().display()).unwrap();
+    home.configure(&yaml);
+    let daemon = TestDaemon::start_in(Arc::new(home), Arc::new(TestBus::start())).await;
+    let (kernel, initrd) = (parts.kernel.to_str().unwrap(), parts.initrd.to_str().unwrap());
+    has(&ok(&daemon, &["kernel", "import", kernel, "--initrd", initrd]).await, &["Kernel kernel-", "initrd-"]);
+    has(&ok(&daemon, &["kernel", "list"]).await, &["kernel", "initrd", "yes"]);
+    ok(&daemon, &["image", "import", parts.rootfs.to_str().unwrap(), "guest"]).await;
+    let said = ctl(&daemon, &["run", "guest", "--vmm", "qemu", "--", "uname", "-a"]).await;
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(said.out.starts_with("Linux vm-"), "{said:?}");
+    nothing_left(&daemon).await;
+}
