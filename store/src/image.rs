@@ -28,7 +28,7 @@ pub struct ImageRow {
     pub size_bytes: u64,
     /// What it was made from, in the importer's words. Never changes.
     pub origin: String,
-    /// Operating system in it: `ID` of `os-release(5)`.
+    /// Operating system in it: `NAME` of `os-release(5)`.
     pub os_name: String,
     /// Its version: `VERSION_ID` of `os-release(5)`.
     pub os_version: String,

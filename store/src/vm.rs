@@ -108,7 +108,7 @@ pub struct AgentRow {
     pub hostname: String,
     /// The guest's boot id.
     pub boot_id: String,
-    /// The guest's operating system: `ID` of `os-release(5)`.
+    /// The guest's operating system: `NAME` of `os-release(5)`.
     pub os_name: String,
     /// Its version: `VERSION_ID` of `os-release(5)`.
     pub os_version: String,

@@ -17,7 +17,7 @@ pub struct GuestSnapshot {
     pub addresses: Vec<String>,
     /// The guest's boot id.
     pub boot_id: String,
-    /// `ID` of its os-release.
+    /// `NAME` of its os-release.
     pub os_name: String,
     /// `VERSION_ID` of its os-release.
     pub os_version: String,

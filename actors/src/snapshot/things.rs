@@ -50,7 +50,7 @@ pub struct ImageSnapshot {
     pub size_bytes: u64,
     /// Where it came from.
     pub origin: String,
-    /// `ID` of its os-release.
+    /// `NAME` of its os-release.
     pub os_name: String,
     /// `VERSION_ID` of its os-release.
     pub os_version: String,
