@@ -76,6 +76,11 @@ pub(super) struct Systemd {
     bus: Connection,
 }
 
+/// Whether this very process is the main one of a unit: `systemd.exec(5)`.
+fn is_started_by_systemd() -> bool {
+    std::env::var("SYSTEMD_EXEC_PID").is_ok_and(|pid| pid.parse() == Ok(std::process::id()))
+}
+
 impl Systemd {
     /// The manager on that bus, if there is one and it answers.
     pub(super) async fn on(bus: Connection) -> Option<Self> {
@@ -93,8 +98,13 @@ impl Systemd {
         let bus = DBusProxy::new(&self.bus).await?;
         // Asked first: to call a name that nobody has could make the bus start somebody.
         let name = BusName::from(WellKnownName::from_static_str(BUS_NAME)?);
+        let mut joins = bus.receive_name_owner_changed_with_args(&[(0, BUS_NAME)]).await?;
         if !bus.name_has_owner(name).await? {
-            return Ok(false);
+            // Its bus is started by the first connection to it, and the manager itself joins after that.
+            if !is_started_by_systemd() {
+                return Ok(false);
+            }
+            joins.next().await;
         }
         self.manager().await?.version().await.map(|_| true)
     }
