@@ -1,11 +1,13 @@
 //! VMM drivers: how a machine is started, driven over its API and asked for its state, behind one trait.
 //!
-//! A driver starts no process. It says which programs to start ([`VmmDriver::prepare`] → [`Launch`](crate::unit::Launch)), and once
+//! A driver starts no process. It says which programs to start ([`VmmDriver::prepare`] → [`Launch`]), and once
 //! [`unit`](crate::unit) has started them it drives their API. It keeps no state of its own: every call takes the
 //! [`MachinePlan`] and connects anew, so a machine that was adopted after a restart of the daemon is driven as one that
 //! was just started, and an idle machine holds no connection.
 //!
 //! Another driver is one more file here, a [`VmmKind`](nexus_model::vm::VmmKind) and a line in `vmms.rs`.
+//!
+//! [`Launch`]: crate::unit::Launch
 
 mod api_socket;
 mod console;

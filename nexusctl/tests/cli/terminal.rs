@@ -14,30 +14,46 @@ use crate::{bus::PrivateBus, nexusctl};
 struct OnTerminal {
     child: Child,
     terminal: File,
+    written: Vec<u8>,
 }
 
 fn on_terminal(mut command: Command) -> OnTerminal {
     let pty = openpty(None, None).unwrap();
     let side = || pty.slave.try_clone().unwrap();
     let child = command.stdin(side()).stdout(side()).stderr(side()).spawn().unwrap();
-    OnTerminal { child, terminal: File::from(pty.master) }
+    OnTerminal { child, terminal: File::from(pty.master), written: Vec::new() }
 }
 
 impl OnTerminal {
-    /// Everything that it writes, and its exit code.
-    fn end(mut self) -> (String, Option<i32>) {
-        let mut written = Vec::new();
+    /// Reads on; false at the end.
+    fn read(&mut self) -> bool {
         let mut chunk = [0; 4096];
         loop {
             match self.terminal.read(&mut chunk) {
-                Ok(0) => break,
-                Ok(count) => written.extend_from_slice(&chunk[..count]),
+                Ok(0) => return false,
+                Ok(count) => {
+                    self.written.extend_from_slice(&chunk[..count]);
+                    return true;
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 // How Linux says that the other side is closed.
-                Err(_) => break,
+                Err(_) => return false,
             }
         }
-        (String::from_utf8(written).unwrap().replace("\r\n", "\n"), self.child.wait().unwrap().code())
+    }
+
+    /// Types once it has written `prompt`: the terminal shows what is typed earlier in the midst of it.
+    fn answer(&mut self, prompt: &str, answer: &str) {
+        while !String::from_utf8_lossy(&self.written).contains(prompt) {
+            assert!(self.read(), "no `{prompt}` in {}", String::from_utf8_lossy(&self.written));
+        }
+        self.terminal.write_all(answer.as_bytes()).unwrap();
+    }
+
+    /// Everything that it wrote, and its exit code.
+    fn end(mut self) -> (String, Option<i32>) {
+        while self.read() {}
+        (String::from_utf8(self.written).unwrap().replace("\r\n", "\n"), self.child.wait().unwrap().code())
     }
 }
 
@@ -50,9 +66,8 @@ fn asks_before_it_destroys() {
         let mut command = nexusctl(&["vm", "delete", "web"]);
         command.env("DBUS_SESSION_BUS_ADDRESS", bus.address());
         let mut asking = on_terminal(command);
-        asking.terminal.write_all(answer.as_bytes()).unwrap();
+        asking.answer("Really delete VM web? [y/N]", answer);
         let (written, status) = asking.end();
-        assert!(written.contains("Really delete VM web? [y/N]"), "{written}");
         assert!(written.contains(said), "{answer:?}: {written}");
         assert_eq!(status, Some(code), "{answer:?}");
     }
