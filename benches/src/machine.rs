@@ -1,0 +1,48 @@
+//! The machine that the figures are of.
+
+use std::{fs, path::Path, process::Command, thread};
+
+use crate::{Outcome, report::Report};
+
+/// Says what it is, and how busy.
+///
+/// # Errors
+/// When it does not say.
+pub(crate) fn describe(report: &mut Report, guest: &Path) -> Outcome<()> {
+    let cpu = fs::read_to_string("/proc/cpuinfo")?;
+    let model = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ")).map_or("?", |(_, m)| m);
+    let memory = fs::read_to_string("/proc/meminfo")?;
+    let kibibytes: u64 = memory
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix("kB")?.trim().parse().ok())
+        .unwrap_or(0);
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease")?;
+    let guest = fs::read_to_string(guest.join("kernel-version")).unwrap_or_default();
+    let date = first_line("date", &["-u", "+%F %H:%M UTC"])?;
+    let qemu = first_line("qemu-system-x86_64", &["--version"])?;
+    let bus = first_line("dbus-daemon", &["--version"])?;
+    report.line(format!("Measured on {date}; load average at the start: {}.", load()?));
+    report.line(format!(
+        "{} × {model}, {} GiB of memory, Linux {}; {qemu}, guest kernel {}; {bus}.",
+        thread::available_parallelism()?,
+        kibibytes >> 20,
+        kernel.trim(),
+        guest.trim()
+    ));
+    Ok(())
+}
+
+/// How many processes wanted to run, in the last 1, 5 and 15 minutes.
+///
+/// # Errors
+/// When `/proc` can't be read.
+pub(crate) fn load() -> Outcome<String> {
+    let load = fs::read_to_string("/proc/loadavg")?;
+    Ok(load.split(' ').take(3).collect::<Vec<_>>().join(", "))
+}
+
+fn first_line(program: &str, arguments: &[&str]) -> Outcome<String> {
+    let output =
+        Command::new(program).args(arguments).output().map_err(|error| format!("cannot run {program}: {error}"))?;
+    Ok(String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or_default().to_owned())
+}

@@ -1,0 +1,66 @@
+//! How often everything is measured.
+
+use std::time::Duration;
+
+/// How often, how many and how long.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scale {
+    /// Boots of a real VM, of each kind.
+    pub(crate) boots: usize,
+    /// Rounds of calls, each of `calls` to either side.
+    pub(crate) rounds: usize,
+    /// Calls in a round.
+    pub(crate) calls: usize,
+    /// VMs in `GetManagedObjects`.
+    pub(crate) objects: usize,
+    /// Calls of `GetManagedObjects`, to either side.
+    pub(crate) listings: usize,
+    /// VMMs that are killed.
+    pub(crate) deaths: usize,
+    /// Commands in a guest.
+    pub(crate) commands: usize,
+    /// Runs of a whole program.
+    pub(crate) programs: usize,
+    /// Numbers of VMs of an idle daemon.
+    pub(crate) fleets: &'static [usize],
+    /// Starts of the daemon with each of these.
+    pub(crate) startups: usize,
+    /// How long an idle daemon is looked at.
+    pub(crate) idle: Duration,
+}
+
+impl Scale {
+    /// Enough for a figure that can be quoted.
+    pub(crate) const fn full() -> Self {
+        Self {
+            boots: 7,
+            rounds: 20,
+            calls: 500,
+            objects: 1000,
+            listings: 30,
+            deaths: 200,
+            commands: 200,
+            programs: 50,
+            fleets: &[0, 100, 1000],
+            startups: 5,
+            idle: Duration::from_secs(60),
+        }
+    }
+
+    /// Enough to see that the bench works.
+    pub(crate) const fn quick() -> Self {
+        Self {
+            boots: 1,
+            rounds: 2,
+            calls: 50,
+            objects: 20,
+            listings: 3,
+            deaths: 3,
+            commands: 5,
+            programs: 2,
+            fleets: &[0, 5],
+            startups: 1,
+            idle: Duration::from_secs(2),
+        }
+    }
+}
