@@ -93,6 +93,8 @@ impl Actor for ConnectionActor {
             socket: None,
             opened_at: Timestamp::NEVER,
         };
+        // There from the first moment, so that whoever made the VM finds it whole.
+        dialer.show(ConnectionState::Parked);
         let task = AbortOnDropHandle::new(tokio::spawn(dialer.run()));
         let task = AbortOnDropHandle::new(tokio::spawn(async move {
             let _ = task.await;

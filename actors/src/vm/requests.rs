@@ -104,6 +104,7 @@ impl Engine {
         self.start_child(&self.vms_supervisor, child_spec(self, &vm)).await?;
         // Its supervisor is up; the machine shows the VM.
         vm.machine.current(Self::ACTOR_DEADLINE).await;
+        vm.connection.current(Self::ACTOR_DEADLINE).await;
         info!(NEXUS_VM = %name, NEXUS_REQUEST = %origin.request, DBUS_SENDER = origin.sender, "VM {name} created");
         Ok(name)
     }
