@@ -12,6 +12,7 @@ use std::{
 use nexus_dbus::client::{ImageProperties, Options, Row, VmProperties};
 use nexus_host::{
     agent::{AgentClient, AgentError},
+    storage::DISK,
     vsock::{Endpoint, VsockError},
 };
 use tempfile::TempDir;
@@ -118,7 +119,8 @@ pub(crate) async fn import(session: &Session, guest: &Path) -> Outcome<PathBuf> 
     }
     session.job(manager.import_image(&file("rootfs")?, IMAGE, Options::new()).await?).await?;
     let image = manager.get_image(IMAGE).await?;
-    Ok(ImageProperties::read(&session.connection, &image).await?.path.into())
+    let folder: PathBuf = ImageProperties::read(&session.connection, &image).await?.path.into();
+    Ok(folder.join(DISK))
 }
 
 /// Creates a VM from the image.
