@@ -19,7 +19,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::{Mutex, oneshot};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
-use zbus::{Connection, fdo::RequestNameFlags};
+use zbus::{Address, Connection, connection::Builder, fdo::RequestNameFlags};
 
 use crate::watchdog::POPULATE;
 
@@ -47,12 +47,20 @@ pub(crate) enum BusError {
     Failed(#[source] zbus::Error),
 }
 
+/// Where the session bus is.
+///
+/// # Errors
+/// When the environment names a place that can't be one.
+pub(crate) fn address() -> Result<Address, BusError> {
+    Address::session().map_err(BusError::Unreachable)
+}
+
 /// Connects to the session bus.
 ///
 /// # Errors
 /// When there is none.
 pub(crate) async fn connect() -> Result<Connection, BusError> {
-    Connection::session().await.map_err(BusError::Unreachable)
+    Builder::address(address()?).build().await.map_err(BusError::Unreachable)
 }
 
 /// The actor as a child of the root. The first incarnation takes `connection`; `named` is told once how that went.

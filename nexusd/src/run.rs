@@ -62,8 +62,8 @@ async fn serve(xdg: &XdgFolders, config: Config, log: Arc<Log>) -> Result<(), Bo
     let vmms = Vmms::detect(&settings.vmm);
     let storage = storage::detect(&settings.folders.workspaces, settings.storage)?;
     let bus = bus::connect().await?;
-    // A connection of its own: the other one ends whenever the bus' actor does.
-    let keeper = Keeper::detect(settings.shim.clone(), Some(bus::connect().await?)).await;
+    // It has a connection of its own: the other one ends whenever the bus' actor does.
+    let keeper = Keeper::detect(settings.shim.clone(), Some(bus::address()?)).await;
     let manager = ManagerSnapshot { vmm_available: vmms.available(), storage_backend: storage.kind(), ..manager };
     info!(
         "nexusd {} begins: instance {}, {} storage in {}, VMs by {}, held by {}",

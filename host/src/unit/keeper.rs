@@ -88,11 +88,11 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// Uses the systemd user manager when one answers on that bus, else the shim alone. `shim` is the program
-    /// `nexus-shim`, by absolute path.
-    pub async fn detect(shim: PathBuf, bus: Option<zbus::Connection>) -> Self {
+    /// Uses the systemd user manager when one answers on the bus at that address, else the shim alone. The bus is
+    /// connected to again whenever it or the manager was restarted. `shim` is the program `nexus-shim`, by absolute path.
+    pub async fn detect(shim: PathBuf, bus: Option<zbus::Address>) -> Self {
         let manager = match bus {
-            Some(bus) => Systemd::on(bus).await,
+            Some(bus) => Systemd::at(bus).await,
             None => None,
         };
         Self { shim, manager, turns: Turns::default() }

@@ -1,11 +1,15 @@
 //! The part of the systemd user manager that units need, see `org.freedesktop.systemd1(5)`.
 
-use std::{error::Error, path::Path, time::Duration};
+use std::{error::Error, path::Path, sync::Arc, time::Duration};
 
 use futures_util::StreamExt as _;
 use nexus_model::ExitStatus;
+use tokio::{
+    sync::Mutex,
+    time::{Instant, sleep, timeout, timeout_at},
+};
 use zbus::{
-    Connection, OwnedObjectPath, Variant,
+    Address, Connection, OwnedObjectPath, Variant, connection,
     fdo::DBusProxy,
     names::{BusName, WellKnownName},
     proxy,
@@ -20,8 +24,12 @@ const SLICE: &str = "nexus.slice";
 const TASKS_MAX: u64 = 1024;
 /// How long the manager may take to stop a unit, all of whose processes the kernel kills.
 const STOP: Duration = Duration::from_secs(10);
-/// How long a bus may take to say who is on it.
+/// How long the manager may take to be on its bus and answer. Both are restarted in less than a second.
 const ANSWER: Duration = Duration::from_secs(5);
+/// How long until a bus that could not be reached is dialled again, within [`ANSWER`].
+const REDIAL: Duration = Duration::from_millis(100);
+/// How long a call may take: as long as by the default of `dbus_connection_send_with_reply(3)`.
+const CALL: Duration = Duration::from_secs(25);
 
 #[proxy(
     interface = "org.freedesktop.systemd1.Manager",
@@ -70,10 +78,12 @@ pub(super) struct Service<'a> {
     pub(super) memory_max_bytes: Option<u64>,
 }
 
-/// The systemd user manager on a bus.
+/// The systemd user manager on a bus. Either may be restarted at any time: what is asked next connects again, and waits a
+/// moment for the manager to be back.
 #[derive(Clone, Debug)]
 pub(super) struct Systemd {
-    bus: Connection,
+    address: Address,
+    bus: Arc<Mutex<Option<Connection>>>,
 }
 
 /// Whether this very process is the main one of a unit: `systemd.exec(5)`.
@@ -82,10 +92,10 @@ fn is_started_by_systemd() -> bool {
 }
 
 impl Systemd {
-    /// The manager on that bus, if there is one and it answers.
-    pub(super) async fn on(bus: Connection) -> Option<Self> {
-        let this = Self { bus };
-        match tokio::time::timeout(ANSWER, this.answers()).await {
+    /// The manager on the bus at that address, if there is one and it answers.
+    pub(super) async fn at(address: Address) -> Option<Self> {
+        let this = Self { address, bus: Arc::default() };
+        match timeout(ANSWER, this.answers()).await {
             Ok(Ok(true)) => return Some(this),
             Ok(Ok(false)) => tracing::debug!("no systemd user manager is on the bus"),
             Ok(Err(error)) => tracing::warn!(error = &error as &dyn Error, "the systemd user manager cannot be used"),
@@ -95,22 +105,54 @@ impl Systemd {
     }
 
     async fn answers(&self) -> zbus::Result<bool> {
-        let bus = DBusProxy::new(&self.bus).await?;
-        // Asked first: to call a name that nobody has could make the bus start somebody.
-        let name = BusName::from(WellKnownName::from_static_str(BUS_NAME)?);
-        let mut joins = bus.receive_name_owner_changed_with_args(&[(0, BUS_NAME)]).await?;
-        if !bus.name_has_owner(name).await? {
-            // Its bus is started by the first connection to it, and the manager itself joins after that.
-            if !is_started_by_systemd() {
-                return Ok(false);
-            }
-            joins.next().await;
+        let bus = self.connected().await?;
+        // Its bus is started by the first connection to it, and the manager itself joins after that.
+        if is_started_by_systemd() {
+            joined(&bus).await?;
+        } else if !has_joined(&DBusProxy::new(&bus).await?).await? {
+            return Ok(false);
         }
-        self.manager().await?.version().await.map(|_| true)
+        manager_on(&bus).await?.version().await.map(|_| true)
     }
 
-    async fn manager(&self) -> zbus::Result<ManagerProxy<'_>> {
-        ManagerProxy::builder(&self.bus).cache_properties(proxy::CacheProperties::No).build().await
+    async fn manager(&self) -> zbus::Result<ManagerProxy<'static>> {
+        manager_on(&self.bus().await?).await
+    }
+
+    /// A connection to the bus, with the manager on it.
+    async fn bus(&self) -> zbus::Result<Connection> {
+        let deadline = Instant::now() + ANSWER;
+        loop {
+            let failed = match timeout_at(deadline, self.reached()).await {
+                Ok(Ok(bus)) => return Ok(bus),
+                Ok(Err(error)) => error,
+                Err(_) => zbus::Error::Failure(format!("it is not on the bus after {} s", ANSWER.as_secs())),
+            };
+            if Instant::now() + REDIAL >= deadline {
+                return Err(failed);
+            }
+            sleep(REDIAL).await;
+        }
+    }
+
+    async fn reached(&self) -> zbus::Result<Connection> {
+        let bus = self.connected().await?;
+        // Asked each time: it also shows whether the connection still works before anything is begun on it.
+        joined(&bus).await?;
+        Ok(bus)
+    }
+
+    /// The connection that there is, or a new one when it has broken.
+    async fn connected(&self) -> zbus::Result<Connection> {
+        let mut bus = self.bus.lock().await;
+        if let Some(bus) = bus.as_ref().filter(|bus| !bus.is_closed()) {
+            return Ok(bus.clone());
+        }
+        if bus.take().is_some() {
+            tracing::info!("connecting again to the bus of the systemd user manager");
+        }
+        let fresh = connection::Builder::address(self.address.clone()).method_timeout(CALL).build().await?;
+        Ok(bus.insert(fresh).clone())
     }
 
     /// Starts a service; returns when its main process has been executed.
@@ -158,13 +200,14 @@ impl Systemd {
     /// How the main process of a unit ended, if it did and is still known.
     pub(super) async fn exit_status(&self, unit: &str) -> Result<Option<ExitStatus>, UnitError> {
         let failed = manager_error("look at", unit);
-        let manager = self.manager().await.map_err(&failed)?;
+        let bus = self.bus().await.map_err(&failed)?;
+        let manager = manager_on(&bus).await.map_err(&failed)?;
         let path = match manager.get_unit(unit).await {
             Ok(path) => path,
             Err(error) if is_unknown(&error) => return Ok(None),
             Err(error) => return Err(failed(error)),
         };
-        let service = ServiceProxy::builder(&self.bus).path(path).build().await.map_err(&failed)?;
+        let service = ServiceProxy::builder(&bus).path(path).build().await.map_err(&failed)?;
         let (code, status) = (service.exec_main_code().await, service.exec_main_status().await);
         let status = status.map_err(&failed)?;
         Ok(match code.map_err(&failed)? {
@@ -181,7 +224,7 @@ impl Systemd {
         let jobs = manager.receive_job_removed_with_args(&[(2, unit)]).await.map_err(&failed)?;
         match manager.stop_unit(unit, "replace").await {
             Ok(job) => {
-                let stopped = tokio::time::timeout(STOP, removed(jobs, &job)).await;
+                let stopped = timeout(STOP, removed(jobs, &job)).await;
                 stopped.map_err(|_| UnitError::Timeout { name: unit.to_owned(), what: "stop", after: STOP })?;
             }
             Err(error) if is_unknown(&error) => return Ok(()),
@@ -201,6 +244,29 @@ impl Systemd {
         let units = manager.list_units_by_patterns(&[], &[&pattern]).await.map_err(&failed)?;
         Ok(units.into_iter().filter_map(|unit| unit.0.strip_suffix(".service").map(str::to_owned)).collect())
     }
+}
+
+async fn manager_on(bus: &Connection) -> zbus::Result<ManagerProxy<'static>> {
+    ManagerProxy::builder(bus).cache_properties(proxy::CacheProperties::No).build().await
+}
+
+/// Waits for the manager to be on a bus. It is asked for rather than called: to call a name that nobody has could make the
+/// bus start somebody.
+async fn joined(bus: &Connection) -> zbus::Result<()> {
+    let proxy = DBusProxy::new(bus).await?;
+    if has_joined(&proxy).await? {
+        return Ok(());
+    }
+    let mut joins = proxy.receive_name_owner_changed_with_args(&[(0, BUS_NAME)]).await?;
+    if has_joined(&proxy).await? {
+        return Ok(());
+    }
+    let joined = joins.next().await;
+    joined.map(drop).ok_or_else(|| zbus::Error::Failure("the bus is gone".to_owned()))
+}
+
+async fn has_joined(bus: &DBusProxy<'_>) -> zbus::Result<bool> {
+    Ok(bus.name_has_owner(BusName::from(WellKnownName::from_static_str(BUS_NAME)?)).await?)
 }
 
 /// The result of a job that is over; none when the bus went away before.

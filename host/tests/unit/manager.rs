@@ -9,6 +9,11 @@ use std::{
 };
 
 use futures_util::StreamExt as _;
+use nexus_host::process::identify;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use tempfile::TempDir;
 
 const PROGRAM: &str = "/lib/systemd/systemd";
@@ -19,6 +24,7 @@ const UP: Duration = Duration::from_secs(30);
 pub(crate) struct Manager {
     folder: TempDir,
     child: Child,
+    ready: UnixDatagram,
     group: String,
 }
 
@@ -40,43 +46,52 @@ impl Manager {
         let ready = UnixDatagram::bind(&ready_path).unwrap();
 
         let group = folder.path().file_name().unwrap().to_str().unwrap().to_owned();
-        let mut joins = Vec::new();
+        let mut hierarchies = 0;
         for hierarchy in ["systemd", "unified", "."] {
             let hierarchy = Path::new(CONTROL_GROUPS).join(hierarchy);
             if hierarchy.join("cgroup.procs").exists() {
                 fs::create_dir(hierarchy.join(&group)).unwrap();
-                joins.push(hierarchy.join(&group).join("cgroup.procs"));
+                hierarchies += 1;
             }
         }
-        assert!(!joins.is_empty(), "no control groups for systemd");
-        let mut command = Command::new(PROGRAM);
-        command
-            .args(["--user", "--unit=basic.target", "--log-target=null"])
-            .env_clear()
-            .env("PATH", "/usr/bin:/bin")
-            .env("HOME", folder.path())
-            .env("XDG_RUNTIME_DIR", &runtime)
-            .env("NOTIFY_SOCKET", &ready_path)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        // SAFETY: writes to files and a prctl, with paths that were made before the fork.
-        unsafe {
-            command.pre_exec(move || {
-                joins.iter().try_for_each(|procs| fs::write(procs, "0"))?;
-                // It stops all that it started when it is asked to end.
-                nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGTERM)?;
-                Ok(())
-            });
-        }
-        let child = command.spawn().unwrap();
-        let this = Self { folder, child, group };
+        assert!(hierarchies > 0, "no control groups for systemd");
         ready.set_read_timeout(Some(UP)).unwrap();
+        let child = spawn(folder.path(), &group);
+        let this = Self { folder, child, ready, group };
+        this.wait();
+        Some(this)
+    }
+
+    /// Kills it and everything that it started, as the end of a session does.
+    pub(crate) fn stop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        for group in self.groups() {
+            kill_group(&group);
+        }
+    }
+
+    /// Ends it, and starts it again.
+    pub(crate) fn restart(&mut self) {
+        self.stop();
+        self.child = spawn(self.folder.path(), &self.group);
+        self.wait();
+    }
+
+    /// Kills its bus, and with it every connection. The next one to connect has it started again.
+    pub(crate) async fn kill_bus(&self) {
+        let pid = self.property("dbus.service", "MainPID").await.parse().unwrap();
+        let bus = identify(pid).unwrap().expect("the bus runs");
+        crate::scene::signal(&bus, Signal::SIGKILL);
+        crate::scene::gone(&bus).await;
+    }
+
+    fn wait(&self) {
         let mut message = [0; 4096];
         loop {
-            let length = ready.recv(&mut message).expect("systemd says that it is ready");
+            let length = self.ready.recv(&mut message).expect("systemd says that it is ready");
             if message[..length].split(|byte| *byte == b'\n').any(|line| line == b"READY=1") {
-                return Some(this);
+                return;
             }
         }
     }
@@ -86,10 +101,10 @@ impl Manager {
         self.folder.path().join("run")
     }
 
-    /// A connection to its bus, on which it is.
-    pub(crate) async fn bus(&self) -> zbus::Connection {
-        let address = format!("unix:path={}", self.runtime_dir().join("bus").display());
-        let bus = zbus::connection::Builder::address(address.as_str()).build().await.unwrap();
+    /// Where its bus is, on which it is.
+    pub(crate) async fn bus(&self) -> zbus::Address {
+        let address: zbus::Address = format!("unix:path={}", self.runtime_dir().join("bus").display()).parse().unwrap();
+        let bus = zbus::connection::Builder::address(address.clone()).build().await.unwrap();
         // The first connection is what starts the bus, and the manager joins after that.
         let proxy = zbus::fdo::DBusProxy::new(&bus).await.unwrap();
         let name = "org.freedesktop.systemd1";
@@ -97,7 +112,7 @@ impl Manager {
         if !proxy.name_has_owner(name.try_into().unwrap()).await.unwrap() {
             tokio::time::timeout(UP, joined.next()).await.expect("the manager joins its bus").unwrap();
         }
-        bus
+        address
     }
 
     /// Starts a transient service, as somebody else may.
@@ -138,17 +153,53 @@ impl Drop for Manager {
     }
 }
 
+/// Executes systemd in `folder`, in control groups that are there.
+fn spawn(folder: &Path, group: &str) -> Child {
+    let procs = |hierarchy| Path::new(CONTROL_GROUPS).join(hierarchy).join(group).join("cgroup.procs");
+    let joins: Vec<_> = ["systemd", "unified", "."].into_iter().map(procs).filter(|procs| procs.exists()).collect();
+    let mut command = Command::new(PROGRAM);
+    command
+        .args(["--user", "--unit=basic.target", "--log-target=null"])
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin")
+        .env("HOME", folder)
+        .env("XDG_RUNTIME_DIR", folder.join("run"))
+        .env("NOTIFY_SOCKET", folder.join("ready"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    // SAFETY: writes to files and a prctl, with paths that were made before the fork.
+    unsafe {
+        command.pre_exec(move || {
+            joins.iter().try_for_each(|procs| fs::write(procs, "0"))?;
+            // It stops all that it started when it is asked to end.
+            nix::sys::prctl::set_pdeathsig(Signal::SIGTERM)?;
+            Ok(())
+        });
+    }
+    command.spawn().unwrap()
+}
+
 /// Kills what is in a control group and removes it; false when something is left.
 fn remove_group(group: &Path) -> bool {
+    kill_group(group);
     for entry in fs::read_dir(group).into_iter().flatten().flatten() {
         if entry.path().is_dir() {
             remove_group(&entry.path());
         }
     }
-    for process in fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default().lines() {
-        if let Ok(process) = process.parse() {
-            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(process), nix::sys::signal::Signal::SIGKILL);
+    fs::remove_dir(group).is_ok() || !group.exists()
+}
+
+fn kill_group(group: &Path) {
+    for entry in fs::read_dir(group).into_iter().flatten().flatten() {
+        if entry.path().is_dir() {
+            kill_group(&entry.path());
         }
     }
-    fs::remove_dir(group).is_ok() || !group.exists()
+    for process in fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default().lines() {
+        if let Ok(process) = process.parse() {
+            let _ = kill(Pid::from_raw(process), Signal::SIGKILL);
+        }
+    }
 }

@@ -59,6 +59,10 @@ impl Scene {
         self.manager.as_ref()
     }
 
+    pub(crate) fn manager_mut(&mut self) -> Option<&mut Manager> {
+        self.manager.as_mut()
+    }
+
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
     }
