@@ -94,8 +94,10 @@ async fn one_daemon_a_bus() {
     let daemon = TestDaemon::start().await;
     let vm = daemon.run("web", []).await;
     let home = Home::new();
+    let before = files(&home);
     let ended = TestDaemon::refused(on(&home, &daemon.bus)).await;
     says(&ended, &["another nexusd is on this bus already"]);
+    assert_eq!(files(&home), before);
     assert_eq!(daemon.shell(&vm, "echo undisturbed").await, (0, "undisturbed\n".to_owned()));
 }
 
@@ -153,14 +155,19 @@ async fn a_database_that_is_not_its_own_is_left_as_it_is() {
 }
 
 #[tokio::test]
-async fn without_a_session_bus_it_says_so() {
+async fn without_a_session_bus_it_says_so_and_nothing_is_made() {
     let (home, bus) = (Home::new(), TestBus::start());
+    let before = files(&home);
     let mut command = on(&home, &bus);
     command.env_remove("DBUS_SESSION_BUS_ADDRESS");
-    says(&TestDaemon::refused(command).await, &["cannot reach the session bus", "dbus-run-session"]);
-    let mut command = on(&home, &bus);
-    command.env("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nonexistent/bus");
-    says(&TestDaemon::refused(command).await, &["cannot reach the session bus", "No such file"]);
+    let ended = TestDaemon::refused(command).await;
+    says(&ended, &["cannot reach the session bus", "systemctl --user start nexus.service", "dbus-run-session"]);
+    for (address, word) in [("unix:path=/nonexistent/bus", "No such file"), ("nonsense", "address")] {
+        let mut command = on(&home, &bus);
+        command.env("DBUS_SESSION_BUS_ADDRESS", address);
+        says(&TestDaemon::refused(command).await, &["cannot reach the session bus", word]);
+    }
+    assert_eq!(files(&home), before);
 }
 
 #[tokio::test]

@@ -19,7 +19,12 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::{Mutex, oneshot};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
-use zbus::{Address, Connection, connection::Builder, fdo::RequestNameFlags};
+use zbus::{
+    Address, Connection,
+    connection::Builder,
+    fdo::{DBusProxy, RequestNameFlags},
+    names::BusName,
+};
 
 use crate::watchdog::POPULATE;
 
@@ -37,7 +42,10 @@ pub(crate) enum BusEnd {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BusError {
     /// No session bus.
-    #[error("cannot reach the session bus: log in with a session, or run nexusd under `dbus-run-session`")]
+    #[error(
+        "cannot reach the session bus: start nexusd from your login session (`systemctl --user start nexus.service`), or on \
+         a bus of its own (`dbus-run-session -- nexusd`)"
+    )]
     Unreachable(#[source] zbus::Error),
     /// Somebody else has the name.
     #[error("another nexusd is on this bus already: `nexusctl status` asks it; stop it before you start this one")]
@@ -61,6 +69,19 @@ pub(crate) fn address() -> Result<Address, BusError> {
 /// When there is none.
 pub(crate) async fn connect() -> Result<Connection, BusError> {
     Builder::address(address()?).build().await.map_err(BusError::Unreachable)
+}
+
+/// Connects to the session bus to become its nexusd. The name is taken later, when there is something to show.
+///
+/// # Errors
+/// When there is no bus, or it has a nexusd.
+pub(crate) async fn join() -> Result<Connection, BusError> {
+    let connection = connect().await?;
+    let owned = async {
+        let name = BusName::try_from(SERVICE)?;
+        Ok(DBusProxy::new(&connection).await?.name_has_owner(name).await?)
+    };
+    if owned.await.map_err(BusError::Failed)? { Err(BusError::NameTaken) } else { Ok(connection) }
 }
 
 /// The actor as a child of the root. The first incarnation takes `connection`; `named` is told once how that went.

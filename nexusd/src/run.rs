@@ -57,11 +57,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn Error + Send + Sy
 async fn serve(xdg: &XdgFolders, config: Config, log: Arc<Log>) -> Result<(), Box<dyn Error + Send + Sync>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    // Before anything is made: without a bus there is nothing to do.
+    let bus = bus::join().await?;
     xdg.make()?;
     let (settings, manager) = settle(xdg, config)?;
     let vmms = Vmms::detect(&settings.vmm);
     let storage = storage::detect(&settings.folders.workspaces, settings.storage)?;
-    let bus = bus::connect().await?;
     // It has a connection of its own: the other one ends whenever the bus' actor does.
     let keeper = Keeper::detect(settings.shim.clone(), Some(bus::address()?)).await;
     let manager = ManagerSnapshot { vmm_available: vmms.available(), storage_backend: storage.kind(), ..manager };
