@@ -52,9 +52,18 @@ impl TestEngine {
     ///
     /// # Panics
     /// When it can't be started.
-    pub async fn restart(mut self) -> Self {
+    pub async fn restart(self) -> Self {
+        self.restart_after(|_| ()).await
+    }
+
+    /// Another one over the same folders, with the store changed in between, as if the daemon had been killed elsewhere.
+    ///
+    /// # Panics
+    /// When it can't be started.
+    pub async fn restart_after(mut self, change: impl FnOnce(&mut Store)) -> Self {
         let folder = self.folder.clone();
         self.shut_down().await;
+        change(&mut Store::open(&folder.path().join("nexus.db")).expect("the store opens"));
         // Only what was said to be left running may be: the folder decides, not this value.
         std::mem::forget(self);
         Self::start_in(folder).await

@@ -39,7 +39,7 @@ pub struct ChildStatus {
     pub last_fault_at: Timestamp,
     /// What the last fault was; empty before the first.
     pub last_fault_reason: String,
-    /// When it is started again, while it waits for that.
+    /// When it, or the thing that it stands for, is started again, while that is waited for.
     pub next_restart_at: Timestamp,
     /// When its incarnation came up; never while it is not up.
     pub started_at: Timestamp,
@@ -290,6 +290,12 @@ impl Reporter {
                 row.status.health = health;
             }
         });
+    }
+
+    /// The thing that the actor stands for is started again at that time; [`Timestamp::NEVER`] when it isn't. Forgotten
+    /// with the incarnation.
+    pub fn set_next_restart(&self, at: Timestamp) {
+        self.change(|row| row.status.next_restart_at = at);
     }
 
     /// The thing that the actor stands for has failed. Counted apart from the actor's own faults; restarts nothing.

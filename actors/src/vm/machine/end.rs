@@ -1,6 +1,6 @@
 //! The end of a VMM: what it means, and whether the VM is started again.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use nexus_host::{
     process::{ProcessError, ProcessWatch},
@@ -8,7 +8,7 @@ use nexus_host::{
     vmm::GuestEnd,
 };
 use nexus_model::{
-    ErrorKind, ExitStatus, ProcessIdentity,
+    ErrorKind, ExitStatus, ProcessIdentity, Timestamp,
     restart::{RestartPolicy, Verdict},
     vm::{Desired, Reason},
 };
@@ -93,7 +93,12 @@ impl Machine {
                 let next = if self.row.desired == Desired::Running { Next::StartAgain } else { Next::Rest };
                 self.clear_away_or_warn().await;
                 self.stopped(reason, Some(record), next).await?;
+                let abandoned = operation.waiting.is_empty();
                 operation.answer(Ok(()));
+                // Whoever wanted the restart and would go on with it is gone: a daemon that ended, or an incarnation.
+                if next == Next::StartAgain && abandoned {
+                    return self.begin_start(Reason::Requested, None, None).await;
+                }
                 Ok(())
             }
             other => {
@@ -229,6 +234,30 @@ impl Machine {
         }
     }
 
+    /// Goes on with what was under way when an incarnation, or the daemon, ended between the end of a run and the next.
+    pub(super) async fn resume_stopped(&mut self) -> Result<(), Error> {
+        let again = self.row.desired == Desired::Running && !self.retired;
+        match self.row.lifecycle.reason() {
+            // Between the two halves of a restart.
+            Reason::Requested | Reason::Killed | Reason::Cancelled if again => {
+                self.begin_start(Reason::Requested, None, None).await
+            }
+            Reason::HostRebooted if again => self.begin_start(Reason::HostRebooted, None, None).await,
+            Reason::GuestReboot if again => {
+                self.restart_after(REBOOT_PAUSE);
+                Ok(())
+            }
+            Reason::GuestPoweroff if again && self.row.spec.restart_policy == RestartPolicy::Always => {
+                self.restart_after(POLICY_BACKOFF.initial);
+                Ok(())
+            }
+            _ => {
+                self.rest();
+                Ok(())
+            }
+        }
+    }
+
     /// Goes on with a restart that was waited for: the failure was counted then, the wait begins anew.
     pub(super) fn resume_restart(&mut self) {
         if self.row.spec.restart_policy == RestartPolicy::No {
@@ -238,10 +267,11 @@ impl Machine {
         }
     }
 
-    fn restart_after(&mut self, wait: Duration) {
+    pub(super) fn restart_after(&mut self, wait: Duration) {
         self.timers += 1;
         let timer = self.timers;
         self.restart_timer = Some(timer);
+        self.child.reporter.set_next_restart((SystemTime::now() + wait).into());
         self.myself.send_after(wait, move || MachineMessage::RestartDue { timer });
         info!(
             NEXUS_VM = %self.vm.name,
@@ -250,6 +280,12 @@ impl Machine {
             self.vm.name,
             wait.as_millis(),
         );
+    }
+
+    /// No start is waited for any more.
+    pub(super) fn forget_restart(&mut self) {
+        self.restart_timer = None;
+        self.child.reporter.set_next_restart(Timestamp::NEVER);
     }
 
     /// [`MachineMessage::RestartDue`].

@@ -25,7 +25,7 @@ use super::{
     MachineMessage, Reply,
     message::Launched,
     operation::{Operation, OperationKind},
-    state::Machine,
+    state::{Machine, POLICY_BACKOFF},
 };
 use crate::{
     Engine, Error, Origin,
@@ -70,7 +70,7 @@ impl Machine {
     ) -> Result<(), Error> {
         self.cause = job.as_ref().map(JobControl::id);
         self.run += 1;
-        self.restart_timer = None;
+        self.forget_restart();
         self.ending = None;
         self.guest = None;
         let now = Self::now();
@@ -88,8 +88,14 @@ impl Machine {
             })
             .await;
         if let Err(error) = stored {
-            if let Some(reply) = reply {
-                let _ = reply.send(Err(error));
+            match reply {
+                Some(reply) => drop(reply.send(Err(error))),
+                // Nobody asked, so nobody would ask again.
+                None => {
+                    let text = error.text();
+                    warn!(NEXUS_VM = %self.vm.name, "the start of VM {} could not be stored: {text}", self.vm.name);
+                    self.restart_after(POLICY_BACKOFF.max);
+                }
             }
             return Ok(());
         }

@@ -38,17 +38,8 @@ impl Machine {
         match self.state() {
             VmState::Starting | VmState::Running | VmState::Paused | VmState::Stopping => self.recover_run().await?,
             VmState::Crashed if self.row.desired == Desired::Running => self.resume_restart(),
-            // Cut off between the two halves of a restart.
-            VmState::Stopped
-                if self.row.desired == Desired::Running
-                    && matches!(
-                        self.row.lifecycle.reason(),
-                        Reason::Requested | Reason::Killed | Reason::Cancelled
-                    ) =>
-            {
-                self.begin_start(Reason::Requested, None, None).await?;
-            }
-            VmState::Crashed | VmState::Stopped | VmState::Failed => self.rest(),
+            VmState::Stopped => self.resume_stopped().await?,
+            VmState::Crashed | VmState::Failed => self.rest(),
             VmState::Created => {}
         }
         Ok(())
@@ -155,7 +146,12 @@ impl Machine {
         self.turn_power(Power::Off);
         if self.state() == VmState::Stopping {
             self.clear_away_or_warn().await;
-            return self.stopped(Reason::Requested, Some(record), self.next_by_desire()).await;
+            let next = self.next_by_desire();
+            self.stopped(Reason::Requested, Some(record), next).await?;
+            return match next {
+                Next::StartAgain => self.begin_start(Reason::Requested, None, None).await,
+                Next::Rest => Ok(()),
+            };
         }
         self.ended_unasked(record).await
     }

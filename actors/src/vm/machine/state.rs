@@ -235,6 +235,10 @@ impl Machine {
     }
 
     pub(super) fn turn_power(&self, power: Power) {
+        // What was said of a guest, or of its VMM, is over with it.
+        if power == Power::Off {
+            self.child.reporter.set_health(Health::Ok);
+        }
         self.vm.power.send_if_modified(|current| {
             let changed = *current != power;
             *current = power;
@@ -291,7 +295,7 @@ impl Machine {
             return Ok(());
         }
         self.retired = true;
-        self.restart_timer = None;
+        self.forget_restart();
         if runs {
             self.stop(origin, None, Next::Rest, None, reply).await
         } else {

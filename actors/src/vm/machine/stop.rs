@@ -43,7 +43,7 @@ impl Machine {
             Next::StartAgain => Desired::Running,
             Next::Rest => Desired::Stopped,
         };
-        self.restart_timer = None;
+        self.forget_restart();
         if let Some(operation) = self.operation.take() {
             let start = operation.kind == OperationKind::Start;
             let text = format!("somebody stopped VM `{}` meanwhile", self.vm.name);

@@ -1,0 +1,129 @@
+//! What was cut off between two lines, and is finished by the next incarnation.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::time::Duration;
+
+use nexus_actors::StopOptions;
+use nexus_model::{
+    Health, Name, Timestamp,
+    restart::RestartPolicy,
+    vm::{Desired, Reason, VmState},
+};
+use nexus_store::{HistoryEntry, Store};
+use nexus_tests::TestEngine;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn strike(pid: u32, signal: Signal) {
+    kill(Pid::from_raw(i32::try_from(pid).unwrap()), signal).unwrap();
+}
+
+/// Leaves a VM as a daemon does that was killed after the VM's run ended for `reason`, and before the next one began.
+fn ended(store: &mut Store, policy: RestartPolicy, reason: Reason) {
+    let [mut row] = store.vms().unwrap().try_into().unwrap();
+    let at = Timestamp(row.created_at.0 + 1);
+    let running = row.lifecycle.starting(Reason::Requested, at).unwrap().running(Reason::VmmStarted, at).unwrap();
+    let from = row.lifecycle.state();
+    row.lifecycle = running.stopped(reason, at).unwrap();
+    row.desired = Desired::Running;
+    row.spec.restart_policy = policy;
+    let to = row.lifecycle.state();
+    store.update_vm(&row, Some(&HistoryEntry { at, from, to, reason, detail: String::new() })).unwrap();
+}
+
+async fn after_end(policy: RestartPolicy, reason: Reason) -> (TestEngine, Name) {
+    let test = TestEngine::start().await;
+    let name = test.create("web", |spec| spec.ephemeral = true).await.unwrap();
+    (test.restart_after(|store| ended(store, policy, reason)).await, name)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_cut_off_in_its_stop_is_finished() {
+    let test = TestEngine::start().await;
+    let name = test.create("web", |_| ()).await.unwrap();
+    let before = test.start_vm(&name).await;
+    // A guest that takes its time.
+    strike(before.leader, Signal::SIGSTOP);
+    let options = StopOptions { timeout: Some(PATIENCE) };
+    test.engine.restart_vm(&TestEngine::origin(), &name, options).await.unwrap();
+    test.wait(&name, |vm| vm.lifecycle.state() == VmState::Stopping).await;
+
+    let test = test.restart().await;
+    strike(before.leader, Signal::SIGCONT);
+    let after = test.wait(&name, |vm| vm.lifecycle.state() == VmState::Running && vm.guest.is_some()).await;
+    assert_ne!(after.leader, before.leader);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_whose_vm_ended_while_the_daemon_was_away_is_finished() {
+    let test = TestEngine::start().await;
+    let name = test.create("web", |_| ()).await.unwrap();
+    let before = test.start_vm(&name).await;
+    strike(before.leader, Signal::SIGSTOP);
+    let options = StopOptions { timeout: Some(PATIENCE) };
+    test.engine.restart_vm(&TestEngine::origin(), &name, options).await.unwrap();
+    test.wait(&name, |vm| vm.lifecycle.state() == VmState::Stopping).await;
+
+    let test = test.restart_after(|_| strike(before.leader, Signal::SIGKILL)).await;
+    let after = test.wait(&name, |vm| vm.lifecycle.state() == VmState::Running && vm.guest.is_some()).await;
+    assert_ne!(after.leader, before.leader);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_that_rebooted_starts_again() {
+    let (test, name) = after_end(RestartPolicy::No, Reason::GuestReboot).await;
+    test.wait(&name, |vm| vm.guest.is_some()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vm_that_the_host_ended_starts_again() {
+    let (test, name) = after_end(RestartPolicy::No, Reason::HostRebooted).await;
+    test.wait(&name, |vm| vm.guest.is_some()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_power_off_is_what_the_policy_makes_of_it() {
+    let (test, name) = after_end(RestartPolicy::Always, Reason::GuestPoweroff).await;
+    test.wait(&name, |vm| vm.guest.is_some()).await;
+
+    let (test, name) = after_end(RestartPolicy::OnFailure, Reason::GuestPoweroff).await;
+    let gone = async {
+        while test.engine.board().vms().get(&name).is_some() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, gone).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wait_before_a_start_is_told() {
+    let test = TestEngine::start().await;
+    let name = test.create("web", |_| ()).await.unwrap();
+    let vm = test.start_vm(&name).await;
+    let mut machine = test.engine.board().actors().watch(&"root/vms/web/machine".to_owned()).unwrap();
+    strike(vm.leader, Signal::SIGKILL);
+    let waits = machine.wait_for(|status| status.next_restart_at != Timestamp::NEVER);
+    tokio::time::timeout(PATIENCE, waits).await.unwrap().unwrap();
+    test.wait(&name, |vm| vm.guest.is_some()).await;
+    assert_eq!(machine.borrow().next_restart_at, Timestamp::NEVER);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unreachable_guest_is_forgotten_with_its_run() {
+    let test = TestEngine::start().await;
+    let name = test.create("web", |_| ()).await.unwrap();
+    let vm = test.start_vm(&name).await;
+    let mut machine = test.engine.board().actors().watch(&"root/vms/web/machine".to_owned()).unwrap();
+    strike(vm.leader, Signal::SIGSTOP);
+    let unreachable = machine.wait_for(|status| status.health == Health::Unreachable);
+    tokio::time::timeout(PATIENCE, unreachable).await.unwrap().unwrap();
+    test.engine.kill_vm(&TestEngine::origin(), &name).await.unwrap();
+    assert_eq!(test.state(&name), VmState::Stopped);
+    let well = machine.wait_for(|status| status.health == Health::Ok);
+    tokio::time::timeout(PATIENCE, well).await.unwrap().unwrap();
+}
