@@ -8,7 +8,7 @@ LIBEXECDIR ?= $(PREFIX)/libexec/nexus
 UNITDIR    ?= $(PREFIX)/share/systemd/user
 DBUSDIR    ?= $(PREFIX)/share/dbus-1/services
 
-# What make demo runs: release, or debug (which make test has built already).
+# What make demo runs and make install installs: release, or debug (which make test has built already).
 PROFILE    ?= release
 
 CARGO      ?= cargo
@@ -88,16 +88,17 @@ units:
 	@$(STEP) units tools/units
 
 install: ## put what make build made below PREFIX (/usr/local)
-	@test -x $(TARGET)/release/nexusd -a -x $(AGENT) || { echo "Nothing to install yet: run make build first." >&2; exit 1; }
+	@test -x $(BINARIES)/nexusd -a -x $(AGENT) || { echo "Nothing to install yet: run make build first." >&2; exit 1; }
 	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(LIBEXECDIR) $(DESTDIR)$(UNITDIR) $(DESTDIR)$(DBUSDIR)
-	install -m 755 $(TARGET)/release/nexusd $(TARGET)/release/nexusctl $(DESTDIR)$(BINDIR)/
-	install -m 755 $(TARGET)/release/nexus-shim $(AGENT) $(DESTDIR)$(LIBEXECDIR)/
+	install -m 755 $(BINARIES)/nexusd $(BINARIES)/nexusctl $(DESTDIR)$(BINDIR)/
+	install -m 755 $(BINARIES)/nexus-shim $(AGENT) $(DESTDIR)$(LIBEXECDIR)/
 	install -m 755 build/tools/bin/vhost-device-vsock $(DESTDIR)$(LIBEXECDIR)/
 	for file in systemd/user/nexus.service systemd/user/nexus.slice; do \
 		sed 's|@bindir@|$(BINDIR)|g' dist/$$file | install -m 644 /dev/stdin $(DESTDIR)$(UNITDIR)/$${file##*/}; done
 	sed 's|@bindir@|$(BINDIR)|g' dist/dbus-1/services/org.workfort.Nexus1.service | \
 		install -m 644 /dev/stdin $(DESTDIR)$(DBUSDIR)/org.workfort.Nexus1.service
-	@echo "Installed. Go on with: systemctl --user daemon-reload && systemctl --user start nexus && nexusctl status"
+	@echo "Installed. Go on with: systemctl --user daemon-reload && systemctl --user reload dbus &&"
+	@echo "  systemctl --user start nexus && nexusctl status"
 
 uninstall: ## take away what make install put there
 	rm -f $(DESTDIR)$(BINDIR)/nexusd $(DESTDIR)$(BINDIR)/nexusctl

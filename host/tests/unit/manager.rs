@@ -9,7 +9,7 @@ use std::{
 };
 
 use futures_util::StreamExt as _;
-use nexus_host::process::identify;
+use nexus_host::process::{ProcessWatch, identify};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -81,9 +81,9 @@ impl Manager {
     /// Kills its bus, and with it every connection. The next one to connect has it started again.
     pub(crate) async fn kill_bus(&self) {
         let pid = self.property("dbus.service", "MainPID").await.parse().unwrap();
-        let bus = identify(pid).unwrap().expect("the bus runs");
-        crate::scene::signal(&bus, Signal::SIGKILL);
-        crate::scene::gone(&bus).await;
+        let bus = identify(pid).unwrap().and_then(|bus| ProcessWatch::open(&bus).unwrap()).expect("the bus runs");
+        bus.signal(Signal::SIGKILL).unwrap();
+        tokio::time::timeout(UP, bus.exited()).await.expect("it ends soon").unwrap();
     }
 
     fn wait(&self) {
@@ -96,9 +96,14 @@ impl Manager {
         }
     }
 
+    /// `HOME`.
+    pub(crate) fn home(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// `XDG_RUNTIME_DIR`.
     pub(crate) fn runtime_dir(&self) -> PathBuf {
-        self.folder.path().join("run")
+        self.home().join("run")
     }
 
     /// Where its bus is, on which it is.
@@ -163,6 +168,8 @@ fn spawn(folder: &Path, group: &str) -> Child {
         .env_clear()
         .env("PATH", "/usr/bin:/bin")
         .env("HOME", folder)
+        // Its default, but dbus-daemon looks the home up in passwd(5).
+        .env("XDG_DATA_HOME", folder.join(".local/share"))
         .env("XDG_RUNTIME_DIR", folder.join("run"))
         .env("NOTIFY_SOCKET", folder.join("ready"))
         .stdin(Stdio::null())

@@ -1,0 +1,263 @@
+//! What `make install` puts there, in the hands of a real systemd user manager.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test that can't go on has failed, and says why it can't"
+)]
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    process::{Output, Stdio},
+};
+
+use futures_util::StreamExt as _;
+use nexus_dbus::SERVICE;
+use nexus_host::process::{ProcessWatch, Signal, identify};
+use nexus_model::ProcessIdentity;
+use nexus_tests::{PATIENCE, everything_is_required, program};
+use serde_json::Value;
+use tokio::{process::Command, time::timeout};
+use zbus::{Connection, connection::Builder, fdo::DBusProxy};
+
+// The tests of units have a user manager already, and need more of it.
+#[allow(dead_code)]
+#[path = "../host/tests/unit/manager.rs"]
+mod manager;
+
+use manager::Manager;
+
+const UNIT: &str = "nexus.service";
+
+/// What `make install` puts below PREFIX.
+const INSTALLED: [&str; 8] = [
+    "bin/nexusctl",
+    "bin/nexusd",
+    "libexec/nexus/guest-agent",
+    "libexec/nexus/nexus-shim",
+    "libexec/nexus/vhost-device-vsock",
+    "share/dbus-1/services/org.workfort.Nexus1.service",
+    "share/systemd/user/nexus.service",
+    "share/systemd/user/nexus.slice",
+];
+
+/// `make` with the programs that these tests were built beside; none, with the reason printed, where a part is missing
+/// that `make test` makes before it runs the tests.
+fn make<const N: usize>(arguments: [&str; N]) -> Option<Command> {
+    let programs = program("nexusd").parent().unwrap().to_owned();
+    let target = programs.parent().unwrap();
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let agent = target.join("guest/x86_64-unknown-linux-gnu/release/guest-agent");
+    let device = repository.join("build/tools/bin/vhost-device-vsock");
+    if let Some(missing) = [agent, device].into_iter().find(|part| !part.is_file()) {
+        assert!(!everything_is_required(), "{} is missing: run `make guest`", missing.display());
+        println!("not run: {} is missing (make guest puts it there)", missing.display());
+        return None;
+    }
+    let mut make = Command::new("make");
+    make.arg("--no-print-directory")
+        .args(arguments)
+        .arg(format!("PROFILE={}", programs.file_name().unwrap().to_str().unwrap()))
+        .current_dir(repository)
+        .env("CARGO_TARGET_DIR", target)
+        // Its own are for the make that may run these tests.
+        .env_remove("MAKEFLAGS")
+        .env_remove("MAKELEVEL");
+    Some(make)
+}
+
+/// Runs a command that must succeed, and has what it wrote.
+async fn ok(command: &mut Command) -> String {
+    let output = timeout(PATIENCE, command.stdin(Stdio::null()).kill_on_drop(true).output()).await;
+    let Output { status, stdout, stderr } = output.expect("it ends soon").unwrap();
+    let (out, err) = (String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
+    assert!(status.success(), "{:?} {status}:\n{out}{err}", command.as_std());
+    out.into_owned()
+}
+
+/// Every file below a folder, by its path from there.
+fn files(folder: &Path) -> BTreeSet<PathBuf> {
+    fn list(root: &Path, folder: &Path, found: &mut BTreeSet<PathBuf>) {
+        for entry in fs::read_dir(folder).into_iter().flatten().map(Result::unwrap) {
+            if entry.file_type().unwrap().is_dir() {
+                list(root, &entry.path(), found);
+            } else {
+                found.insert(entry.path().strip_prefix(root).unwrap().to_owned());
+            }
+        }
+    }
+    let mut found = BTreeSet::new();
+    list(folder, folder, &mut found);
+    found
+}
+
+#[tokio::test]
+async fn a_package_holds_what_is_installed_and_names_its_final_place() {
+    let Some(mut install) = make(["install", "PREFIX=/usr"]) else { return };
+    let root = tempfile::tempdir().unwrap();
+    let destination = format!("DESTDIR={}", root.path().display());
+    ok(install.arg(&destination)).await;
+    let usr = root.path().join("usr");
+    assert_eq!(files(root.path()), INSTALLED.iter().map(|file| Path::new("usr").join(file)).collect());
+    for file in ["share/systemd/user/nexus.service", "share/dbus-1/services/org.workfort.Nexus1.service"] {
+        let text = fs::read_to_string(usr.join(file)).unwrap();
+        assert!(text.lines().any(|line| line.ends_with("=/usr/bin/nexusd")), "{text}");
+        assert!(!text.contains(root.path().to_str().unwrap()), "{text}");
+    }
+    ok(make(["uninstall", "PREFIX=/usr"]).unwrap().arg(&destination)).await;
+    assert_eq!(files(root.path()), BTreeSet::new());
+}
+
+/// What the README installs with.
+fn prefix(manager: &Manager) -> String {
+    format!("PREFIX={}", manager.home().join(".local").display())
+}
+
+/// Nexus, installed for the user of a systemd user manager. With the value goes everything that the manager started.
+struct Installed {
+    manager: Manager,
+    bus: Connection,
+}
+
+impl Installed {
+    async fn new() -> Option<Self> {
+        make([])?;
+        let manager = Manager::start().await?;
+        // As in a session, the bus was there before.
+        let bus = Builder::address(manager.bus().await).build().await.unwrap();
+        ok(make(["install"])?.arg(prefix(&manager))).await;
+        let configuration = manager.home().join(".config/nexus");
+        fs::create_dir_all(&configuration).unwrap();
+        fs::write(configuration.join("nexus.yaml"), "vmm:\n  allow-process: true\n").unwrap();
+        let installed = Self { manager, bus };
+        installed.systemctl(&["daemon-reload"]).await;
+        installed.systemctl(&["reload", "dbus"]).await;
+        Some(installed)
+    }
+
+    fn command(&self, program: impl AsRef<Path>) -> Command {
+        let runtime = self.manager.runtime_dir();
+        let mut command = Command::new(program.as_ref());
+        command
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .env("HOME", self.manager.home())
+            .env("DBUS_SESSION_BUS_ADDRESS", format!("unix:path={}", runtime.join("bus").display()))
+            .env("XDG_RUNTIME_DIR", runtime);
+        command
+    }
+
+    async fn systemctl(&self, arguments: &[&str]) {
+        ok(self.command("systemctl").arg("--user").args(arguments)).await;
+    }
+
+    async fn nexusctl(&self, arguments: &[&str]) -> String {
+        ok(self.command(self.manager.home().join(".local/bin/nexusctl")).args(arguments)).await
+    }
+
+    async fn properties<const N: usize>(&self, unit: &str, names: [&str; N]) -> [String; N] {
+        let mut values = names.map(|_| String::new());
+        for (name, value) in names.into_iter().zip(&mut values) {
+            *value = self.manager.property(unit, name).await;
+        }
+        values
+    }
+
+    /// nexusd's process.
+    async fn daemon(&self) -> ProcessIdentity {
+        let pid = self.manager.property(UNIT, "MainPID").await.parse().unwrap();
+        identify(pid).unwrap().expect("nexusd runs")
+    }
+
+    /// Waits until Nexus' name is as wanted, and has its owner.
+    async fn owner(&self, is_wanted: impl Fn(Option<&str>) -> bool) -> Option<String> {
+        let bus = DBusProxy::new(&self.bus).await.unwrap();
+        let mut changes = bus.receive_name_owner_changed_with_args(&[(0, SERVICE)]).await.unwrap();
+        let reached = async {
+            loop {
+                // An error says that nobody has it.
+                let owner = bus.get_name_owner(SERVICE.try_into().unwrap()).await.ok().map(|name| name.to_string());
+                if is_wanted(owner.as_deref()) {
+                    return owner;
+                }
+                changes.next().await;
+            }
+        };
+        timeout(PATIENCE, reached).await.expect("its name comes or goes")
+    }
+
+    async fn vm(&self) -> Value {
+        serde_json::from_str(&self.nexusctl(&["vm", "inspect", "web", "-o", "json"]).await).unwrap()
+    }
+
+    /// Its VM is the one that it was, and answers.
+    async fn assert_adopted(&self, leader: &ProcessIdentity) {
+        assert_eq!(identify(leader.pid).unwrap().as_ref(), Some(leader), "the VM's process lives");
+        assert_eq!(self.vm().await["pid"], leader.pid);
+        let said = self.nexusctl(&["exec", "web", "--", "echo", "undisturbed"]).await;
+        assert_eq!(said, "undisturbed\n");
+    }
+}
+
+#[tokio::test]
+async fn nexus_is_a_service_of_the_user() {
+    let Some(nexus) = Installed::new().await else { return };
+
+    // Type=notify: it is started once it says that it is.
+    nexus.systemctl(&["start", "nexus"]).await;
+    let state = nexus.properties(UNIT, ["Type", "ActiveState", "SubState", "StatusText", "Slice"]).await;
+    assert_eq!(state, ["notify", "active", "running", "running", "nexus.slice"]);
+    let status: Value = serde_json::from_str(&nexus.nexusctl(&["status", "-o", "json"]).await).unwrap();
+    assert_eq!(status["state"], "running", "{status}");
+
+    nexus.nexusctl(&["vm", "create", "web", "--vmm", "process"]).await;
+    nexus.nexusctl(&["vm", "start", "web"]).await;
+    let vm = nexus.vm().await;
+    let unit = vm["unit"].as_str().unwrap();
+    let (instance, id) =
+        unit.strip_prefix("nexus-").unwrap().strip_suffix(".service").unwrap().split_once('-').unwrap();
+    assert!([instance, id].iter().all(|part| part.bytes().all(|byte| byte.is_ascii_alphanumeric())), "{unit}");
+    let state = nexus.properties(unit, ["Transient", "ActiveState", "Slice", "NRestarts"]).await;
+    assert_eq!(state, ["yes", "active", "nexus.slice", "0"]);
+    let leader = identify(u32::try_from(vm["pid"].as_u64().unwrap()).unwrap()).unwrap().unwrap();
+    nexus.assert_adopted(&leader).await;
+
+    // Killed, it is started again, and finds its VM.
+    let killed = nexus.daemon().await;
+    let name = nexus.owner(|owner| owner.is_some()).await;
+    let watch = ProcessWatch::open(&killed).unwrap().unwrap();
+    assert!(watch.signal(Signal::SIGKILL).unwrap());
+    nexus.owner(|owner| owner.is_some() && owner != name.as_deref()).await;
+    assert_ne!(nexus.daemon().await, killed);
+    assert_eq!(nexus.properties(UNIT, ["NRestarts"]).await, ["1"]);
+    nexus.assert_adopted(&leader).await;
+
+    // Stopped, it leaves it running.
+    nexus.systemctl(&["stop", "nexus"]).await;
+    let state = nexus.properties(UNIT, ["ActiveState", "Result"]).await;
+    assert_eq!(state, ["inactive", "success"]);
+    assert_eq!(identify(leader.pid).unwrap().as_ref(), Some(&leader));
+    assert_eq!(nexus.properties(unit, ["ActiveState"]).await, ["active"]);
+
+    // Whoever calls it by its name has it started, by the unit.
+    nexus.owner(|owner| owner.is_none()).await;
+    let get = ["get-property", SERVICE, "/org/workfort/Nexus1", "org.workfort.Nexus1.Manager", "VmCount"];
+    let count = ok(nexus.command("busctl").args(["--user", "--timeout=60"]).args(get)).await;
+    assert_eq!(count, "u 1\n");
+    assert_eq!(nexus.properties(UNIT, ["ActiveState"]).await, ["active"]);
+    nexus.assert_adopted(&leader).await;
+
+    nexus.nexusctl(&["vm", "kill", "web", "--yes"]).await;
+    nexus.nexusctl(&["vm", "delete", "web", "--yes"]).await;
+    let mut left = nexus.command("systemctl");
+    left.args(["--user", "list-units", "--all", "--plain", "--no-legend", "nexus-*"]);
+    let left = ok(&mut left).await;
+    assert_eq!(left, "");
+    nexus.systemctl(&["stop", "nexus"]).await;
+    ok(make(["uninstall"]).unwrap().arg(prefix(&nexus.manager))).await;
+    let left = files(&nexus.manager.home().join(".local"));
+    let installed = INSTALLED.iter().find(|file| left.contains(Path::new(file)));
+    assert_eq!(installed, None);
+}
