@@ -18,7 +18,7 @@ use nexus_host::{
     vmm::{HostCheck, Vmms},
 };
 use nexus_model::{
-    ArtifactName, ErrorKind, Name,
+    ArtifactName, ErrorKind,
     restart::{Backoff, Intensity},
     vm::{Reason, VmState},
 };
@@ -28,10 +28,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{info, warn};
 
 use crate::{
-    Error, Origin, Settings,
+    Error, Origin, Place, Settings,
     asset::{self, AssetMessage},
     image::{self, ImageMessage},
     jobs::Jobs,
+    place,
     registry::Registry,
     snapshot::{Board, JobId, ManagerSnapshot},
     store::StoreHandle,
@@ -333,14 +334,12 @@ impl Engine {
         let unknown = || Error::not_found("actor", actor);
         let (above, name) = actor.rsplit_once('/').ok_or_else(unknown)?;
         let name = name.to_owned();
-        let supervisor = match above {
-            "root" => self.root.get().cloned(),
-            "root/vms" => self.vms_supervisor.current(Self::ACTOR_DEADLINE).await,
-            "root/workspaces" => self.workspaces_supervisor.current(Self::ACTOR_DEADLINE).await,
-            _ => {
-                let vm: Name = above.strip_prefix("root/vms/").ok_or_else(unknown)?.parse()?;
-                self.vm(&vm)?.supervisor.current(Self::ACTOR_DEADLINE).await
-            }
+        let supervisor = match Place::from(above) {
+            Place::Root => self.root.get().cloned(),
+            Place::Vms => self.vms_supervisor.current(Self::ACTOR_DEADLINE).await,
+            Place::Workspaces => self.workspaces_supervisor.current(Self::ACTOR_DEADLINE).await,
+            Place::Vm(vm) => self.vm(&vm)?.supervisor.current(Self::ACTOR_DEADLINE).await,
+            _ => return Err(unknown()),
         };
         match request(supervisor, |reply| message(name, reply)).await? {
             Ok(answer) => Ok(answer),
@@ -372,7 +371,7 @@ impl Engine {
 
     fn workspaces_child(&self) -> ChildSpec {
         let (engine, slot) = (self.clone(), self.workspaces_supervisor.clone());
-        ChildSpec::supervisor("workspaces", move |_| {
+        ChildSpec::supervisor(place::WORKSPACES, move |_| {
             let engine = engine.clone();
             async move {
                 engine.sweep_workspaces().await;
@@ -391,7 +390,7 @@ impl Engine {
 
     fn vms_child(&self) -> ChildSpec {
         let (engine, slot) = (self.clone(), self.vms_supervisor.clone());
-        ChildSpec::supervisor("vms", move |_| {
+        ChildSpec::supervisor(place::VMS, move |_| {
             let engine = engine.clone();
             async move {
                 let rows = engine.store.call(|store| store.vms()).await.map_err(start_failed)?;

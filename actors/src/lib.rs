@@ -7,6 +7,7 @@ mod error;
 mod image;
 mod jobs;
 mod origin;
+mod place;
 mod registry;
 mod request;
 mod settings;
@@ -20,6 +21,7 @@ pub use engine::{BusChild, Engine, Tree};
 pub use error::Error;
 pub use nexus_host::vmm::HostCheck;
 pub use origin::Origin;
+pub use place::Place;
 pub use request::{
     GuestCommand, GuestOutcome, GuestStreams, HistoryLine, ImportAsset, ImportImage, RemoveOptions, StopOptions,
     VmSetting, WorkspaceUsage,

@@ -24,7 +24,7 @@ use tracing::{debug, info, warn};
 
 use super::{Power, VmContext, machine::MachineMessage};
 use crate::{
-    Engine, catalogue,
+    Engine, Place, catalogue,
     snapshot::{ConnectionSnapshot, GuestSnapshot},
     supervisor::{ChildContext, ChildSpec, Reporter},
 };
@@ -52,7 +52,7 @@ pub(crate) enum ConnectionMessage {
 pub(super) fn child_spec(engine: &Engine, vm: &Arc<VmContext>) -> ChildSpec {
     let (engine, slot) = (engine.clone(), vm.connection.clone());
     let vm = vm.clone();
-    ChildSpec::new("connection-1", move |child: ChildContext| {
+    ChildSpec::new(Place::connection_name(AGENT), move |child: ChildContext| {
         let (engine, vm) = (engine.clone(), vm.clone());
         async move { child.clone().spawn(ConnectionActor, Arguments { engine, vm, child }).await }
     })

@@ -73,11 +73,6 @@ impl VmContext {
             agent: watch::Sender::new(None),
         }
     }
-
-    /// The place of the machine's actor in the tree.
-    pub(crate) fn machine_path(&self) -> String {
-        format!("root/vms/{}/machine", self.name)
-    }
 }
 
 /// A VM as a child of the supervisor of all VMs.

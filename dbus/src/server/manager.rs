@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use nexus_actors::{
-    Engine, ImportAsset, ImportImage, RemoveOptions,
+    Engine, ImportAsset, ImportImage, Place, RemoveOptions,
     snapshot::{JobId, JobSnapshot, ManagerSnapshot, VmSnapshot},
 };
 use nexus_model::{ArtifactName, AssetKind, ErrorKind, Name, vm::VmSpec};
@@ -175,7 +175,8 @@ impl Manager {
 
     #[zbus(out_args("supervisor"))]
     fn get_supervisor(&self, name: String) -> Result<OwnedObjectPath, Error> {
-        let place = if name == "root" { name.clone() } else { format!("root/{name}") };
+        let root = Place::Root.to_string();
+        let place = if name == root { root } else { format!("{root}/{name}") };
         let found = self.engine.board().actors().get(&place).filter(|actor| actor.strategy.is_some());
         let path = found.map(|_| path::actor(&place));
         path.ok_or_else(|| Error::new(ErrorKind::NotFound, format!("there is no supervisor `{name}`")))
@@ -184,7 +185,8 @@ impl Manager {
     #[zbus(out_args("vms"))]
     fn list_vms(&self) -> Vec<(String, String, String, OwnedObjectPath)> {
         let board = self.engine.board();
-        let health = |name: &Name| board.actors().get(&format!("root/vms/{name}/machine")).map(|actor| actor.health);
+        let health =
+            |name: &Name| board.actors().get(&Place::Machine(name.clone()).to_string()).map(|actor| actor.health);
         let row = |vm: Arc<VmSnapshot>| {
             let health = health(&vm.name).map(|health| health.to_string()).unwrap_or_default();
             (vm.name.to_string(), vm.lifecycle.state().to_string(), health, path::vm(&vm.name))

@@ -1,6 +1,9 @@
 //! Where objects are. Only the server builds paths; a client asks for them.
 
-use nexus_actors::snapshot::{JobId, ObjectRef};
+use nexus_actors::{
+    Place,
+    snapshot::{JobId, ObjectRef},
+};
 use nexus_model::{ArtifactName, Name, path_component};
 use zbus::{ObjectPath, OwnedObjectPath};
 
@@ -51,18 +54,15 @@ pub(super) fn object(object: &ObjectRef) -> OwnedObjectPath {
 
 /// The object that an actor shows itself on, by its place in the tree: the thing that it stands for, or one of its own.
 pub(super) fn actor(place: &str) -> OwnedObjectPath {
-    let below_root = place.strip_prefix("root/").unwrap_or(place);
-    let steps: Vec<&str> = below_root.split('/').collect();
-    let thing = match *steps.as_slice() {
-        ["vms", vm, "machine"] => Some(format!("vm/{}", path_component(vm))),
-        ["vms", vm, child] => child
-            .strip_prefix("connection-")
-            .and_then(|number| number.parse::<u32>().ok())
-            .map(|number| format!("vm/{}/connection/{number}", path_component(vm))),
-        ["workspaces", name] => Some(format!("workspace/{}", path_component(name))),
-        _ => None,
-    };
-    below(&thing.unwrap_or_else(|| format!("supervisor/{}", path_component(below_root))))
+    match Place::from(place) {
+        Place::Machine(name) => vm(&name),
+        Place::Connection(name, number) => connection(&name, number),
+        Place::Workspace(name) => workspace(&name),
+        Place::Root | Place::Vms | Place::Vm(_) | Place::Workspaces | Place::Other(_) => {
+            let below_root = place.split_once('/').map_or(place, |(_, below)| below);
+            below(&format!("supervisor/{}", path_component(below_root)))
+        }
+    }
 }
 
 fn below(path: &str) -> OwnedObjectPath {

@@ -24,7 +24,7 @@ use state::Machine;
 
 use super::VmContext;
 use crate::{
-    Engine,
+    Engine, place,
     supervisor::{ChildContext, ChildSpec},
 };
 
@@ -32,7 +32,7 @@ use crate::{
 pub(super) fn child_spec(engine: &Engine, vm: &Arc<VmContext>) -> ChildSpec {
     let (engine, slot) = (engine.clone(), vm.machine.clone());
     let vm = vm.clone();
-    ChildSpec::new("machine", move |child: ChildContext| {
+    ChildSpec::new(place::MACHINE, move |child: ChildContext| {
         let (engine, vm) = (engine.clone(), vm.clone());
         async move { child.clone().spawn(MachineActor, Arguments { engine, vm, child }).await }
     })

@@ -96,7 +96,7 @@ impl Machine {
         self.watch_leader(leader.clone());
         info!(
             NEXUS_VM = %self.vm.name,
-            NEXUS_ACTOR = self.vm.machine_path(),
+            NEXUS_ACTOR = self.child.path,
             NEXUS_GENERATION = self.child.generation,
             MESSAGE_ID = catalogue::VM_ADOPTED,
             "VM {} was adopted: its VMM is process {}",

@@ -161,7 +161,7 @@ impl Machine {
         if from != to {
             info!(
                 NEXUS_VM = %self.vm.name,
-                NEXUS_ACTOR = self.vm.machine_path(),
+                NEXUS_ACTOR = self.child.path,
                 NEXUS_GENERATION = self.child.generation,
                 NEXUS_JOB = self.cause,
                 MESSAGE_ID = crate::catalogue::VM_STATE,
@@ -182,7 +182,7 @@ impl Machine {
     pub(super) fn asked(&self, origin: &Origin, done: &str) {
         info!(
             NEXUS_VM = %self.vm.name,
-            NEXUS_ACTOR = self.vm.machine_path(),
+            NEXUS_ACTOR = self.child.path,
             NEXUS_GENERATION = self.child.generation,
             NEXUS_REQUEST = %origin.request,
             DBUS_SENDER = origin.sender,
