@@ -137,7 +137,7 @@ async fn a_restarted_machine_actor_leaves_its_vm_alone() {
     let test = TestEngine::start().await;
     let name = test.create("web", |_| ()).await.unwrap();
     let before = test.start_vm(&name).await;
-    test.engine.restart_actor(&TestEngine::origin(), "root/vms/web/machine").await.unwrap();
+    test.engine.restart_actor("root/vms/web/machine").await.unwrap();
     let after = test.wait(&name, |vm| vm.guest.is_some()).await;
     assert_eq!(after.leader, before.leader);
     let status = test.engine.board().actors().get(&"root/vms/web/machine".to_owned()).unwrap();

@@ -199,7 +199,7 @@ impl Engine {
     ///
     /// # Errors
     /// `NotFound`.
-    pub async fn make_default_asset(&self, _origin: &Origin, name: &ArtifactName) -> Result<(), Error> {
+    pub async fn make_default_asset(&self, name: &ArtifactName) -> Result<(), Error> {
         let id = self.asset(name)?.id;
         ask(&self.assets, "assets", |reply| AssetMessage::MakeDefault { id, reply }).await
     }

@@ -214,7 +214,7 @@ impl Engine {
     ///
     /// # Errors
     /// `NotFound`; `InvalidState` when it has ended or can't be cancelled.
-    pub async fn cancel_job(&self, _origin: &Origin, job: JobId) -> Result<(), Error> {
+    pub async fn cancel_job(&self, job: JobId) -> Result<(), Error> {
         self.jobs.cancel(job).await
     }
 
@@ -222,7 +222,7 @@ impl Engine {
     ///
     /// # Errors
     /// `NotFound`.
-    pub async fn reset_failed(&self, _origin: &Origin, actor: &str) -> Result<(), Error> {
+    pub async fn reset_failed(&self, actor: &str) -> Result<(), Error> {
         self.ask_supervisor_of(actor, |name, reply| SupervisorMessage::Reset { name, reply }).await
     }
 
@@ -230,7 +230,7 @@ impl Engine {
     ///
     /// # Errors
     /// `NotFound`; `Internal` when it does not come up again.
-    pub async fn restart_actor(&self, _origin: &Origin, actor: &str) -> Result<(), Error> {
+    pub async fn restart_actor(&self, actor: &str) -> Result<(), Error> {
         self.ask_supervisor_of(actor, |name, reply| SupervisorMessage::Restart { name, reply }).await.map(|_: u64| ())
     }
 

@@ -286,7 +286,7 @@ impl Engine {
     ///
     /// # Errors
     /// `NotFound`, `GuestUnavailable`, `GuestFailed`.
-    pub async fn guest_signal_exec(&self, _origin: &Origin, vm: &Name, exec: u64, signal: i32) -> Result<(), Error> {
+    pub async fn guest_signal_exec(&self, vm: &Name, exec: u64, signal: i32) -> Result<(), Error> {
         Ok(self.agent(vm)?.signal_exec(exec, signal).await?)
     }
 

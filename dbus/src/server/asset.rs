@@ -34,7 +34,7 @@ impl Asset {
         #[zbus(connection)] bus: &Connection,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<(), Error> {
-        let make = |origin, ()| async move { self.engine.make_default_asset(&origin, &self.name).await };
+        let make = |_, ()| async move { self.engine.make_default_asset(&self.name).await };
         Call::new(&self.engine, bus, &header).change(Dict::new(), nothing, make).await
     }
 

@@ -60,7 +60,7 @@ impl Bond {
                 },
             }
             info!(NEXUS_JOB = job, NEXUS_REQUEST = %origin.request, DBUS_SENDER = origin.sender, "the caller left the bus: its job is cancelled");
-            if let Err(error) = engine.cancel_job(&origin, job).await {
+            if let Err(error) = engine.cancel_job(job).await {
                 debug!(NEXUS_JOB = job, error = error.text(), "the job could not be cancelled");
             }
         });

@@ -6,9 +6,9 @@ use std::{
 };
 
 use futures_util::FutureExt;
-use nexus_actors::{Engine, Origin, snapshot::JobId};
-use nexus_model::{ErrorKind, Id};
-use tracing::{Instrument, debug, error, info_span};
+use nexus_actors::{Engine, Origin, Place, snapshot::JobId};
+use nexus_model::{ErrorKind, Id, Name};
+use tracing::{Instrument, Span, debug, error, info, info_span};
 use zbus::{Connection, OwnedObjectPath, message::Header};
 
 use super::{
@@ -26,8 +26,18 @@ pub(super) struct Call<'a> {
     engine: &'a Engine,
     connection: &'a Connection,
     origin: Origin,
+    subject: Subject,
+    /// The object's path, and the member of it.
     member: String,
     deadline: Option<Duration>,
+}
+
+/// What a call is about, by the names that the journal has for it.
+#[derive(Debug, Default)]
+struct Subject {
+    vm: Option<String>,
+    job: Option<JobId>,
+    actor: Option<String>,
 }
 
 impl<'a> Call<'a> {
@@ -39,6 +49,7 @@ impl<'a> Call<'a> {
             engine,
             connection,
             origin: Origin { request: request_id(), sender, reason: String::new(), bound: false },
+            subject: Subject::default(),
             member: format!("{path} {member}"),
             deadline: Some(DEADLINE),
         }
@@ -50,9 +61,25 @@ impl<'a> Call<'a> {
         self
     }
 
-    /// Who calls.
-    pub(super) const fn origin(&self) -> &Origin {
-        &self.origin
+    /// It is about this VM.
+    pub(super) fn about_vm(mut self, name: &Name) -> Self {
+        self.subject.vm = Some(name.to_string());
+        self
+    }
+
+    /// It is about this job.
+    pub(super) const fn about_job(mut self, job: JobId) -> Self {
+        self.subject.job = Some(job);
+        self
+    }
+
+    /// It is about the actor at this place, and about its VM if that is one of a VM's.
+    pub(super) fn about_actor(mut self, place: &str) -> Self {
+        self.subject.actor = Some(place.to_owned());
+        match Place::from(place) {
+            Place::Vm(vm) | Place::Machine(vm) | Place::Connection(vm, _) => self.about_vm(&vm),
+            _ => self,
+        }
     }
 
     /// Answers with what `work` finds out. Nothing changes by it.
@@ -63,7 +90,44 @@ impl<'a> Call<'a> {
         self.reply(async { work.await.map_err(Into::into) }).await
     }
 
-    /// Decodes the options, does `work`, and answers once the bus shows what it changed.
+    /// As [`query`](Self::query), for what takes options.
+    pub(super) async fn query_with<O, T, E, F>(
+        mut self,
+        options: Dict,
+        decode: impl FnOnce(&mut Options) -> Result<O, Error> + Send,
+        work: impl FnOnce(O) -> F + Send,
+    ) -> Result<T, Error>
+    where
+        O: Send,
+        E: Into<Error>,
+        F: Future<Output = Result<T, E>> + Send,
+    {
+        let decoded = self.decode(options, decode);
+        self.reply(async move { work(decoded?).await.map_err(Into::into) }).await
+    }
+
+    /// Sets `property` by `work`. It does not wait for the projector: zbus holds the tree of objects while a setter runs,
+    /// and the projector may be waiting for that.
+    pub(super) async fn assign<T, E, F>(
+        mut self,
+        property: &str,
+        work: impl FnOnce(Origin) -> F + Send,
+    ) -> Result<T, Error>
+    where
+        E: Into<Error>,
+        F: Future<Output = Result<T, E>> + Send,
+    {
+        self.member = format!("{} to {property}", self.member);
+        let (origin, done) = (self.origin.clone(), self.done());
+        self.reply(async move {
+            let answer = work(origin).await.map_err(Into::into)?;
+            info!("{done}");
+            Ok(answer)
+        })
+        .await
+    }
+
+    /// Decodes the options, does `work`, writes down who wanted it, and answers once the bus shows what it changed.
     pub(super) async fn change<O, T, E, F>(
         mut self,
         options: Dict,
@@ -76,14 +140,11 @@ impl<'a> Call<'a> {
         E: Into<Error>,
         F: Future<Output = Result<T, E>> + Send,
     {
-        let mut options = Options::new(options);
-        let decoded = self.common(&mut options).and_then(|()| decode(&mut options)).and_then(|decoded| {
-            options.finish()?;
-            Ok(decoded)
-        });
-        let (engine, origin) = (self.engine.clone(), self.origin.clone());
+        let decoded = self.decode(options, decode);
+        let (engine, origin, done) = (self.engine.clone(), self.origin.clone(), self.done());
         self.reply(async move {
             let answer = work(origin, decoded?).await.map_err(Into::into)?;
+            info!("{done}");
             engine.board().flushed().await;
             Ok(answer)
         })
@@ -137,30 +198,54 @@ impl<'a> Call<'a> {
         .await
     }
 
-    fn common(&mut self, options: &mut Options) -> Result<(), Error> {
+    /// All options, of which there must be no other.
+    fn decode<O>(&mut self, options: Dict, decode: impl FnOnce(&mut Options) -> Result<O, Error>) -> Result<O, Error> {
+        let mut options = Options::new(options);
         if let Some(reason) = options.take::<String>("reason")? {
             if reason.len() > 256 || reason.chars().any(char::is_control) {
                 return Err(Error::invalid_args("option `reason` must be one line of at most 256 bytes"));
             }
             self.origin.reason = reason;
         }
-        Ok(())
+        let decoded = decode(&mut options)?;
+        options.finish()?;
+        Ok(decoded)
+    }
+
+    /// What the journal says of a change once it is made: who wanted what, and why.
+    fn done(&self) -> String {
+        let Origin { sender, reason, .. } = &self.origin;
+        let because = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+        format!("{} for {sender}{because}", self.member)
+    }
+
+    /// What every record that is written meanwhile has.
+    fn span(&self) -> Span {
+        let Origin { request, sender, reason, .. } = &self.origin;
+        info_span!(
+            "call",
+            NEXUS_REQUEST = %request,
+            DBUS_SENDER = sender,
+            NEXUS_CALLER_REASON = (!reason.is_empty()).then_some(reason),
+            NEXUS_MEMBER = self.member,
+            NEXUS_VM = self.subject.vm,
+            NEXUS_JOB = self.subject.job,
+            NEXUS_ACTOR = self.subject.actor,
+        )
     }
 
     async fn reply<T>(self, work: impl Future<Output = Result<T, Error>> + Send) -> Result<T, Error> {
-        guarded(&self.origin, &self.member, self.deadline, Box::pin(work)).await
+        guarded(self.span(), self.origin.request, self.deadline, Box::pin(work)).await
     }
 }
 
 /// Does `work` within the deadline, in a span of the journal, and survives its panic.
 async fn guarded<T>(
-    origin: &Origin,
-    member: &str,
+    span: Span,
+    request: Id,
     deadline: Option<Duration>,
     work: impl Future<Output = Result<T, Error>> + Send,
 ) -> Result<T, Error> {
-    let Origin { request, sender, reason, .. } = origin;
-    let span = info_span!("call", NEXUS_REQUEST = %request, DBUS_SENDER = sender, member, reason);
     let begun = Instant::now();
     async move {
         let work = AssertUnwindSafe(work).catch_unwind();
@@ -176,7 +261,7 @@ async fn guarded<T>(
                 format!("there was no answer within {} s: what was asked for may still be done", deadline.as_secs()),
             )),
         };
-        answer.map_err(|failure| journal(failure, *request, begun.elapsed()))
+        answer.map_err(|failure| journal(failure, request, begun.elapsed()))
     }
     .instrument(span)
     .await
@@ -214,14 +299,14 @@ impl From<nexus_actors::Error> for Error {
 mod tests {
     use super::*;
 
-    fn origin() -> Origin {
-        Origin { request: Id::from(0xabc), sender: ":1.5".to_owned(), reason: String::new(), bound: false }
+    fn request() -> Id {
+        Id::from(0xabc)
     }
 
     #[tokio::test]
     async fn a_handler_that_panics_still_answers() {
-        let work = async { if origin().bound { Ok(()) } else { panic!("the sky fell") } };
-        let error = guarded(&origin(), "Kill", Some(DEADLINE), work).await.unwrap_err();
+        let work = async { if request() == Id::from(1) { Ok(()) } else { panic!("the sky fell") } };
+        let error = guarded(Span::none(), request(), Some(DEADLINE), work).await.unwrap_err();
         assert_eq!(error.kind(), Some(ErrorKind::Internal));
         let text = error.to_string();
         assert!(text.contains("the sky fell") && text.contains("NEXUS_REQUEST=0000000000000abc"), "{text}");
@@ -230,14 +315,14 @@ mod tests {
     #[tokio::test]
     async fn a_handler_that_hangs_is_given_up() {
         let work = std::future::pending::<Result<(), Error>>();
-        let error = guarded(&origin(), "Kill", Some(Duration::from_millis(1)), work).await.unwrap_err();
+        let error = guarded(Span::none(), request(), Some(Duration::from_millis(1)), work).await.unwrap_err();
         assert_eq!(error.kind(), Some(ErrorKind::Timeout));
     }
 
     #[tokio::test]
     async fn only_a_defect_is_told_with_its_request() {
         let work = async { Err::<(), _>(Error::new(ErrorKind::Busy, "it is being stopped")) };
-        let error = guarded(&origin(), "Kill", None, work).await.unwrap_err();
+        let error = guarded(Span::none(), request(), None, work).await.unwrap_err();
         assert_eq!(error.to_string(), "it is being stopped");
     }
 }

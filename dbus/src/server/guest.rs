@@ -34,6 +34,10 @@ impl Guest {
         Self { engine, vm, picture }
     }
 
+    fn call<'a>(&'a self, bus: &'a Connection, header: &Header<'_>) -> Call<'a> {
+        Call::new(&self.engine, bus, header).about_vm(&self.vm)
+    }
+
     /// What `read` finds; the default once the agent is gone and this interface about to be.
     fn say<T: Default>(&self, read: impl FnOnce(&GuestSnapshot) -> T) -> T {
         self.picture.get().guest.as_ref().map(read).unwrap_or_default()
@@ -78,7 +82,7 @@ impl Guest {
         #[zbus(connection)] bus: &Connection,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<(i32, String, String, bool), Error> {
-        let call = Call::new(&self.engine, bus, &header).deadline(None);
+        let call = self.call(bus, &header).deadline(None);
         let run = |origin, mut command: GuestCommand| async move {
             let timeout = *command.timeout.get_or_insert(RUN_TIMEOUT);
             let run = self.engine.guest_run(&origin, &self.vm, command);
@@ -98,7 +102,7 @@ impl Guest {
         #[zbus(header)] header: Header<'_>,
     ) -> Result<(u64, OwnedFd, OwnedFd, OwnedFd), Error> {
         let exec = |origin, command| async move { self.engine.guest_exec(&origin, &self.vm, command).await };
-        let call = Call::new(&self.engine, bus, &header);
+        let call = self.call(bus, &header);
         let streams = call.change(options, |options| command(options, argv), exec).await?;
         Ok((streams.exec, streams.stdin.into(), streams.stdout.into(), streams.stderr.into()))
     }
@@ -110,7 +114,7 @@ impl Guest {
         #[zbus(connection)] bus: &Connection,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<(i32, i32), Error> {
-        let call = Call::new(&self.engine, bus, &header).deadline(None);
+        let call = self.call(bus, &header).deadline(None);
         let status = call.query(self.engine.guest_wait_exec(&self.vm, id)).await?;
         Ok((status.shell_code(), signal(status)))
     }
@@ -122,8 +126,8 @@ impl Guest {
         #[zbus(connection)] bus: &Connection,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<(), Error> {
-        let send = |origin, ()| async move { self.engine.guest_signal_exec(&origin, &self.vm, id, signal).await };
-        Call::new(&self.engine, bus, &header).change(Dict::new(), nothing, send).await
+        let send = |_, ()| async move { self.engine.guest_signal_exec(&self.vm, id, signal).await };
+        self.call(bus, &header).change(Dict::new(), nothing, send).await
     }
 
     #[zbus(out_args("execs"))]
@@ -132,7 +136,7 @@ impl Guest {
         #[zbus(connection)] bus: &Connection,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<Vec<(u64, Vec<String>)>, Error> {
-        Call::new(&self.engine, bus, &header).query(self.engine.guest_list_execs(&self.vm)).await
+        self.call(bus, &header).query(self.engine.guest_list_execs(&self.vm)).await
     }
 
     #[zbus(out_args("metadata"))]

@@ -75,7 +75,7 @@ impl Job {
         #[zbus(header)] header: Header<'_>,
     ) -> Result<Dict, Error> {
         let wait = async { outcome(&self.ended().await?) };
-        Call::new(&self.engine, bus, &header).deadline(None).query(wait).await
+        Call::new(&self.engine, bus, &header).about_job(self.id).deadline(None).query(wait).await
     }
 
     async fn cancel(
@@ -84,8 +84,8 @@ impl Job {
         #[zbus(connection)] bus: &Connection,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<(), Error> {
-        let cancel = |origin, ()| async move { self.engine.cancel_job(&origin, self.id).await };
-        Call::new(&self.engine, bus, &header).change(options, nothing, cancel).await
+        let cancel = |_, ()| async move { self.engine.cancel_job(self.id).await };
+        Call::new(&self.engine, bus, &header).about_job(self.id).change(options, nothing, cancel).await
     }
 
     #[zbus(property(emits_changed_signal = "const"))]

@@ -34,8 +34,8 @@ impl Supervised {
         #[zbus(connection)] bus: &Connection,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<(), Error> {
-        let restart = |origin, ()| async move { self.engine.restart_actor(&origin, &self.place).await };
-        Call::new(&self.engine, bus, &header).change(options, nothing, restart).await
+        let restart = |_, ()| async move { self.engine.restart_actor(&self.place).await };
+        Call::new(&self.engine, bus, &header).about_actor(&self.place).change(options, nothing, restart).await
     }
 
     async fn reset_failed(
@@ -43,8 +43,8 @@ impl Supervised {
         #[zbus(connection)] bus: &Connection,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<(), Error> {
-        let reset = |origin, ()| async move { self.engine.reset_failed(&origin, &self.place).await };
-        Call::new(&self.engine, bus, &header).change(Dict::new(), nothing, reset).await
+        let reset = |_, ()| async move { self.engine.reset_failed(&self.place).await };
+        Call::new(&self.engine, bus, &header).about_actor(&self.place).change(Dict::new(), nothing, reset).await
     }
 
     #[zbus(property)]

@@ -28,13 +28,21 @@ impl Vm {
         Self { engine, name, picture }
     }
 
-    /// Changes a setting. It must not wait for the projector: zbus holds the tree of objects while a setter runs, and
-    /// the projector may be waiting for that.
-    async fn assign(&self, bus: &Connection, header: Option<Header<'_>>, setting: VmSetting) -> Result<(), Error> {
+    fn call<'a>(&'a self, bus: &'a Connection, header: &Header<'_>) -> Call<'a> {
+        Call::new(&self.engine, bus, header).about_vm(&self.name)
+    }
+
+    /// Changes a setting.
+    async fn assign(
+        &self,
+        bus: &Connection,
+        header: Option<Header<'_>>,
+        property: &str,
+        setting: VmSetting,
+    ) -> Result<(), Error> {
         let header = header.ok_or_else(|| Error::invalid_args("there was no call"))?;
-        let call = Call::new(&self.engine, bus, &header);
-        let origin = call.origin().clone();
-        call.query(async { self.engine.set_vm(&origin, &self.name, setting).await }).await
+        let set = |origin| async move { self.engine.set_vm(&origin, &self.name, setting).await };
+        self.call(bus, &header).assign(property, set).await
     }
 }
 
@@ -73,7 +81,7 @@ impl Vm {
         #[zbus(header)] header: Header<'_>,
     ) -> Result<OwnedObjectPath, Error> {
         let start = |origin, ()| async move { self.engine.start_vm(&origin, &self.name).await };
-        Call::new(&self.engine, bus, &header).job(options, nothing, start).await
+        self.call(bus, &header).job(options, nothing, start).await
     }
 
     #[zbus(out_args("job"))]
@@ -84,7 +92,7 @@ impl Vm {
         #[zbus(header)] header: Header<'_>,
     ) -> Result<OwnedObjectPath, Error> {
         let stop = |origin, how| async move { self.engine.stop_vm(&origin, &self.name, how).await };
-        Call::new(&self.engine, bus, &header).job(options, stop_options, stop).await
+        self.call(bus, &header).job(options, stop_options, stop).await
     }
 
     #[zbus(out_args("job"))]
@@ -95,7 +103,7 @@ impl Vm {
         #[zbus(header)] header: Header<'_>,
     ) -> Result<OwnedObjectPath, Error> {
         let restart = |origin, how| async move { self.engine.restart_vm(&origin, &self.name, how).await };
-        Call::new(&self.engine, bus, &header).job(options, stop_options, restart).await
+        self.call(bus, &header).job(options, stop_options, restart).await
     }
 
     async fn kill(
@@ -104,7 +112,7 @@ impl Vm {
         #[zbus(header)] header: Header<'_>,
     ) -> Result<(), Error> {
         let kill = |origin, ()| async move { self.engine.kill_vm(&origin, &self.name).await };
-        Call::new(&self.engine, bus, &header).change(Dict::new(), nothing, kill).await
+        self.call(bus, &header).change(Dict::new(), nothing, kill).await
     }
 
     async fn pause(
@@ -113,7 +121,7 @@ impl Vm {
         #[zbus(header)] header: Header<'_>,
     ) -> Result<(), Error> {
         let pause = |origin, ()| async move { self.engine.pause_vm(&origin, &self.name).await };
-        Call::new(&self.engine, bus, &header).change(Dict::new(), nothing, pause).await
+        self.call(bus, &header).change(Dict::new(), nothing, pause).await
     }
 
     async fn resume(
@@ -122,7 +130,7 @@ impl Vm {
         #[zbus(header)] header: Header<'_>,
     ) -> Result<(), Error> {
         let resume = |origin, ()| async move { self.engine.resume_vm(&origin, &self.name).await };
-        Call::new(&self.engine, bus, &header).change(Dict::new(), nothing, resume).await
+        self.call(bus, &header).change(Dict::new(), nothing, resume).await
     }
 
     #[zbus(out_args("job"))]
@@ -133,7 +141,7 @@ impl Vm {
         #[zbus(header)] header: Header<'_>,
     ) -> Result<OwnedObjectPath, Error> {
         let remove = |origin, how| async move { self.engine.remove_vm(&origin, &self.name, how).await };
-        Call::new(&self.engine, bus, &header).job(options, remove_options, remove).await
+        self.call(bus, &header).job(options, remove_options, remove).await
     }
 
     #[zbus(out_args("log"))]
@@ -144,8 +152,8 @@ impl Vm {
         #[zbus(header)] header: Header<'_>,
     ) -> Result<OwnedFd, Error> {
         let gone = self.engine.board().vms().watch(&self.name);
-        let open = |_, tail| async move { console::open(self.picture.get().console_log.clone(), tail, gone).await };
-        Call::new(&self.engine, bus, &header).change(options, tail, open).await.map(OwnedFd::from)
+        let open = |tail| async move { console::open(self.picture.get().console_log.clone(), tail, gone).await };
+        self.call(bus, &header).query_with(options, tail, open).await.map(OwnedFd::from)
     }
 
     #[zbus(out_args("history"))]
@@ -155,7 +163,7 @@ impl Vm {
         #[zbus(connection)] bus: &Connection,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<Vec<(u64, String, String, String)>, Error> {
-        let lines = Call::new(&self.engine, bus, &header).query(self.engine.vm_history(&self.name, limit)).await?;
+        let lines = self.call(bus, &header).query(self.engine.vm_history(&self.name, limit)).await?;
         let row = |line: HistoryLine| (line.at.0, line.to.to_string(), line.reason.to_string(), line.detail);
         Ok(lines.into_iter().map(row).collect())
     }
@@ -190,7 +198,7 @@ impl Vm {
         #[zbus(connection)] bus: &Connection,
         #[zbus(header)] header: Option<Header<'_>>,
     ) -> Result<(), Error> {
-        self.assign(bus, header, VmSetting::Label(value)).await
+        self.assign(bus, header, "Label", VmSetting::Label(value)).await
     }
 
     #[zbus(property(emits_changed_signal = "const"))]
@@ -210,7 +218,7 @@ impl Vm {
         #[zbus(connection)] bus: &Connection,
         #[zbus(header)] header: Option<Header<'_>>,
     ) -> Result<(), Error> {
-        self.assign(bus, header, VmSetting::Tags(value)).await
+        self.assign(bus, header, "Tags", VmSetting::Tags(value)).await
     }
 
     #[zbus(property)]
@@ -255,7 +263,7 @@ impl Vm {
         #[zbus(connection)] bus: &Connection,
         #[zbus(header)] header: Option<Header<'_>>,
     ) -> Result<(), Error> {
-        self.assign(bus, header, VmSetting::Autostart(value)).await
+        self.assign(bus, header, "Autostart", VmSetting::Autostart(value)).await
     }
 
     #[zbus(property)]
@@ -270,14 +278,8 @@ impl Vm {
         #[zbus(connection)] bus: &Connection,
         #[zbus(header)] header: Option<Header<'_>>,
     ) -> Result<(), Error> {
-        self.assign(
-            bus,
-            header,
-            VmSetting::RestartPolicy(
-                value.parse::<RestartPolicy>().map_err(|error| Argument { name: "RestartPolicy", error })?,
-            ),
-        )
-        .await
+        let policy = value.parse::<RestartPolicy>().map_err(|error| Argument { name: "RestartPolicy", error })?;
+        self.assign(bus, header, "RestartPolicy", VmSetting::RestartPolicy(policy)).await
     }
 
     #[zbus(property)]

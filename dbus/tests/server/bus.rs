@@ -170,7 +170,7 @@ async fn a_bound_job_ends_with_its_caller_and_an_unbound_one_does_not() {
             assert_eq!(ended.expect("cancelled in time").unwrap().state, JobState::Cancelled);
         } else {
             assert!(ended.is_err(), "it goes on");
-            engine.engine.cancel_job(&TestEngine::origin(), job.id).await.unwrap();
+            engine.engine.cancel_job(job.id).await.unwrap();
             assert_eq!(engine.job(job.id).await.state, JobState::Cancelled);
         }
     }
