@@ -2,11 +2,50 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::{path::Path, process::Command};
+use std::{collections::BTreeMap, path::Path, process::Command, time::SystemTime};
 
 use nexus_actors::catalogue;
+use nexus_store::Store;
 use nexus_tests::program;
 use serde_json::Value;
+
+/// One record of the journal, by its fields.
+struct Record(BTreeMap<String, Value>);
+
+impl Record {
+    /// A field, empty when it is not there. What has several values in one record is told by none of them.
+    fn field(&self, name: &str) -> &str {
+        self.0.get(name).map_or("", |value| value.as_str().unwrap_or_else(|| panic!("{name} is {value}")))
+    }
+
+    fn is(&self, message_id: &str) -> bool {
+        self.field("MESSAGE_ID") == message_id
+    }
+}
+
+/// Everything that nexusd wrote while `part` of `journal.sh` was played.
+fn records(folder: &Path, part: &str) -> Vec<Record> {
+    let output = Command::new("unshare")
+        .args(["--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc"])
+        .arg("bash")
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("journal.sh"))
+        .arg(program("nexusd"))
+        .arg(folder)
+        .arg(part)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines().map(|line| Record(serde_json::from_str(line).unwrap())).collect()
+}
+
+/// As many failures as are allowed, just now.
+fn fail_often(database: &Path) {
+    let mut store = Store::open(database).unwrap();
+    let mut vm = store.vms().unwrap().remove(0);
+    vm.recent_failures = vec![SystemTime::now().into(); 5];
+    store.update_vm(&vm, None).unwrap();
+}
 
 #[test]
 fn the_journal_has_the_story_of_a_vm() {
@@ -18,34 +57,43 @@ fn the_journal_has_the_story_of_a_vm() {
     let folder = tempfile::Builder::new().prefix("nxj").tempdir().unwrap();
     // nexusd finds them beside itself.
     let _ = (program("nexus-shim"), program("guest-agent"));
-    let output = Command::new("unshare")
-        .args(["--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc"])
-        .arg("bash")
-        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("journal.sh"))
-        .arg(program("nexusd"))
-        .arg(folder.path())
-        .output()
-        .unwrap();
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{told}");
-    let records: Vec<Value> =
-        String::from_utf8(output.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let life = records(folder.path(), "life");
+    fail_often(&folder.path().join("state/nexus/nexus.db"));
+    let end = records(folder.path(), "end");
 
-    let transitions: Vec<&Value> =
-        records.iter().filter(|record| record["MESSAGE_ID"] == catalogue::VM_STATE).collect();
-    let states: Vec<&str> = transitions.iter().map(|record| record["NEXUS_STATE"].as_str().unwrap()).collect();
-    assert_eq!(states, ["starting", "running", "stopping", "stopped"], "{told}");
-    for record in &transitions {
-        assert_eq!(record["NEXUS_ACTOR"], "root/vms/web/machine");
-        assert_eq!(record["NEXUS_GENERATION"], "1");
-        assert_eq!(record["SYSLOG_IDENTIFIER"], "nexusd");
+    let transitions = || life.iter().filter(|record| record.is(catalogue::VM_STATE));
+    let states: Vec<&str> = transitions().map(|record| record.field("NEXUS_STATE")).collect();
+    let twice = ["starting", "running"];
+    assert_eq!(states, [&twice[..], &["stopping", "stopped"], &twice, &["crashed"], &twice].concat());
+    assert_eq!(transitions().nth(1).unwrap().field("NEXUS_JOB"), "1");
+    for (part, id) in [(&life, catalogue::VM_RESTART), (&end, catalogue::VM_GAVE_UP), (&life, catalogue::VM_STATE)] {
+        assert!(part.iter().any(|record| record.is(id)), "no record has the id {id}");
     }
-    assert_eq!(transitions[1]["NEXUS_JOB"], "1");
-    let asked =
-        records.iter().find(|record| record["MESSAGE"].as_str().unwrap().contains("wants VM web killed")).unwrap();
-    assert!(asked["DBUS_SENDER"].as_str().unwrap().starts_with(':'));
-    assert_eq!(asked["NEXUS_REQUEST"].as_str().unwrap().len(), 16);
-    for record in &records {
-        assert_eq!(record["NEXUS_VM"], "web");
+
+    for record in life.iter().chain(&end) {
+        let message = record.field("MESSAGE");
+        assert_eq!(record.field("SYSLOG_IDENTIFIER"), "nexusd", "{message}");
+        if message.contains("VM web") || message.contains("/vm/web") {
+            assert_eq!(record.field("NEXUS_VM"), "web", "{message}");
+        }
+        if !record.field("MESSAGE_ID").is_empty() {
+            assert_eq!(record.field("NEXUS_ACTOR"), "root/vms/web/machine", "{message}");
+            assert!(record.field("NEXUS_GENERATION").parse::<u64>().unwrap() > 0, "{message}");
+        }
+        if !record.field("NEXUS_REQUEST").is_empty() {
+            assert_eq!(record.field("NEXUS_REQUEST").len(), 16, "{message}");
+            assert!(record.field("DBUS_SENDER").starts_with(':'), "{message}");
+        }
+        if message.starts_with("job ") {
+            assert!(!record.field("NEXUS_JOB").is_empty() && !record.field("DBUS_SENDER").is_empty(), "{message}");
+        }
     }
+    let asked = |words: &str| life.iter().find(|record| record.field("MESSAGE").contains(words)).unwrap();
+    assert!(!asked("wants VM web killed").field("NEXUS_REQUEST").is_empty());
+    // Each with its reason, whether a job is the answer or not.
+    assert_eq!(asked("vm/web Start for :").field("NEXUS_CALLER_REASON"), "to see it crash");
+    assert_eq!(asked("wants VM web started").field("NEXUS_CALLER_REASON"), "");
+    let restarted = asked("vm/web RestartActor for :");
+    assert_eq!(restarted.field("NEXUS_CALLER_REASON"), "to see it come back");
+    assert_eq!(restarted.field("NEXUS_ACTOR"), "root/vms/web/machine");
 }

@@ -1,8 +1,10 @@
 #!/bin/bash
-# A journal, a bus and a nexusd of their own: journal.sh NEXUSD FOLDER. A VM is created, started and killed, and what the
-# journal has of it comes out as JSON, a line a record. To be run in a mount namespace of its own.
+# A journal, a bus and a nexusd of their own: journal.sh NEXUSD FOLDER life|end. What the journal has of that nexusd comes
+# out as JSON, a line a record. To be run in namespaces of its own for mounts and processes: what it starts ends with it.
+#   life  a VM is created, started, killed and started again; its VMM crashes and comes back; its actor is restarted
+#   end   nexusd finds that the VM crashed once more, and is asked nothing
 set -euo pipefail
-nexusd=$1 folder=$2
+nexusd=$1 folder=$2 part=$3
 trap 'kill $(jobs -p) 2>/dev/null || true; wait' EXIT
 
 mkdir -p /run/systemd /run/log /var/log/journal
@@ -10,6 +12,7 @@ for place in /run/systemd /run/log /var/log/journal; do mount -t tmpfs nexus-tes
 mkdir -p /run/systemd/journal
 /lib/systemd/systemd-journald &
 export DBUS_SESSION_BUS_ADDRESS=unix:path=$folder/bus
+rm -f "$folder/bus"
 dbus-daemon --session --nofork --nosyslog --address="$DBUS_SESSION_BUS_ADDRESS" 2>/dev/null &
 
 mkdir -p "$folder"/{run,config/nexus}
@@ -32,15 +35,34 @@ await test -S "$folder/bus"
 JOURNAL_STREAM=$(stat -c %d:%i "$folder/stderr")
 export JOURNAL_STREAM
 "$nexusd" 2>>"$folder/stderr" &
+pid=$!
 manager=(org.workfort.Nexus1 /org/workfort/Nexus1 org.workfort.Nexus1.Manager)
 vm=(org.workfort.Nexus1 /org/workfort/Nexus1/vm/web org.workfort.Nexus1.Vm)
+actor=("${vm[@]:0:2}" org.workfort.Nexus1.Supervised)
+is() { [ "$(busctl --user get-property "${vm[@]}" "$1")" = "$2" ]; }
+leader() { busctl --user get-property "${vm[@]}" Leader | cut -d ' ' -f 2; }
+has_another_leader() { [ "$(leader)" != 0 ] && [ "$(leader)" != "$1" ]; }
 await busctl --user get-property "${manager[@]}" State
-busctl --user call "${manager[@]}" CreateVm 'sa{sv}' web 1 vmm s process >&2
-busctl --user call "${manager[@]}" StartVm 'sa{sv}' web 0 >&2
-guest_is_ready() { [ "$(busctl --user get-property "${vm[@]}" GuestReady)" = "b true" ]; }
-await guest_is_ready
-busctl --user call "${manager[@]}" KillVm s web >&2
-busctl --user call "${manager[@]}" KillVm s nothing 2>/dev/null && exit 1
+
+case $part in
+life)
+    busctl --user call "${manager[@]}" CreateVm 'sa{sv}' web 1 vmm s process >&2
+    busctl --user call "${manager[@]}" StartVm 'sa{sv}' web 0 >&2
+    await is GuestReady 'b true'
+    busctl --user call "${manager[@]}" KillVm s web >&2
+    busctl --user call "${manager[@]}" KillVm s nothing 2>/dev/null && exit 1
+    busctl --user call "${vm[@]}" Start 'a{sv}' 1 reason s 'to see it crash' >&2
+    await is GuestReady 'b true'
+    crashed=$(leader)
+    kill -KILL "$crashed"
+    await has_another_leader "$crashed"
+    await is State 's "running"'
+    busctl --user call "${actor[@]}" RestartActor 'a{sv}' 1 reason s 'to see it come back' >&2
+    ;;
+end)
+    await is State 's "failed"'
+    ;;
+esac
 journalctl --sync
-journalctl --no-pager --quiet --output=json NEXUS_VM=web
+journalctl --no-pager --quiet --output=json "_PID=$pid"
 cat "$folder/stderr" >&2

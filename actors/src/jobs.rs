@@ -316,9 +316,21 @@ impl State {
         row.finished_at = finished_at;
         if let Some((kind, message)) = &error {
             row.error = Some(JobError { kind: *kind, message: message.clone() });
-            warn!(NEXUS_JOB = id, NEXUS_REQUEST = row.request, "job {id} ({}) {job_state}: {message}", row.kind);
+            warn!(
+                NEXUS_JOB = id,
+                NEXUS_REQUEST = row.request,
+                DBUS_SENDER = row.sender,
+                "job {id} ({}) {job_state}: {message}",
+                row.kind
+            );
         } else {
-            info!(NEXUS_JOB = id, NEXUS_REQUEST = row.request, "job {id} ({}) done", row.kind);
+            info!(
+                NEXUS_JOB = id,
+                NEXUS_REQUEST = row.request,
+                DBUS_SENDER = row.sender,
+                "job {id} ({}) done",
+                row.kind
+            );
         }
         if let Err(error) = self.store.call(move |store| store.update_job(&row)).await {
             warn!(NEXUS_JOB = id, "the end of job {id} could not be stored: {}", error.text());

@@ -26,7 +26,7 @@ use super::{Power, VmContext, machine::MachineMessage};
 use crate::{
     Engine, Place, catalogue,
     snapshot::{ConnectionSnapshot, GuestSnapshot},
-    supervisor::{ChildContext, ChildSpec, Reporter},
+    supervisor::{ChildContext, ChildSpec},
 };
 
 /// Number of the agent's connection within its VM.
@@ -86,8 +86,7 @@ impl Actor for ConnectionActor {
         let dialer = Dialer {
             power: vm.power.subscribe(),
             heartbeat: engine.heartbeat.subscribe(),
-            reporter: child.reporter.clone(),
-            lease: child.lease.clone(),
+            child: child.clone(),
             engine,
             vm,
             socket: None,
@@ -121,8 +120,7 @@ struct Dialer {
     vm: Arc<VmContext>,
     power: watch::Receiver<Power>,
     heartbeat: watch::Receiver<u64>,
-    reporter: Reporter,
-    lease: crate::supervisor::Lease,
+    child: ChildContext,
     socket: Option<PathBuf>,
     opened_at: Timestamp,
 }
@@ -134,7 +132,7 @@ impl Dialer {
             match power {
                 Power::Off => {
                     self.socket = None;
-                    self.reporter.set_health(Health::Ok);
+                    self.child.reporter.set_health(Health::Ok);
                     self.show(ConnectionState::Parked);
                     if self.power.changed().await.is_err() {
                         return;
@@ -165,7 +163,7 @@ impl Dialer {
                     known = true;
                     attempt = 0;
                     if !self.serve(run, agent, &welcome, events).await {
-                        self.reporter.count_failure();
+                        self.child.reporter.count_failure();
                     }
                 }
                 Err(error) => {
@@ -187,8 +185,14 @@ impl Dialer {
         self.opened_at = SystemTime::now().into();
         self.vm.agent.send_replace(Some(agent.clone()));
         self.show(ConnectionState::Open);
-        self.reporter.set_health(Health::Ok);
-        info!(NEXUS_VM = %self.vm.name, "the guest agent of VM {} answered", self.vm.name);
+        self.child.reporter.set_health(Health::Ok);
+        info!(
+            NEXUS_VM = %self.vm.name,
+            NEXUS_ACTOR = self.child.path,
+            NEXUS_GENERATION = self.child.generation,
+            "the guest agent of VM {} answered",
+            self.vm.name,
+        );
         let guest = Box::new(guest(welcome, self.opened_at));
         self.tell(MachineMessage::GuestUp { run, guest }).await;
 
@@ -224,9 +228,11 @@ impl Dialer {
         self.opened_at = Timestamp::NEVER;
         let missed = misses >= MISSES;
         if missed {
-            self.reporter.set_health(Health::Unreachable);
+            self.child.reporter.set_health(Health::Unreachable);
             warn!(
                 NEXUS_VM = %self.vm.name,
+                NEXUS_ACTOR = self.child.path,
+                NEXUS_GENERATION = self.child.generation,
                 MESSAGE_ID = catalogue::GUEST_UNREACHABLE,
                 "the guest agent of VM {} missed {misses} heartbeats",
                 self.vm.name,
@@ -254,7 +260,6 @@ impl Dialer {
     }
 
     fn show(&self, state: ConnectionState) {
-        let _lease = &self.lease;
         let picture = ConnectionSnapshot {
             vm: self.vm.name.clone(),
             number: AGENT,

@@ -218,6 +218,8 @@ impl Machine {
                 let lifecycle = lifecycle.map_err(|error| self.illegal(error))?;
                 error!(
                     NEXUS_VM = %self.vm.name,
+                    NEXUS_ACTOR = self.child.path,
+                    NEXUS_GENERATION = self.child.generation,
                     MESSAGE_ID = catalogue::VM_GAVE_UP,
                     "VM {} failed too often and is not started again: see `nexusctl vm history {}`",
                     self.vm.name,
@@ -275,6 +277,8 @@ impl Machine {
         self.myself.send_after(wait, move || MachineMessage::RestartDue { timer });
         info!(
             NEXUS_VM = %self.vm.name,
+            NEXUS_ACTOR = self.child.path,
+            NEXUS_GENERATION = self.child.generation,
             MESSAGE_ID = catalogue::VM_RESTART,
             "VM {} is started again in {} ms",
             self.vm.name,
