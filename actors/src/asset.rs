@@ -9,29 +9,26 @@ use nexus_host::asset;
 use nexus_model::{ArtifactName, ArtifactState, AssetKind, ErrorKind, Id, JobKind, Verification};
 use nexus_store::AssetRow;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
-use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 use crate::{
     Engine, Error, ImportAsset, Origin,
-    image::{ask, with_progress},
+    ask::{Reply, ask},
     jobs::{JobControl, JobRequest, JobResult},
     snapshot::{AssetSnapshot, JobId, ObjectRef, ResultValue},
     supervisor::{ChildContext, ChildSpec},
     vm::random_id,
-    workspace::blocking,
+    work::{blocking, with_progress},
 };
-
-type Reply = oneshot::Sender<Result<(), Error>>;
 
 /// What the actor of assets is asked.
 pub(crate) enum AssetMessage {
     /// Store an asset whose folder is whole.
-    Insert { row: Box<AssetRow>, default: bool, reply: Reply },
+    Insert { row: Box<AssetRow>, default: bool, reply: Reply<()> },
     /// Take one as the default of its kind.
-    MakeDefault { id: Id, reply: Reply },
+    MakeDefault { id: Id, reply: Reply<()> },
     /// Forget a row and remove its folder.
-    Delete { id: Id, reply: Reply },
+    Delete { id: Id, reply: Reply<()> },
 }
 
 struct AssetsActor;
@@ -201,7 +198,7 @@ impl Engine {
     /// `NotFound`.
     pub async fn make_default_asset(&self, name: &ArtifactName) -> Result<(), Error> {
         let id = self.asset(name)?.id;
-        ask(&self.assets, "assets", |reply| AssetMessage::MakeDefault { id, reply }).await
+        ask(&self.assets, "assets", |reply| AssetMessage::MakeDefault { id, reply }).await?
     }
 
     /// Hashes an asset again and compares.
@@ -231,7 +228,7 @@ impl Engine {
         let engine = self.clone();
         self.jobs
             .submit(asset_job(origin, JobKind::RemoveAsset, name), move |_| async move {
-                ask(&engine.assets, "assets", |reply| AssetMessage::Delete { id, reply }).await?;
+                ask(&engine.assets, "assets", |reply| AssetMessage::Delete { id, reply }).await??;
                 Ok(JobResult::new())
             })
             .await
@@ -329,7 +326,7 @@ impl Engine {
             created_at: SystemTime::now().into(),
         };
         let (row, default) = (Box::new(row), request.default);
-        ask(&self.assets, "assets", |reply| AssetMessage::Insert { row, default, reply }).await?;
+        ask(&self.assets, "assets", |reply| AssetMessage::Insert { row, default, reply }).await??;
         info!(NEXUS_ASSET = %name, "asset {name} imported from {}", request.path.display());
         Ok(name)
     }

@@ -29,6 +29,7 @@ use tracing::{info, warn};
 
 use crate::{
     Error, Origin, Place, Settings,
+    ask::{ACTOR_DEADLINE, ask, ask_actor},
     asset::{self, AssetMessage},
     image::{self, ImageMessage},
     jobs::Jobs,
@@ -41,7 +42,8 @@ use crate::{
         SupervisorConfig, SupervisorMessage,
     },
     vm::{self, VmContext, random_id},
-    workspace::{self, WorkspaceContext, blocking},
+    work::blocking,
+    workspace::{self, WorkspaceContext},
 };
 
 /// The bus is started anew for ever: ten faults in 60 s, and it is the root's turn.
@@ -99,9 +101,6 @@ pub struct Tree {
 pub type BusChild = Box<dyn FnOnce(Engine) -> ChildSpec + Send>;
 
 impl Engine {
-    /// How long a request waits for an actor that is being restarted.
-    pub(crate) const ACTOR_DEADLINE: Duration = Duration::from_secs(20);
-
     /// Starts the tree. It populates itself: [`ready`](Self::ready) tells when all rows are adopted. Must be called in
     /// a tokio runtime.
     ///
@@ -309,8 +308,7 @@ impl Engine {
     ) -> Result<(), Error> {
         let spec = Box::new(spec);
         // A child that fails to start stays supervised: that is shown on it, and is no failure of what was asked.
-        let supervisor = supervisor.current(Self::ACTOR_DEADLINE).await;
-        match request(supervisor, |reply| SupervisorMessage::Start(spec, reply)).await? {
+        match ask(supervisor, "a supervisor", |reply| SupervisorMessage::Start(spec, reply.into())).await? {
             Ok(_) | Err(RequestError::Faulted { .. }) => Ok(()),
             Err(error) => Err(Error::caused(ErrorKind::Internal, "its actor could not be started", error)),
         }
@@ -319,8 +317,7 @@ impl Engine {
     /// Stops a child and forgets it.
     pub(crate) async fn stop_child(&self, supervisor: &ActorSlot<SupervisorMessage>, name: &str) -> Result<(), Error> {
         let name = name.to_owned();
-        let supervisor = supervisor.current(Self::ACTOR_DEADLINE).await;
-        match request(supervisor, |reply| SupervisorMessage::Remove { name, reply }).await? {
+        match ask(supervisor, "a supervisor", |reply| SupervisorMessage::Remove { name, reply: reply.into() }).await? {
             Ok(()) | Err(RequestError::Unknown(_)) => Ok(()),
             Err(error) => Err(Error::caused(ErrorKind::Internal, "its actor could not be stopped", error)),
         }
@@ -336,12 +333,14 @@ impl Engine {
         let name = name.to_owned();
         let supervisor = match Place::from(above) {
             Place::Root => self.root.get().cloned(),
-            Place::Vms => self.vms_supervisor.current(Self::ACTOR_DEADLINE).await,
-            Place::Workspaces => self.workspaces_supervisor.current(Self::ACTOR_DEADLINE).await,
-            Place::Vm(vm) => self.vm(&vm)?.supervisor.current(Self::ACTOR_DEADLINE).await,
+            Place::Vms => self.vms_supervisor.current(ACTOR_DEADLINE).await,
+            Place::Workspaces => self.workspaces_supervisor.current(ACTOR_DEADLINE).await,
+            Place::Vm(vm) => self.vm(&vm)?.supervisor.current(ACTOR_DEADLINE).await,
             _ => return Err(unknown()),
         };
-        match request(supervisor, |reply| message(name, reply)).await? {
+        let supervisor =
+            supervisor.ok_or_else(|| Error::internal(format!("the supervisor of {actor} is not there")))?;
+        match ask_actor(&supervisor, actor, |reply| message(name, reply.into())).await? {
             Ok(answer) => Ok(answer),
             Err(RequestError::Unknown(_)) => Err(unknown()),
             Err(error) => Err(Error::caused(ErrorKind::Internal, format!("actor `{actor}` did not come up"), error)),
@@ -424,17 +423,6 @@ impl Tree {
             RootEnd::Killed => "its root was killed".to_owned(),
         }
     }
-}
-
-async fn request<T: Send + 'static>(
-    supervisor: Option<ActorRef<SupervisorMessage>>,
-    message: impl FnOnce(RpcReplyPort<Result<T, RequestError>>) -> SupervisorMessage,
-) -> Result<Result<T, RequestError>, Error> {
-    let gone = || Error::internal("a supervisor is not there; see the journal");
-    let supervisor = supervisor.ok_or_else(gone)?;
-    let (reply, answer) = oneshot::channel();
-    supervisor.send_message(message(reply.into())).map_err(|_| gone())?;
-    answer.await.map_err(|_| gone())
 }
 
 fn start_failed(error: Error) -> ractor::SpawnErr {

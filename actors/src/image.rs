@@ -9,32 +9,30 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use nexus_host::{image, storage::Progress};
+use nexus_host::image;
 use nexus_model::{ArtifactName, ArtifactState, ErrorKind, Id, JobKind};
 use nexus_store::ImageRow;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
-use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 use crate::{
     Engine, Error, ImportImage, Origin,
+    ask::{Reply, ask},
     jobs::{JobControl, JobRequest, JobResult},
     snapshot::{ImageSnapshot, JobId, ObjectRef, ResultValue},
-    supervisor::{ActorSlot, ChildContext, ChildSpec},
+    supervisor::{ChildContext, ChildSpec},
     vm::random_id,
-    workspace::blocking,
+    work::{blocking, with_progress},
 };
-
-type Reply = oneshot::Sender<Result<(), Error>>;
 
 /// What the actor of images is asked.
 pub(crate) enum ImageMessage {
     /// Store a new row.
-    Insert { row: Box<ImageRow>, reply: Reply },
+    Insert { row: Box<ImageRow>, reply: Reply<()> },
     /// Store a changed row, and show it when it is ready.
-    Update { row: Box<ImageRow>, reply: Reply },
+    Update { row: Box<ImageRow>, reply: Reply<()> },
     /// Forget a row, whose folder is gone. `InUse` while a workspace was made from it.
-    Delete { id: Id, reply: Reply },
+    Delete { id: Id, reply: Reply<()> },
     /// Which workspaces were made from which image has changed.
     Refresh,
 }
@@ -290,47 +288,7 @@ impl Engine {
         JobRequest { kind, objects: vec![ObjectRef::Image(name.clone())], cancellable, origin: origin.clone() }
     }
 
-    async fn ask_images(&self, message: impl FnOnce(Reply) -> ImageMessage) -> Result<(), Error> {
-        ask(&self.images, "images", message).await
-    }
-}
-
-/// Sends a request to an actor there is one of, and waits for its answer.
-pub(crate) async fn ask<M: ractor::Message>(
-    slot: &ActorSlot<M>,
-    noun: &str,
-    message: impl FnOnce(Reply) -> M,
-) -> Result<(), Error> {
-    let gone = || Error::internal(format!("the actor of {noun} is not there; see the journal"));
-    let actor = slot.current(Engine::ACTOR_DEADLINE).await.ok_or_else(gone)?;
-    let (reply, answer) = oneshot::channel();
-    actor.send_message(message(reply)).map_err(|_| gone())?;
-    answer.await.map_err(|_| gone())?
-}
-
-/// Runs what blocks, shows its progress as the job's, and calls it off when the job is cancelled.
-pub(crate) async fn with_progress<T: Send + 'static>(
-    job: &JobControl,
-    work: impl FnOnce(&Progress) -> Result<T, Error> + Send + 'static,
-) -> Result<T, Error> {
-    let shown = job.clone();
-    let progress = Progress::new(move |completed, total| shown.bytes(completed, total));
-    let _cancel = CancelOnDrop(progress.clone());
-    let mut working = std::pin::pin!(blocking({
-        let progress = progress.clone();
-        move || work(&progress)
-    }));
-    tokio::select! {
-        result = &mut working => return result,
-        () = job.cancelled() => progress.cancel(),
-    }
-    working.await
-}
-
-struct CancelOnDrop(Progress);
-
-impl Drop for CancelOnDrop {
-    fn drop(&mut self) {
-        self.0.cancel();
+    async fn ask_images(&self, message: impl FnOnce(Reply<()>) -> ImageMessage) -> Result<(), Error> {
+        ask(&self.images, "images", message).await?
     }
 }

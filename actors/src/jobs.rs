@@ -14,15 +14,13 @@ use std::{
 use nexus_model::{ErrorKind, JobKind, JobState, Timestamp};
 use nexus_store::{JobError, JobRow, NewJob};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
-use tokio::{
-    sync::{oneshot, watch},
-    time::Instant,
-};
+use tokio::{sync::watch, time::Instant};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
 use crate::{
     Error, Origin,
+    ask::{Reply, ask},
     snapshot::{Board, JobId, JobSnapshot, ObjectRef, ResultValue},
     store::StoreHandle,
     supervisor::{ActorSlot, ChildContext, ChildSpec, Lease},
@@ -30,8 +28,6 @@ use crate::{
 
 /// Progress is shown at most this often.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
-/// How long a request may wait for the actor, a restart of it included.
-const DEADLINE: Duration = Duration::from_secs(20);
 
 /// What a job gives, by kebab-case keys.
 pub(crate) type JobResult = BTreeMap<&'static str, ResultValue>;
@@ -47,9 +43,9 @@ pub(crate) struct JobRequest {
 
 pub(crate) enum JobMessage {
     /// Numbers the job, shows it and starts its work.
-    Submit { request: JobRequest, work: Work, reply: oneshot::Sender<Result<JobId, Error>> },
+    Submit { request: JobRequest, work: Work, reply: Reply<JobId> },
     /// Tells a job to end. `InvalidState` when it has ended or can't be cancelled.
-    Cancel { job: JobId, reply: oneshot::Sender<Result<(), Error>> },
+    Cancel { job: JobId, reply: Reply<()> },
     /// A job's work has ended. Sent by its own task.
     Finished { job: JobId, result: Result<JobResult, Error> },
     /// A finished job has been shown for long enough.
@@ -86,12 +82,8 @@ impl Jobs {
         self.slot.current(deadline).await;
     }
 
-    async fn ask<T>(&self, message: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> JobMessage) -> Result<T, Error> {
-        let lost = || Error::internal("the actor of jobs is not there; see the journal");
-        let actor = self.slot.current(DEADLINE).await.ok_or_else(lost)?;
-        let (reply, answer) = oneshot::channel();
-        actor.send_message(message(reply)).map_err(|_| lost())?;
-        answer.await.map_err(|_| lost())?
+    async fn ask<T>(&self, message: impl FnOnce(Reply<T>) -> JobMessage) -> Result<T, Error> {
+        ask(&self.slot, "jobs", message).await?
     }
 
     /// The actor as a child of the root.

@@ -1,5 +1,6 @@
 //! The engine: a tree of supervised actors, one for every VM, workspace and connection. No D-Bus type is known here.
 
+mod ask;
 mod asset;
 pub mod catalogue;
 mod engine;
@@ -15,6 +16,7 @@ pub mod snapshot;
 mod store;
 pub mod supervisor;
 mod vm;
+mod work;
 mod workspace;
 
 pub use engine::{BusChild, Engine, Tree};

@@ -15,14 +15,14 @@ use ractor::{
     ActorProcessingErr, ActorRef,
     thread_local::{ThreadLocalActor, ThreadLocalActorSpawner},
 };
-use tokio::sync::oneshot;
 
 use crate::{
     Error,
+    ask::{Reply, ask_within},
     supervisor::{ActorSlot, ChildContext, ChildSpec, GiveUp, Lease},
 };
 
-/// How long a call may wait for the store, a restart of its actor included.
+/// How long a call may take once the store's actor is up.
 const DEADLINE: Duration = Duration::from_secs(20);
 const BACKOFF: Backoff = Backoff { initial: Duration::from_millis(100), max: Duration::from_secs(2), jitter: 0.2 };
 const INTENSITY: Intensity = Intensity { max: 3, window: Duration::from_secs(30) };
@@ -49,19 +49,17 @@ impl StoreHandle {
         T: Send + 'static,
         F: FnOnce(&mut Store) -> Result<T, nexus_store::Error> + Send + 'static,
     {
-        let unavailable = || Error::new(ErrorKind::StorageFailed, "the store does not answer; see the journal");
-        let actor = self.slot.current(DEADLINE).await.ok_or_else(unavailable)?;
-        let (reply, answer) = oneshot::channel();
-        let work: Work = Box::new(move |store| {
-            // Whoever gave up waiting believes that nothing happened.
-            if reply.is_closed() {
-                return;
-            }
-            let _ = reply.send(work(store));
+        let answered = ask_within(DEADLINE, &self.slot, "the store", |reply: Reply<T>| {
+            let work: Work = Box::new(move |store| {
+                // Whoever gave up waiting believes that nothing happened.
+                if reply.is_closed() {
+                    return;
+                }
+                let _ = reply.send(work(store).map_err(Error::from));
+            });
+            StoreMessage(work)
         });
-        actor.send_message(StoreMessage(work)).map_err(|_| unavailable())?;
-        let answer = tokio::time::timeout(DEADLINE, answer).await;
-        answer.map_err(|_| unavailable())?.map_err(|_| unavailable())?.map_err(Error::from)
+        answered.await.map_err(|error| Error::caused(ErrorKind::StorageFailed, "the store does not answer", error))?
     }
 
     /// The actor as a child of the root.

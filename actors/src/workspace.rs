@@ -17,16 +17,17 @@ use nexus_model::{
 };
 use nexus_store::WorkspaceRow;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
-use tokio::sync::oneshot;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
 use crate::{
     Engine, Error, Origin, WorkspaceUsage,
+    ask::{Reply, ask_within},
     jobs::{JobControl, JobRequest, JobResult},
     snapshot::{JobId, ObjectRef, ResultValue, WorkspaceSnapshot},
     supervisor::{ActorSlot, ChildContext, ChildSpec, GiveUp},
     vm::random_id,
+    work::blocking,
 };
 
 const BACKOFF: Backoff = Backoff { initial: Duration::from_millis(200), max: Duration::from_secs(30), jitter: 0.2 };
@@ -34,16 +35,14 @@ const INTENSITY: Intensity = Intensity { max: 5, window: Duration::from_secs(300
 /// How long making or removing one may take before its caller is told so. It goes on.
 const DEADLINE: Duration = Duration::from_secs(3 * 3600);
 
-type Reply = oneshot::Sender<Result<(), Error>>;
-
 /// What a workspace's actor is asked and told.
 pub(crate) enum WorkspaceMessage {
     /// Answer once it is there, or can't be. Progress goes to the job.
-    Made { job: Option<JobControl>, reply: Reply },
+    Made { job: Option<JobControl>, reply: Reply<()> },
     /// Remove its folder and its row. `InUse` while a VM has it.
-    Remove { reply: Reply },
+    Remove { reply: Reply<()> },
     /// Somebody changed the row in a transaction with something else: read it again and show it.
-    Refresh { reply: Reply },
+    Refresh { reply: Reply<()> },
     /// The copy has ended. From its own task.
     Copied(Result<u64, Error>),
 }
@@ -69,12 +68,8 @@ impl WorkspaceContext {
         self.slot.current(deadline).await;
     }
 
-    async fn ask(&self, message: impl FnOnce(Reply) -> WorkspaceMessage) -> Result<(), Error> {
-        let gone = || Error::internal(format!("the actor of workspace `{}` is not there; see the journal", self.name));
-        let actor = self.slot.current(Engine::ACTOR_DEADLINE).await.ok_or_else(gone)?;
-        let (reply, answer) = oneshot::channel();
-        actor.send_message(message(reply)).map_err(|_| gone())?;
-        tokio::time::timeout(DEADLINE, answer).await.map_err(|_| gone())?.map_err(|_| gone())?
+    async fn ask(&self, message: impl FnOnce(Reply<()>) -> WorkspaceMessage) -> Result<(), Error> {
+        ask_within(DEADLINE, &self.slot, &format!("workspace `{}`", self.name), message).await?
     }
 }
 
@@ -95,7 +90,7 @@ struct State {
     /// Whether an incarnation before this one may have made the folder.
     resumed: bool,
     job: Arc<std::sync::Mutex<Option<JobControl>>>,
-    waiting: Vec<Reply>,
+    waiting: Vec<Reply<()>>,
     failure: Option<(ErrorKind, String)>,
 }
 
@@ -506,13 +501,4 @@ pub(crate) fn child_spec(engine: &Engine, context: &Arc<WorkspaceContext>) -> Ch
         give_up: GiveUp::Mark(nexus_model::Health::Failed),
         ..spec.published_in(&slot)
     }
-}
-
-/// Runs what blocks where it may.
-pub(crate) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
-) -> Result<T, Error> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|error| Error::caused(ErrorKind::Internal, "a blocking call broke off", error))?
 }

@@ -24,7 +24,9 @@ use tracing::{debug, info, warn};
 
 use super::{Power, VmContext, machine::MachineMessage};
 use crate::{
-    Engine, Place, catalogue,
+    Engine, Place,
+    ask::ACTOR_DEADLINE,
+    catalogue,
     snapshot::{ConnectionSnapshot, GuestSnapshot},
     supervisor::{ChildContext, ChildSpec},
 };
@@ -254,7 +256,7 @@ impl Dialer {
     }
 
     async fn tell(&self, message: MachineMessage) {
-        if let Some(machine) = self.vm.machine.current(Engine::ACTOR_DEADLINE).await {
+        if let Some(machine) = self.vm.machine.current(ACTOR_DEADLINE).await {
             let _ = machine.send_message(message);
         }
     }

@@ -20,9 +20,10 @@ use super::{
 use crate::{
     Engine, Error, GuestCommand, GuestOutcome, GuestStreams, HistoryLine, Origin, RemoveOptions, StopOptions,
     VmSetting,
+    ask::ACTOR_DEADLINE,
     jobs::{JobControl, JobRequest, JobResult},
     snapshot::{JobId, ObjectRef, ResultValue},
-    workspace::blocking,
+    work::blocking,
 };
 
 /// The longest that a start may take before its caller is told that it takes too long. The start itself goes on.
@@ -103,8 +104,8 @@ impl Engine {
         }
         self.start_child(&self.vms_supervisor, child_spec(self, &vm)).await?;
         // Its supervisor is up; the machine shows the VM.
-        vm.machine.current(Self::ACTOR_DEADLINE).await;
-        vm.connection.current(Self::ACTOR_DEADLINE).await;
+        vm.machine.current(ACTOR_DEADLINE).await;
+        vm.connection.current(ACTOR_DEADLINE).await;
         info!(NEXUS_VM = %name, NEXUS_REQUEST = %origin.request, DBUS_SENDER = origin.sender, "VM {name} created");
         Ok(name)
     }

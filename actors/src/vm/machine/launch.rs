@@ -22,13 +22,14 @@ use nexus_store::{AssetRow, ProcessRow};
 use tracing::warn;
 
 use super::{
-    MachineMessage, Reply,
+    MachineMessage,
     message::Launched,
     operation::{Operation, OperationKind},
     state::{Machine, POLICY_BACKOFF},
 };
 use crate::{
     Engine, Error, Origin,
+    ask::Reply,
     jobs::JobControl,
     vm::{Power, random_id},
 };

@@ -7,13 +7,14 @@ use nexus_model::{
     ArtifactName, ProcessIdentity,
     vm::{Reason, VmmKind},
 };
-use tokio::sync::oneshot;
 
 use super::Next;
-use crate::{Engine, Error, Origin, VmSetting, jobs::JobControl, snapshot::GuestSnapshot};
-
-/// Where an answer goes.
-pub(crate) type Reply<T> = oneshot::Sender<Result<T, Error>>;
+use crate::{
+    Error, Origin, VmSetting,
+    ask::{Reply, ask_within},
+    jobs::JobControl,
+    snapshot::GuestSnapshot,
+};
 
 /// What the machine's actor is asked and told.
 pub(crate) enum MachineMessage {
@@ -64,21 +65,6 @@ impl super::VmContext {
         deadline: Duration,
         message: impl FnOnce(Reply<()>) -> MachineMessage,
     ) -> Result<(), Error> {
-        let gone = || Error::internal(format!("the actor of VM `{}` is not there; see the journal", self.name));
-        let machine = self.machine.current(Engine::ACTOR_DEADLINE).await.ok_or_else(gone)?;
-        let (reply, answer) = oneshot::channel();
-        machine.send_message(message(reply)).map_err(|_| gone())?;
-        match tokio::time::timeout(deadline, answer).await {
-            Ok(answer) => answer.map_err(|_| {
-                Error::internal(format!(
-                    "the actor of VM `{}` was restarted; look at its state and try again",
-                    self.name
-                ))
-            })?,
-            Err(_) => Err(Error::new(
-                nexus_model::ErrorKind::Timeout,
-                format!("VM `{}` did not get there in {} s", self.name, deadline.as_secs()),
-            )),
-        }
+        ask_within(deadline, &self.machine, &format!("VM `{}`", self.name), message).await?
     }
 }

@@ -18,7 +18,7 @@ mod stop;
 use std::sync::Arc;
 
 pub(crate) use end::Next;
-pub(crate) use message::{MachineMessage, Reply};
+pub(crate) use message::MachineMessage;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use state::Machine;
 

@@ -5,8 +5,8 @@ use std::{fmt, future::Future};
 use nexus_model::{ErrorKind, vm::Reason};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{MachineMessage, Reply, state::Machine};
-use crate::{Error, Origin, jobs::JobControl};
+use super::{MachineMessage, state::Machine};
+use crate::{Error, Origin, ask::Reply, jobs::JobControl};
 
 /// What an operation does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

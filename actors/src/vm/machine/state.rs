@@ -13,9 +13,10 @@ use ractor::ActorRef;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::info;
 
-use super::{MachineMessage, Next, Reply, operation::Operation};
+use super::{MachineMessage, Next, operation::Operation};
 use crate::{
     Engine, Error, Origin, VmSetting,
+    ask::Reply,
     snapshot::{GuestSnapshot, JobId},
     supervisor::ChildContext,
     vm::{Power, VmContext},

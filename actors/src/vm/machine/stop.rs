@@ -12,11 +12,11 @@ use nexus_protocol::ShutdownMode;
 use tokio::{sync::watch, time::Instant};
 
 use super::{
-    Next, Reply,
+    Next,
     operation::{Operation, OperationKind},
     state::Machine,
 };
-use crate::{Error, Origin, jobs::JobControl, vm::Power};
+use crate::{Error, Origin, ask::Reply, jobs::JobControl, vm::Power};
 
 impl Machine {
     /// [`MachineMessage::Stop`](super::MachineMessage::Stop), and `Kill` when the guest gets no time.
