@@ -248,3 +248,24 @@ async fn an_ephemeral_vm_that_can_not_start_goes() {
     tokio::time::timeout(Duration::from_secs(60), gone).await.unwrap();
     assert!(test.engine.board().vms().get(&name).is_none());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_go_on_when_their_actor_is_restarted() {
+    let mut test = TestEngine::start().await;
+    let origin = TestEngine::origin();
+    let name = test.create("web", |_| ()).await.unwrap();
+    let vm = test.start_vm(&name).await;
+    // The agent can't answer, so the stop takes until its time is over.
+    strike(vm.leader, Signal::SIGSTOP);
+    let stop = StopOptions { timeout: Some(Duration::from_secs(3)) };
+    let job = test.engine.stop_vm(&origin, &name, stop).await.unwrap();
+    test.wait(&name, |vm| vm.lifecycle.state() == VmState::Stopping).await;
+    test.engine.restart_actor("root/jobs").await.unwrap();
+    assert_eq!(test.engine.board().jobs().get(&job).unwrap().state, JobState::Running);
+    assert_eq!(test.job(job).await.state, JobState::Done);
+    assert_eq!(test.state(&name), VmState::Stopped);
+    // The store says the same of it as the bus does.
+    test.shut_down().await;
+    let store = nexus_store::Store::open(&test.folder.path().join("nexus.db")).unwrap();
+    assert_eq!(store.job(job).unwrap().state, JobState::Done);
+}

@@ -94,6 +94,7 @@ impl fmt::Debug for Engine {
 /// The running tree. Its end is the end of the daemon's work.
 pub struct Tree {
     root: ActorRef<SupervisorMessage>,
+    jobs: Jobs,
     ended: BoxFuture<'static, RootEnd>,
 }
 
@@ -160,7 +161,7 @@ impl Engine {
             .await
             .map_err(|error| Error::caused(ErrorKind::Internal, "the tree could not be started", error))?;
         let _ = engine.root.set(root.actor.clone());
-        let tree = Tree { root: root.actor.clone(), ended: Box::pin(root.ended()) };
+        let tree = Tree { root: root.actor.clone(), jobs: engine.jobs.clone(), ended: Box::pin(root.ended()) };
         Ok((engine, tree))
     }
 
@@ -413,6 +414,7 @@ impl Tree {
         if self.root.send_message(message).is_ok() {
             let _ = done.await;
         }
+        self.jobs.abort();
     }
 
     /// Waits for an end that nobody asked for. The text says why.

@@ -1,13 +1,14 @@
 //! The actor of long operations.
 //!
-//! Owns every job's task and picture, and numbers jobs through the store. Supervised by the root. When it crashes, its
-//! tasks end with it and their jobs are shown as failed; what a job had asked another actor to do goes on there.
+//! Numbers jobs through the store, starts their tasks, and writes down and shows how they end. Supervised by the root. A
+//! crash of it loses nothing: the tasks and what they came to are kept outside, jobs go on as if nothing had happened, and
+//! the next incarnation takes them up. They end with the daemon.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     future::Future,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
 
@@ -20,7 +21,7 @@ use tracing::{info, warn};
 
 use crate::{
     Error, Origin,
-    ask::{Reply, ask},
+    ask::{ACTOR_DEADLINE, Reply, ask},
     snapshot::{Board, JobId, JobSnapshot, ObjectRef, ResultValue},
     store::StoreHandle,
     supervisor::{ActorSlot, ChildContext, ChildSpec, Lease},
@@ -46,8 +47,8 @@ pub(crate) enum JobMessage {
     Submit { request: JobRequest, work: Work, reply: Reply<JobId> },
     /// Tells a job to end. `InvalidState` when it has ended or can't be cancelled.
     Cancel { job: JobId, reply: Reply<()> },
-    /// A job's work has ended. Sent by its own task.
-    Finished { job: JobId, result: Result<JobResult, Error> },
+    /// A job's work has ended, as [`Underway`] knows. Sent by its own task.
+    Finished { job: JobId },
     /// A finished job has been shown for long enough.
     Expired { job: JobId },
 }
@@ -56,11 +57,17 @@ pub(crate) enum JobMessage {
 #[derive(Clone, Debug)]
 pub(crate) struct Jobs {
     slot: ActorSlot<JobMessage>,
+    underway: Underway,
 }
 
 impl Jobs {
     pub(crate) fn new() -> Self {
-        Self { slot: ActorSlot::new() }
+        Self { slot: ActorSlot::new(), underway: Underway::default() }
+    }
+
+    /// Ends the tasks of all jobs, with the daemon. The next one says of them that they were cut off.
+    pub(crate) fn abort(&self) {
+        self.underway.lock().clear();
     }
 
     /// Starts `work` as a job and gives the job's number at once.
@@ -88,11 +95,12 @@ impl Jobs {
 
     /// The actor as a child of the root.
     pub(crate) fn child_spec(&self, board: Board, store: StoreHandle, retention: Duration) -> ChildSpec {
+        let jobs = self.clone();
         ChildSpec::new("jobs", move |child: ChildContext| {
-            let (board, store) = (board.clone(), store.clone());
+            let (jobs, board, store) = (jobs.clone(), board.clone(), store.clone());
             async move {
                 let lease = child.lease.clone();
-                let state = State { board, store, retention, running: HashMap::new(), _lease: lease };
+                let state = State { jobs, board, store, retention, _lease: lease };
                 child.spawn(JobsActor, state).await
             }
         })
@@ -162,21 +170,60 @@ impl Shared {
     }
 }
 
-struct JobsActor;
+/// The jobs that have not been shown to their end. It outlives the actor's incarnations.
+#[derive(Clone, Debug, Default)]
+struct Underway(Arc<Mutex<BTreeMap<JobId, Running>>>);
 
-struct State {
-    board: Board,
-    store: StoreHandle,
-    retention: Duration,
-    running: HashMap<JobId, Running>,
-    _lease: Lease,
-}
-
+#[derive(Debug)]
 struct Running {
     row: JobRow,
     shared: Arc<Shared>,
     cancel: watch::Sender<bool>,
+    /// What its work came to, once it has ended.
+    ended: Option<Ended>,
     _task: AbortOnDropHandle<()>,
+}
+
+#[derive(Clone, Debug)]
+struct Ended {
+    state: JobState,
+    error: Option<(ErrorKind, String)>,
+    result: JobResult,
+    at: Timestamp,
+}
+
+impl Underway {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<JobId, Running>> {
+        // Every change is whole, so a poisoned table is, too.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl From<Result<JobResult, Error>> for Ended {
+    fn from(result: Result<JobResult, Error>) -> Self {
+        let at = SystemTime::now().into();
+        match result {
+            Ok(result) => Self { state: JobState::Done, error: None, result, at },
+            Err(error) => {
+                let state = match error.kind() {
+                    ErrorKind::Cancelled => JobState::Cancelled,
+                    ErrorKind::Timeout => JobState::Timeout,
+                    _ => JobState::Failed,
+                };
+                Self { state, error: Some((error.kind(), error.text())), result: JobResult::new(), at }
+            }
+        }
+    }
+}
+
+struct JobsActor;
+
+struct State {
+    jobs: Jobs,
+    board: Board,
+    store: StoreHandle,
+    retention: Duration,
+    _lease: Lease,
 }
 
 impl Actor for JobsActor {
@@ -189,19 +236,29 @@ impl Actor for JobsActor {
     }
 
     async fn post_start(&self, myself: ActorRef<JobMessage>, state: &mut State) -> Result<(), ActorProcessingErr> {
-        state.store.call(|store| store.jobs_cut_off(SystemTime::now().into())).await?;
+        let ended: BTreeMap<JobId, bool> =
+            state.jobs.underway.lock().iter().map(|(id, job)| (*id, job.ended.is_some())).collect();
+        let alive: Vec<JobId> = ended.keys().copied().collect();
+        let now = Timestamp::from(SystemTime::now());
+        let cut = state.store.call(move |store| store.jobs_cut_off(&alive, now)).await?;
+        // Those whose end was lost with the incarnation before this one.
+        for job in ended.iter().filter_map(|(id, ended)| ended.then_some(*id)) {
+            let _ = myself.send_message(JobMessage::Finished { job });
+        }
         for job in state.board.jobs().all() {
             let mut job = JobSnapshot::clone(&job);
-            if !job.state.is_final() {
-                job.state = JobState::Failed;
-                job.error = Some((ErrorKind::Internal, "the actor of jobs crashed; see the journal".to_owned()));
-                job.finished_at = SystemTime::now().into();
+            if ended.contains_key(&job.id) {
+                continue;
             }
-            myself.send_after(state.retention, {
-                let job = job.id;
-                move || JobMessage::Expired { job }
-            });
-            state.board.publish_job(job.id, job);
+            if let Some(row) = cut.iter().find(|row| row.id == job.id) {
+                job.state = row.state;
+                job.error = row.error.as_ref().map(|error| (error.kind, error.message.clone()));
+                job.finished_at = row.finished_at;
+                job.cancellable = false;
+                state.board.publish_job(job.id, job.clone());
+            }
+            let job = job.id;
+            myself.send_after(state.retention, move || JobMessage::Expired { job });
         }
         Ok(())
     }
@@ -214,12 +271,12 @@ impl Actor for JobsActor {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             JobMessage::Submit { request, work, reply } => {
-                let _ = reply.send(state.submit(&myself, request, work).await);
+                let _ = reply.send(state.submit(request, work).await);
             }
             JobMessage::Cancel { job, reply } => {
                 let _ = reply.send(state.cancel(job));
             }
-            JobMessage::Finished { job, result } => state.finish(&myself, job, result).await,
+            JobMessage::Finished { job } => state.finish(&myself, job).await,
             JobMessage::Expired { job } => state.board.withdraw_job(&job),
         }
         Ok(())
@@ -227,7 +284,7 @@ impl Actor for JobsActor {
 }
 
 impl State {
-    async fn submit(&mut self, myself: &ActorRef<JobMessage>, request: JobRequest, work: Work) -> Result<JobId, Error> {
+    async fn submit(&self, request: JobRequest, work: Work) -> Result<JobId, Error> {
         let created_at: Timestamp = SystemTime::now().into();
         let new = NewJob {
             kind: request.kind,
@@ -260,7 +317,9 @@ impl State {
         let shared = Arc::new(Shared { board: self.board.clone(), picture: Mutex::new((picture, Instant::now())) });
         let (cancel, cancelled) = watch::channel(false);
         let work = work(JobControl { shared: shared.clone(), cancelled });
-        let myself = myself.clone();
+        let jobs = self.jobs.clone();
+        // It has to find itself there.
+        let mut underway = self.jobs.underway.lock();
         let task = tokio::spawn(async move {
             // A task of its own, so that a panic in the work is an error of the job and of nothing else.
             let result = match AbortOnDropHandle::new(tokio::spawn(work)).await {
@@ -268,15 +327,23 @@ impl State {
                 Err(error) if error.is_panic() => Err(Error::caused(ErrorKind::Internal, "the job panicked", error)),
                 Err(_) => Err(Error::new(ErrorKind::Cancelled, "the daemon ended the job")),
             };
-            let _ = myself.send_message(JobMessage::Finished { job: id, result });
+            if let Some(running) = jobs.underway.lock().get_mut(&id) {
+                running.ended = Some(result.into());
+            }
+            // Nobody there: whoever comes looks first at what has ended.
+            if let Some(actor) = jobs.slot.current(ACTOR_DEADLINE).await {
+                let _ = actor.send_message(JobMessage::Finished { job: id });
+            }
         });
-        self.running.insert(id, Running { row, shared, cancel, _task: AbortOnDropHandle::new(task) });
+        let task = AbortOnDropHandle::new(task);
+        underway.insert(id, Running { row, shared, cancel, ended: None, _task: task });
         Ok(id)
     }
 
     fn cancel(&self, job: JobId) -> Result<(), Error> {
         let picture = self.board.jobs().get(&job).ok_or_else(|| Error::not_found("job", &job.to_string()))?;
-        let Some(running) = self.running.get(&job) else {
+        let underway = self.jobs.underway.lock();
+        let Some(running) = underway.get(&job).filter(|running| running.ended.is_none()) else {
             return Err(Error::new(ErrorKind::InvalidState, format!("job {job} has ended: it is {}", picture.state)));
         };
         if !picture.cancellable {
@@ -289,30 +356,24 @@ impl State {
         Ok(())
     }
 
-    async fn finish(&mut self, myself: &ActorRef<JobMessage>, id: JobId, result: Result<JobResult, Error>) {
-        let Some(running) = self.running.remove(&id) else { return };
-        let finished_at = Timestamp::from(SystemTime::now());
-        let (job_state, error, result) = match result {
-            Ok(result) => (JobState::Done, None, result),
-            Err(error) => {
-                let state = match error.kind() {
-                    ErrorKind::Cancelled => JobState::Cancelled,
-                    ErrorKind::Timeout => JobState::Timeout,
-                    _ => JobState::Failed,
-                };
-                (state, Some((error.kind(), error.text())), BTreeMap::new())
-            }
-        };
-        let mut row = running.row.clone();
-        row.state = job_state;
-        row.finished_at = finished_at;
+    /// Writes down and shows how a job ended. Done again it changes nothing.
+    async fn finish(&self, myself: &ActorRef<JobMessage>, id: JobId) {
+        let found = self
+            .jobs
+            .underway
+            .lock()
+            .get(&id)
+            .and_then(|running| Some((running.row.clone(), running.shared.clone(), running.ended.clone()?)));
+        let Some((mut row, shared, Ended { state, error, result, at })) = found else { return };
+        row.state = state;
+        row.finished_at = at;
         if let Some((kind, message)) = &error {
             row.error = Some(JobError { kind: *kind, message: message.clone() });
             warn!(
                 NEXUS_JOB = id,
                 NEXUS_REQUEST = row.request,
                 DBUS_SENDER = row.sender,
-                "job {id} ({}) {job_state}: {message}",
+                "job {id} ({}) {state}: {message}",
                 row.kind
             );
         } else {
@@ -327,13 +388,14 @@ impl State {
         if let Err(error) = self.store.call(move |store| store.update_job(&row)).await {
             warn!(NEXUS_JOB = id, "the end of job {id} could not be stored: {}", error.text());
         }
-        running.shared.update(true, |job| {
-            job.state = job_state;
+        shared.update(true, |job| {
+            job.state = state;
             job.error = error;
             job.result = result;
-            job.finished_at = finished_at;
+            job.finished_at = at;
             job.cancellable = false;
         });
+        self.jobs.underway.lock().remove(&id);
         myself.send_after(self.retention, move || JobMessage::Expired { job: id });
     }
 }

@@ -87,11 +87,12 @@ impl Store {
         })
     }
 
-    /// Ends every job that has not ended, as cancelled: the daemon that ran them is gone. Says which they were.
+    /// Ends every job that has not ended, as cancelled, but those of `alive`: whoever did them is gone. Says which they
+    /// were.
     ///
     /// # Errors
     /// `ResourcesExhausted` when there is no room, `StorageFailed` when the database fails.
-    pub fn jobs_cut_off(&mut self, at: Timestamp) -> Result<Vec<JobRow>, Error> {
+    pub fn jobs_cut_off(&mut self, alive: &[u32], at: Timestamp) -> Result<Vec<JobRow>, Error> {
         const DOING: &str = "end the jobs of the daemon before this one";
         self.write(DOING, |transaction| {
             let end = || {
@@ -99,12 +100,13 @@ impl Store {
                     .prepare_cached(
                         "UPDATE job SET state = :state, error_name = :error_name, finished_at = :at,
                             error_message = 'nexusd ended while the job was under way'
-                         WHERE finished_at = 0 RETURNING *",
+                         WHERE finished_at = 0 AND id NOT IN (SELECT value FROM json_each(:alive)) RETURNING *",
                     )?
                     .query_map(
                         named_params! {
                             ":state": Text(JobState::Cancelled),
                             ":error_name": Text(ErrorKind::Cancelled),
+                            ":alive": Json(alive),
                             ":at": At(at),
                         },
                         read,

@@ -206,7 +206,7 @@ impl Checked {
                 }
             }
             Operation::CutOff => {
-                let cut = store.jobs_cut_off(now).unwrap();
+                let cut = store.jobs_cut_off(&[], now).unwrap();
                 let open = self.expected.jobs.iter().filter(|job| job.finished_at.is_never()).count();
                 assert_eq!(cut.len(), open);
                 for job in cut {

@@ -384,12 +384,15 @@ fn jobs_of_a_daemon_that_is_gone_are_cut_off_once() {
     done.state = JobState::Done;
     done.finished_at = at(5);
     store.update_job(&done).unwrap();
-    let cut = store.jobs_cut_off(at(6)).unwrap();
+    let alive = store.insert_job(&new_job()).unwrap();
+    let cut = store.jobs_cut_off(&[alive.id], at(6)).unwrap();
     assert_eq!(cut, [store.job(running.id).unwrap()]);
     assert_eq!((cut[0].state, cut[0].finished_at), (JobState::Cancelled, at(6)));
     assert_eq!(cut[0].error.as_ref().map(|error| error.kind), Some(ErrorKind::Cancelled));
     assert_eq!(store.job(done.id).unwrap(), done);
-    assert!(store.jobs_cut_off(at(7)).unwrap().is_empty());
+    assert_eq!(store.job(alive.id).unwrap(), alive);
+    assert_eq!(store.jobs_cut_off(&[], at(7)).unwrap().len(), 1);
+    assert!(store.jobs_cut_off(&[], at(8)).unwrap().is_empty());
 }
 
 #[test]
