@@ -2,9 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use nexus_actors::{GuestCommand, RemoveOptions, StopOptions};
+use nexus_actors::{GuestCommand, RemoveOptions, StopOptions, VmSetting};
 use nexus_model::{
     ErrorKind, ExitStatus, Health, JobState,
     restart::RestartPolicy,
@@ -268,4 +268,49 @@ async fn jobs_go_on_when_their_actor_is_restarted() {
     test.shut_down().await;
     let store = nexus_store::Store::open(&test.folder.path().join("nexus.db")).unwrap();
     assert_eq!(store.job(job).unwrap().state, JobState::Done);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_creation_whose_caller_leaves_is_whole() {
+    let test = TestEngine::start().await;
+    for step in 0..30 {
+        let name = format!("vm-{step}");
+        // The caller goes at one moment or another of it, as a handler whose deadline is over does.
+        let patience = Duration::from_micros(100 * step);
+        let _ = tokio::time::timeout(patience, test.create(&name, |_| ())).await;
+        match test.create(&name, |_| ()).await {
+            Err(error) => assert_eq!(error.kind(), ErrorKind::AlreadyExists, "{}", error.text()),
+            Ok(_) => assert_eq!(step, 0, "what was asked for was begun"),
+        }
+        let setting = VmSetting::Label("here".to_owned());
+        test.engine.set_vm(&TestEngine::origin(), &name.parse().unwrap(), setting).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_being_removed_is_removed_once_and_its_name_is_free_after_that() {
+    let test = TestEngine::start().await;
+    let origin = TestEngine::origin();
+    let name = test.create("web", |_| ()).await.unwrap();
+    let old = test.start_vm(&name).await;
+    let force = RemoveOptions { force: true, ..RemoveOptions::default() };
+    let job = test.engine.remove_vm(&origin, &name, force).await.unwrap();
+    let asked = Instant::now();
+    let again = test.engine.remove_vm(&origin, &name, force).await;
+    if !test.engine.board().jobs().get(&job).unwrap().state.is_final() {
+        assert_eq!(again.map_err(|error| error.kind()), Err(ErrorKind::Busy));
+        assert!(asked.elapsed() < Duration::from_secs(5));
+    }
+    let new = loop {
+        match test.create("web", |_| ()).await {
+            Ok(_) => break test.vm(&name),
+            Err(error) => {
+                assert!(matches!(error.kind(), ErrorKind::Busy | ErrorKind::AlreadyExists), "{}", error.text())
+            }
+        }
+        tokio::task::yield_now().await;
+    };
+    assert_eq!(test.job(job).await.state, JobState::Done);
+    assert_ne!(new.id, old.id);
+    assert_eq!(test.start_vm(&name).await.id, new.id);
 }

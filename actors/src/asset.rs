@@ -222,12 +222,14 @@ impl Engine {
     /// Removes an asset.
     ///
     /// # Errors
-    /// `NotFound`; `InUse` while a VM names it.
+    /// `NotFound`; `InUse` while a VM names it; `Busy` when it is being removed already; `StorageFailed`.
     pub async fn remove_asset(&self, origin: &Origin, name: &ArtifactName) -> Result<JobId, Error> {
         let id = self.asset(name)?.id;
+        let removal = self.removals.begin(ObjectRef::Asset(name.clone()))?;
         let engine = self.clone();
         self.jobs
             .submit(asset_job(origin, JobKind::RemoveAsset, name), move |_| async move {
+                let _removal = removal;
                 ask(&engine.assets, "assets", |reply| AssetMessage::Delete { id, reply }).await??;
                 Ok(JobResult::new())
             })

@@ -35,6 +35,7 @@ use crate::{
     jobs::Jobs,
     place,
     registry::Registry,
+    removals::Removals,
     snapshot::{Board, JobId, ManagerSnapshot},
     store::StoreHandle,
     supervisor::{
@@ -66,6 +67,7 @@ pub struct Inner {
     pub(crate) storage: Arc<dyn WorkspaceBackend>,
     pub(crate) vms: Registry<VmContext>,
     pub(crate) workspaces: Registry<WorkspaceContext>,
+    pub(crate) removals: Removals,
     /// Every asset's row, kept by their actor.
     pub(crate) assets_now: RwLock<BTreeMap<ArtifactName, AssetRow>>,
     pub(crate) assets: ActorSlot<AssetMessage>,
@@ -129,6 +131,7 @@ impl Engine {
             storage,
             vms: Registry::new(),
             workspaces: Registry::new(),
+            removals: Removals::default(),
             assets_now: RwLock::default(),
             assets: ActorSlot::new(),
             images: ActorSlot::new(),
@@ -310,7 +313,8 @@ impl Engine {
         let spec = Box::new(spec);
         // A child that fails to start stays supervised: that is shown on it, and is no failure of what was asked.
         match ask(supervisor, "a supervisor", |reply| SupervisorMessage::Start(spec, reply.into())).await? {
-            Ok(_) | Err(RequestError::Faulted { .. }) => Ok(()),
+            // One that is there is the same: its supervisor was restarted meanwhile, and has read the rows.
+            Ok(_) | Err(RequestError::Faulted { .. } | RequestError::Exists(_)) => Ok(()),
             Err(error) => Err(Error::caused(ErrorKind::Internal, "its actor could not be started", error)),
         }
     }
@@ -380,7 +384,7 @@ impl Engine {
                     engine.vms.get_or_insert(&row.name, || VmContext::new(row.id, row.name.clone()));
                 }
                 let rows = engine.store.call(|store| store.workspaces()).await.map_err(start_failed)?;
-                let child = |row| workspace::child_spec(&engine, &engine.workspace_context(row, true));
+                let child = |row| workspace::child_spec(&engine, &engine.restored_workspace(row));
                 let children = rows.iter().map(child).collect();
                 Ok(SupervisorConfig { strategy: Strategy::OneForOne, children })
             }

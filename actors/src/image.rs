@@ -22,7 +22,7 @@ use crate::{
     snapshot::{ImageSnapshot, JobId, ObjectRef, ResultValue},
     supervisor::{ChildContext, ChildSpec},
     vm::random_id,
-    work::{blocking, with_progress},
+    work::{blocking, unbroken, with_progress},
 };
 
 /// What the actor of images is asked.
@@ -166,7 +166,7 @@ impl Engine {
     pub async fn import_image(&self, origin: &Origin, request: ImportImage) -> Result<JobId, Error> {
         self.check_accepting()?;
         let source = self.allowed_path(&request.path).await?;
-        let name = request.name.clone();
+        let name = request.name;
         let row = ImageRow {
             id: random_id()?,
             name: name.clone(),
@@ -180,24 +180,40 @@ impl Engine {
             metadata: BTreeMap::new(),
             created_at: SystemTime::now().into(),
         };
+        let (engine, origin) = (self.clone(), origin.clone());
+        let request = image::ImportRequest { source, size_bytes: request.size_bytes };
+        unbroken(async move { engine.begin_import(&origin, row, request).await }).await
+    }
+
+    /// Stores an image that is to be, and starts the job that makes it: both or nothing.
+    async fn begin_import(
+        &self,
+        origin: &Origin,
+        row: ImageRow,
+        request: image::ImportRequest,
+    ) -> Result<JobId, Error> {
         let stored = Box::new(row.clone());
         self.ask_images(|reply| ImageMessage::Insert { row: stored, reply }).await?;
-        let job = self.image_job(origin, JobKind::ImportImage, &name);
-        let engine = self.clone();
-        self.jobs
-            .submit(job, move |job| async move {
-                let request = image::ImportRequest { source, size_bytes: request.size_bytes };
-                match engine.import(row.clone(), request, &job).await {
-                    Ok(()) => Ok(JobResult::from([("image", ResultValue::Object(ObjectRef::Image(name)))])),
-                    Err(error) => {
-                        if let Err(left) = engine.forget_image(&row).await {
-                            warn!(NEXUS_IMAGE = %row.name, "what is left of it stays until the next start: {}", left.text());
-                        }
-                        Err(error)
-                    }
-                }
-            })
-            .await
+        let job = self.image_job(origin, JobKind::ImportImage, &row.name);
+        let (engine, importing) = (self.clone(), row.clone());
+        let work = move |job: JobControl| async move {
+            if let Err(error) = engine.import(importing.clone(), request, &job).await {
+                engine.undo_import(&importing).await;
+                return Err(error);
+            }
+            Ok(JobResult::from([("image", ResultValue::Object(ObjectRef::Image(importing.name)))]))
+        };
+        let submitted = self.jobs.submit(job, work).await;
+        if submitted.is_err() {
+            self.undo_import(&row).await;
+        }
+        submitted
+    }
+
+    async fn undo_import(&self, row: &ImageRow) {
+        if let Err(left) = self.forget_image(row).await {
+            warn!(NEXUS_IMAGE = %row.name, "what is left of it stays until the next start: {}", left.text());
+        }
     }
 
     /// Hashes an image again and compares.
@@ -223,7 +239,7 @@ impl Engine {
     /// Removes an image.
     ///
     /// # Errors
-    /// `NotFound`; `InUse` while a workspace was made from it.
+    /// `NotFound`; `InUse` while a workspace was made from it; `Busy` when it is being removed already; `StorageFailed`.
     pub async fn remove_image(&self, origin: &Origin, name: &ArtifactName) -> Result<JobId, Error> {
         let picture = self.image(name)?;
         if !picture.used_by.is_empty() {
@@ -233,12 +249,14 @@ impl Engine {
                 format!("image `{name}` is the base of {}: remove those first", users.join(", ")),
             ));
         }
+        let removal = self.removals.begin(ObjectRef::Image(name.clone()))?;
         let id = picture.id;
         let row = self.store.call(move |store| store.image(id)).await?;
         let request = self.image_job(origin, JobKind::RemoveImage, name);
         let engine = self.clone();
         self.jobs
             .submit(request, move |_| async move {
+                let _removal = removal;
                 let removing = Box::new(ImageRow { state: ArtifactState::Removing, ..row.clone() });
                 engine.ask_images(|reply| ImageMessage::Update { row: removing, reply }).await?;
                 engine.forget_image(&row).await?;

@@ -10,6 +10,7 @@ mod jobs;
 mod origin;
 mod place;
 mod registry;
+mod removals;
 mod request;
 mod settings;
 pub mod snapshot;

@@ -1,7 +1,7 @@
 //! What outlives the incarnations of an actor: one context for every VM and workspace, by name.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, btree_map::Entry},
     fmt,
     sync::{Arc, PoisonError, RwLock},
 };
@@ -26,8 +26,21 @@ impl<T> Registry<T> {
         contexts.entry(name.clone()).or_insert_with(|| Arc::new(make())).clone()
     }
 
-    pub(crate) fn remove(&self, name: &Name) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+    /// Takes a free name for something new. None while something has it, be it on its way out: what is new must not meet
+    /// the actor of what was there before.
+    pub(crate) fn claim(&self, name: &Name, make: impl FnOnce() -> T) -> Option<Arc<T>> {
+        match self.0.write().unwrap_or_else(PoisonError::into_inner).entry(name.clone()) {
+            Entry::Vacant(free) => Some(free.insert(Arc::new(make())).clone()),
+            Entry::Occupied(_) => None,
+        }
+    }
+
+    /// Makes a name free, if it is still this one's.
+    pub(crate) fn release(&self, name: &Name, context: &Arc<T>) {
+        let mut contexts = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if contexts.get(name).is_some_and(|current| Arc::ptr_eq(current, context)) {
+            contexts.remove(name);
+        }
     }
 
     pub(crate) fn all(&self) -> Vec<Arc<T>> {

@@ -1,9 +1,20 @@
-//! Work that must not be run where it is asked for, because it blocks.
+//! Work that must not be run where it is asked for: what blocks, and what must not be dropped half-way.
 
 use nexus_host::storage::Progress;
 use nexus_model::ErrorKind;
+use tracing::Instrument;
 
 use crate::{Error, jobs::JobControl};
+
+/// Does `work` to its end, even if whoever waits for it is dropped: a caller whose time is up leaves nothing half-made.
+/// For what changes something in more than one step.
+pub(crate) async fn unbroken<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Error>> + Send + 'static,
+) -> Result<T, Error> {
+    tokio::spawn(work.in_current_span())
+        .await
+        .map_err(|error| Error::caused(ErrorKind::Internal, "what was asked for broke off", error))?
+}
 
 /// Runs what blocks where it may.
 pub(crate) async fn blocking<T: Send + 'static>(

@@ -24,10 +24,11 @@ use crate::{
     Engine, Error, Origin, WorkspaceUsage,
     ask::{Reply, ask_within},
     jobs::{JobControl, JobRequest, JobResult},
+    removals::Removal,
     snapshot::{JobId, ObjectRef, ResultValue, WorkspaceSnapshot},
     supervisor::{ActorSlot, ChildContext, ChildSpec, GiveUp},
     vm::random_id,
-    work::blocking,
+    work::{blocking, unbroken},
 };
 
 const BACKOFF: Backoff = Backoff { initial: Duration::from_millis(200), max: Duration::from_secs(30), jitter: 0.2 };
@@ -58,6 +59,10 @@ pub(crate) struct WorkspaceContext {
 }
 
 impl WorkspaceContext {
+    fn new(row: &WorkspaceRow, restored: bool) -> Self {
+        Self { id: row.id, name: row.name.clone(), restored, slot: ActorSlot::new() }
+    }
+
     /// Shows the row as it is now. Nothing to do when the actor is not there: it does so when it comes.
     pub(crate) async fn refresh(&self) {
         let _ = self.ask(|reply| WorkspaceMessage::Refresh { reply }).await;
@@ -342,38 +347,62 @@ impl Engine {
             None => format!("ws-{}", &random_id()?.to_string()[..8]).parse()?,
         };
         let row = self.new_workspace_row(&name, &base, None, SystemTime::now().into())?;
-        let stored = row.clone();
-        self.store.call(move |store| store.insert_workspace(&stored)).await?;
-        let context = self.start_workspace(&row).await?;
+        let (engine, origin) = (self.clone(), origin.clone());
+        unbroken(async move { engine.make_workspace(&origin, row).await }).await
+    }
+
+    /// Stores a workspace and starts its actor and its job: all of it or nothing.
+    async fn make_workspace(&self, origin: &Origin, row: WorkspaceRow) -> Result<JobId, Error> {
+        let context = self.claim_workspace(&row)?;
+        if let Err(error) = self.store.call(move |store| store.insert_workspace(&row)).await {
+            self.workspaces.release(&context.name, &context);
+            return Err(error);
+        }
+        let name = context.name.clone();
         info!(NEXUS_WORKSPACE = %name, NEXUS_REQUEST = %origin.request, DBUS_SENDER = origin.sender, "workspace {name} created");
-        let object = ObjectRef::Workspace(name);
-        let request = JobRequest {
-            kind: JobKind::CreateWorkspace,
-            objects: vec![object.clone()],
-            cancellable: true,
-            origin: origin.clone(),
-        };
-        let engine = self.clone();
-        self.jobs
-            .submit(request, move |job| async move {
+        let started = async {
+            self.start_workspace(&context).await?;
+            let object = ObjectRef::Workspace(name);
+            let request = JobRequest {
+                kind: JobKind::CreateWorkspace,
+                objects: vec![object.clone()],
+                cancellable: true,
+                origin: origin.clone(),
+            };
+            let (engine, context) = (self.clone(), context.clone());
+            let work = move |job: JobControl| async move {
                 let made = context.ask(|reply| WorkspaceMessage::Made { job: Some(job.clone()), reply });
                 let made = tokio::select! {
                     made = made => made,
                     () = job.cancelled() => Err(Error::new(ErrorKind::Cancelled, "the workspace was not made: cancelled")),
                 };
                 if let Err(error) = made {
-                    engine.remove_workspace_now(&context).await?;
+                    engine.undo_workspace(&context).await;
                     return Err(error);
                 }
                 Ok(JobResult::from([("workspace", ResultValue::Object(object))]))
-            })
-            .await
+            };
+            self.jobs.submit(request, work).await
+        };
+        let started = started.await;
+        if started.is_err() {
+            self.undo_workspace(&context).await;
+        }
+        started
+    }
+
+    /// Removes a workspace that was not made, unless somebody else does.
+    async fn undo_workspace(&self, context: &Arc<WorkspaceContext>) {
+        let Ok(removal) = self.removals.begin(ObjectRef::Workspace(context.name.clone())) else { return };
+        if let Err(left) = self.remove_workspace_now(context, removal).await {
+            warn!(NEXUS_WORKSPACE = %context.name, "what is left of it stays: {}", left.text());
+        }
     }
 
     /// Removes a workspace.
     ///
     /// # Errors
-    /// `NotFound`; `InUse` while a VM has it.
+    /// `NotFound`; `InUse` while a VM has it; `Busy` when it is being removed already; `StorageFailed`.
     pub async fn remove_workspace(&self, origin: &Origin, name: &Name) -> Result<JobId, Error> {
         let context = self.workspaces.get(name).ok_or_else(|| Error::not_found("workspace", name.as_str()))?;
         if let Some(vm) = self.board.workspaces().get(name).and_then(|workspace| workspace.vm.clone()) {
@@ -382,6 +411,7 @@ impl Engine {
                 format!("workspace `{name}` is the disk of VM `{vm}`: remove the VM first"),
             ));
         }
+        let removal = self.removals.begin(ObjectRef::Workspace(name.clone()))?;
         let request = JobRequest {
             kind: JobKind::RemoveWorkspace,
             objects: vec![ObjectRef::Workspace(name.clone())],
@@ -391,7 +421,7 @@ impl Engine {
         let engine = self.clone();
         self.jobs
             .submit(request, move |_| async move {
-                engine.remove_workspace_now(&context).await?;
+                engine.remove_workspace_now(&context, removal).await?;
                 Ok(JobResult::new())
             })
             .await
@@ -449,29 +479,37 @@ impl Engine {
         self.settings.folders.workspaces.join(format!("@{name}"))
     }
 
+    /// Takes the name of a workspace that is to be.
+    ///
+    /// # Errors
+    /// `AlreadyExists`; `Busy` while the one that has it is being removed.
+    pub(crate) fn claim_workspace(&self, row: &WorkspaceRow) -> Result<Arc<WorkspaceContext>, Error> {
+        let claimed = self.workspaces.claim(&row.name, || WorkspaceContext::new(row, false));
+        claimed.ok_or_else(|| self.name_taken(ObjectRef::Workspace(row.name.clone())))
+    }
+
     /// Starts the actor of a workspace whose row is there.
-    pub(crate) async fn start_workspace(&self, row: &WorkspaceRow) -> Result<Arc<WorkspaceContext>, Error> {
-        let context = self.workspace_context(row, false);
-        self.start_child(&self.workspaces_supervisor, child_spec(self, &context)).await?;
+    pub(crate) async fn start_workspace(&self, context: &Arc<WorkspaceContext>) -> Result<(), Error> {
+        self.start_child(&self.workspaces_supervisor, child_spec(self, context)).await?;
         self.refresh_images().await;
-        Ok(context)
+        Ok(())
     }
 
-    pub(crate) fn workspace_context(&self, row: &WorkspaceRow, restored: bool) -> Arc<WorkspaceContext> {
-        self.workspaces.get_or_insert(&row.name, || WorkspaceContext {
-            id: row.id,
-            name: row.name.clone(),
-            restored,
-            slot: ActorSlot::new(),
-        })
+    /// The context of a workspace that was there before the daemon.
+    pub(crate) fn restored_workspace(&self, row: &WorkspaceRow) -> Arc<WorkspaceContext> {
+        self.workspaces.get_or_insert(&row.name, || WorkspaceContext::new(row, true))
     }
 
-    /// Removes folder and row, then the actor.
-    pub(crate) async fn remove_workspace_now(&self, context: &Arc<WorkspaceContext>) -> Result<(), Error> {
+    /// Removes folder and row, then the actor. Its name is free once that is gone.
+    pub(crate) async fn remove_workspace_now(
+        &self,
+        context: &Arc<WorkspaceContext>,
+        _removal: Removal,
+    ) -> Result<(), Error> {
         context.ask(|reply| WorkspaceMessage::Remove { reply }).await?;
         self.stop_child(&self.workspaces_supervisor, context.name.as_str()).await?;
         self.board.withdraw_workspace(&context.name);
-        self.workspaces.remove(&context.name);
+        self.workspaces.release(&context.name, context);
         self.refresh_images().await;
         info!(NEXUS_WORKSPACE = %context.name, "workspace {} removed", context.name);
         Ok(())
@@ -480,7 +518,8 @@ impl Engine {
     fn resume_workspace_removal(&self, context: &Arc<WorkspaceContext>) {
         let (engine, context) = (self.clone(), context.clone());
         tokio::spawn(async move {
-            if let Err(error) = engine.remove_workspace_now(&context).await {
+            let Ok(removal) = engine.removals.begin(ObjectRef::Workspace(context.name.clone())) else { return };
+            if let Err(error) = engine.remove_workspace_now(&context, removal).await {
                 warn!(NEXUS_WORKSPACE = %context.name, "workspace {} could not be removed: {}", context.name, error.text());
             }
         });

@@ -120,7 +120,7 @@ impl Run {
     }
 }
 
-/// Removes the VM and its disk. One that has removed itself is as good.
+/// Removes the VM and its disk. One that has removed itself, or is about to, is as good.
 async fn remove(bus: &Bus, path: &OwnedObjectPath, interrupts: &mut Interrupts) -> Result<(), Failure> {
     let what = "remove the VM".to_owned();
     let removed = async {
@@ -130,7 +130,7 @@ async fn remove(bus: &Bus, path: &OwnedObjectPath, interrupts: &mut Interrupts) 
         job.wait(bus, interrupts).await.map(drop)
     };
     match removed.await {
-        Err(failure) if failure.kind() == Some(ErrorKind::NotFound) => Ok(()),
+        Err(failure) if matches!(failure.kind(), Some(ErrorKind::NotFound | ErrorKind::Busy)) => Ok(()),
         other => other,
     }
 }

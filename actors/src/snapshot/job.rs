@@ -20,6 +20,18 @@ pub enum ObjectRef {
     Asset(ArtifactName),
 }
 
+impl ObjectRef {
+    /// What it is called in a sentence.
+    pub(crate) fn noun_and_name(&self) -> (&'static str, &str) {
+        match self {
+            Self::Vm(name) => ("VM", name.as_str()),
+            Self::Workspace(name) => ("workspace", name.as_str()),
+            Self::Image(name) => ("image", name.as_str()),
+            Self::Asset(name) => ("asset", name.as_str()),
+        }
+    }
+}
+
 impl std::fmt::Display for ObjectRef {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {

@@ -3,9 +3,11 @@
 
 mod connection;
 mod context;
+mod create;
+mod guest;
 mod machine;
+mod power;
 mod removal;
-mod requests;
 
 pub(crate) use context::{Power, VmContext, child_spec};
-pub(crate) use requests::random_id;
+pub(crate) use create::random_id;

@@ -1,11 +1,18 @@
-//! What is left of a VM, and how it goes.
+//! How a VM goes, and what is left of it.
 
-use std::{fs, io, path::Path};
+use std::{fs, io, path::Path, sync::Arc, time::SystemTime};
 
-use nexus_model::{ErrorKind, Id, Timestamp, WorkspaceState};
+use nexus_model::{ErrorKind, Id, JobKind, Name, Timestamp, WorkspaceState};
 use nexus_store::{Store, WorkspaceRow};
+use tracing::{info, warn};
 
-use crate::Error;
+use super::{VmContext, machine::MachineMessage, power::KILL_DEADLINE};
+use crate::{
+    Engine, Error, Origin, RemoveOptions,
+    jobs::JobResult,
+    snapshot::{JobId, ObjectRef},
+    work::blocking,
+};
 
 /// What becomes of a VM's disks when it is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +23,97 @@ pub(super) enum Disks {
     Own,
     /// All go.
     All,
+}
+
+impl Engine {
+    /// Removes a VM.
+    ///
+    /// # Errors
+    /// `NotFound`; `InvalidState` when it runs, unless forced; `Busy` when it is being removed already; `StorageFailed`.
+    pub async fn remove_vm(&self, origin: &Origin, name: &Name, options: RemoveOptions) -> Result<JobId, Error> {
+        let picture = self.board.vms().get(name).ok_or_else(|| Error::not_found("VM", name.as_str()))?;
+        if picture.lifecycle.state().has_vmm() && !options.force {
+            return Err(Error::new(
+                ErrorKind::InvalidState,
+                format!(
+                    "VM `{name}` is {}: stop it first, or remove it with the option `force` (nexusctl: --force)",
+                    picture.lifecycle.state()
+                ),
+            ));
+        }
+        let disks = if options.remove_workspaces { Disks::All } else { Disks::Keep };
+        self.start_removal(origin, name, options.force, disks).await
+    }
+
+    async fn start_removal(&self, origin: &Origin, name: &Name, force: bool, disks: Disks) -> Result<JobId, Error> {
+        let engine = self.clone();
+        let vm = self.vm(name)?;
+        let removal = self.removals.begin(ObjectRef::Vm(name.clone()))?;
+        self.vm_job(origin, vm, JobKind::RemoveVm, false, move |vm, origin, _| async move {
+            let _removal = removal;
+            engine.remove(&vm, origin, force, disks).await
+        })
+        .await
+    }
+
+    /// Removes an ephemeral VM that has stopped.
+    pub(crate) fn remove_ephemeral(&self, vm: &Arc<VmContext>) {
+        self.remove_in_background(vm, Disks::Own);
+    }
+
+    /// Goes on with a removal that was cut off.
+    pub(crate) fn resume_removal(&self, vm: &Arc<VmContext>) {
+        let ephemeral = self.board.vms().get(&vm.name).is_some_and(|picture| picture.ephemeral);
+        self.remove_in_background(vm, if ephemeral { Disks::Own } else { Disks::Keep });
+    }
+
+    fn remove_in_background(&self, vm: &Arc<VmContext>, disks: Disks) {
+        let (engine, vm) = (self.clone(), vm.clone());
+        tokio::spawn(async move {
+            let origin = match Engine::own_origin() {
+                Ok(origin) => origin,
+                Err(error) => return warn!("{}", error.text()),
+            };
+            if let Err(error) = engine.start_removal(&origin, &vm.name, true, disks).await
+                // Somebody else does, or has done it.
+                && !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Busy)
+            {
+                warn!(NEXUS_VM = %vm.name, "VM {} could not be removed: {}", vm.name, error.text());
+            }
+        });
+    }
+
+    /// The machine first, then what the VM leaves behind, then the row, together with what is to become of its disks: a
+    /// removal that is cut off goes on at the next start.
+    async fn remove(&self, vm: &Arc<VmContext>, origin: Origin, force: bool, disks: Disks) -> Result<JobResult, Error> {
+        vm.ask(KILL_DEADLINE, |reply| MachineMessage::Retire { origin: origin.clone(), force, reply }).await?;
+        let folders = [self.settings.folders.vm_runtime(vm.id), self.settings.folders.vm_logs(vm.id)];
+        blocking(move || folders.iter().try_for_each(|folder| remove_folder(folder))).await?;
+        self.forget_vm(vm, disks).await?;
+        info!(NEXUS_VM = %vm.name, NEXUS_REQUEST = %origin.request, DBUS_SENDER = origin.sender, "VM {} removed", vm.name);
+        Ok(JobResult::new())
+    }
+
+    /// Row and actors of a VM without a VMM go, and with them those disks that are to go. What is gone already is no error.
+    pub(super) async fn forget_vm(&self, vm: &Arc<VmContext>, disks: Disks) -> Result<(), Error> {
+        let (id, now) = (vm.id, Timestamp::from(SystemTime::now()));
+        let rows = self.store.call(move |store| store.together(|store| forget(store, id, disks, now))).await?;
+        // Its name is free once its actors are gone.
+        self.stop_child(&self.vms_supervisor, vm.name.as_str()).await?;
+        self.board.withdraw_connection(&(vm.name.clone(), super::connection::AGENT));
+        self.board.withdraw_vm(&vm.name);
+        self.vms.release(&vm.name, vm);
+        for row in rows {
+            let Some(context) = self.workspaces.get(&row.name) else { continue };
+            context.refresh().await;
+            if row.state == WorkspaceState::Removing {
+                // Busy: somebody else removes it.
+                let Ok(removal) = self.removals.begin(ObjectRef::Workspace(row.name.clone())) else { continue };
+                self.remove_workspace_now(&context, removal).await?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Forgets a VM, if that has not happened yet, and says that its disks are to be removed, if they are. Gives their rows.

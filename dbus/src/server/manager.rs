@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use nexus_actors::{
-    Engine, ImportAsset, ImportImage, Place, RemoveOptions,
+    Engine, ImportAsset, ImportImage, Place,
     snapshot::{JobId, JobSnapshot, ManagerSnapshot, VmSnapshot},
 };
 use nexus_model::{ArtifactName, AssetKind, ErrorKind, Name, vm::VmSpec};
@@ -120,14 +120,8 @@ impl Manager {
     ) -> Result<(OwnedObjectPath, OwnedObjectPath), Error> {
         let run = |origin, mut spec: VmSpec| async move {
             spec.ephemeral |= name.is_empty();
-            let name = self.engine.create_vm(&origin, new_name(&name)?, spec).await?;
-            let started = self.engine.start_vm(&origin, &name).await;
-            if started.is_err() {
-                // The caller learns why it could not start; what is left of it would be nobody's.
-                let all = RemoveOptions { force: true, remove_workspaces: true };
-                self.engine.remove_vm(&origin, &name, all).await?;
-            }
-            Ok::<_, Error>((path::vm(&name), started?))
+            let (name, job) = self.engine.run_vm(&origin, new_name(&name)?, spec).await?;
+            Ok::<_, Error>((path::vm(&name), job))
         };
         Call::new(&self.engine, bus, &header).job_with(options, vm_spec, run).await
     }

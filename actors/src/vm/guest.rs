@@ -1,0 +1,124 @@
+//! What can be asked of guests.
+
+use std::time::Duration;
+
+use nexus_host::agent::{AgentClient, AgentError};
+use nexus_model::{ErrorKind, Name};
+use nexus_protocol::Command;
+use tracing::info;
+
+use crate::{Engine, Error, GuestCommand, GuestOutcome, GuestStreams, Origin};
+
+/// How long a guest's connection may be away before it is given up.
+const AWAY: Duration = Duration::from_secs(20);
+
+impl Engine {
+    /// Runs a command in a guest and waits for its end; its output is capped at 256 KiB.
+    ///
+    /// # Errors
+    /// `NotFound`, `GuestUnavailable`, `GuestFailed`, `Timeout`.
+    pub async fn guest_run(&self, origin: &Origin, vm: &Name, command: GuestCommand) -> Result<GuestOutcome, Error> {
+        let (agent, command) = self.guest_command(origin, vm, command)?;
+        let outcome = agent.run(&command).await?;
+        if outcome.timed_out {
+            return Err(Error::new(ErrorKind::Timeout, "the command was killed: its time was up"));
+        }
+        Ok(GuestOutcome {
+            status: outcome.status,
+            stdout: outcome.stdout,
+            stderr: outcome.stderr,
+            truncated: outcome.truncated,
+        })
+    }
+
+    /// Starts a command in a guest and gives its streams.
+    ///
+    /// # Errors
+    /// `NotFound`, `GuestUnavailable`, `GuestFailed`.
+    pub async fn guest_exec(&self, origin: &Origin, vm: &Name, command: GuestCommand) -> Result<GuestStreams, Error> {
+        let (agent, command) = self.guest_command(origin, vm, command)?;
+        let streams = agent.exec(&command).await?;
+        Ok(GuestStreams { exec: streams.id, stdin: streams.stdin, stdout: streams.stdout, stderr: streams.stderr })
+    }
+
+    /// Waits for the end of a command, however long that takes. When the connection to the agent is lost meanwhile, it
+    /// asks again on the next one.
+    ///
+    /// # Errors
+    /// `NotFound`, `GuestUnavailable`, `GuestFailed`.
+    pub async fn guest_wait_exec(&self, vm: &Name, exec: u64) -> Result<nexus_model::ExitStatus, Error> {
+        let context = self.vm(vm)?;
+        let mut agents = context.agent.subscribe();
+        loop {
+            let agent = agents.borrow_and_update().clone().ok_or_else(|| unavailable(self, vm))?;
+            match agent.wait_exec(exec).await {
+                Err(error @ AgentError::Gone(_)) => {
+                    let next = tokio::time::timeout(AWAY, agents.wait_for(Option::is_some)).await;
+                    if !matches!(next, Ok(Ok(_))) {
+                        return Err(error.into());
+                    }
+                }
+                other => return other.map_err(Error::from),
+            }
+        }
+    }
+
+    /// Sends a signal, by its Linux number, to all processes of a command.
+    ///
+    /// # Errors
+    /// `NotFound`, `GuestUnavailable`, `GuestFailed`.
+    pub async fn guest_signal_exec(&self, vm: &Name, exec: u64, signal: i32) -> Result<(), Error> {
+        Ok(self.agent(vm)?.signal_exec(exec, signal).await?)
+    }
+
+    /// The commands that run: number and arguments.
+    ///
+    /// # Errors
+    /// `NotFound`, `GuestUnavailable`, `GuestFailed`.
+    pub async fn guest_list_execs(&self, vm: &Name) -> Result<Vec<(u64, Vec<String>)>, Error> {
+        let execs = self.agent(vm)?.list_execs().await?;
+        let running = execs.into_iter().filter(|exec| exec.state == nexus_protocol::ExecState::Running);
+        let words = |argv: Vec<nexus_protocol::Text>| argv.iter().map(|word| word.as_str().to_owned()).collect();
+        Ok(running.map(|exec| (exec.exec, words(exec.argv))).collect())
+    }
+
+    fn agent(&self, vm: &Name) -> Result<AgentClient, Error> {
+        self.vm(vm)?.agent.borrow().clone().ok_or_else(|| unavailable(self, vm))
+    }
+
+    fn guest_command(
+        &self,
+        origin: &Origin,
+        vm: &Name,
+        command: GuestCommand,
+    ) -> Result<(AgentClient, Command), Error> {
+        let agent = self.agent(vm)?;
+        let mut env = self.vm(vm)?.env.borrow().clone();
+        env.extend(command.env);
+        let program = command.argv.first().cloned().unwrap_or_default();
+        info!(NEXUS_VM = %vm, NEXUS_REQUEST = %origin.request, DBUS_SENDER = origin.sender, "runs `{program}` in VM {vm}");
+        let timeout = command.timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
+        let command = Command {
+            argv: command.argv,
+            env,
+            cwd: command.working_directory,
+            user: command.user,
+            timeout_ms: timeout,
+        };
+        Ok((agent, command))
+    }
+}
+
+fn unavailable(engine: &Engine, vm: &Name) -> Error {
+    let state = engine.board.vms().get(vm).map_or("gone", |picture| picture.lifecycle.state().as_str());
+    let advice = match state {
+        "running" => "its agent has not answered yet, or is not in its image: see `nexusctl vm logs`",
+        "paused" => "resume it first",
+        "starting" => "wait until it is ready",
+        _ => "start it first",
+    };
+    Error::new(
+        ErrorKind::GuestUnavailable,
+        format!("the guest of VM `{vm}` can't be reached: the VM is {state}; {advice}"),
+    )
+}
