@@ -17,7 +17,10 @@ use super::{
     systemd::Systemd,
     turns::Turns,
 };
-use crate::process::{ProcessError, ProcessWatch, Signal};
+use crate::{
+    process::{ProcessError, ProcessWatch, Signal},
+    vsock::Endpoint,
+};
 
 /// How long a process may take to be gone after it was killed, or a keeper after its programs are gone. Freeing the memory
 /// of a large guest takes a second.
@@ -50,13 +53,15 @@ pub struct Started {
     pub unit: String,
     /// systemd's id of this run, 32 hexadecimal digits, as in the journal.
     pub invocation_id: Option<String>,
+    /// How the guest's vsock ports are reached, as said at its start.
+    pub endpoint: Endpoint,
 }
 
 /// Where a unit is in its life.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UnitState {
     /// Its keeper lives.
-    Running(Started),
+    Running(Box<Started>),
     /// It ended and was not collected yet.
     Ended(ExitRecord),
     /// Never started, or collected.
@@ -74,8 +79,8 @@ pub enum KeeperKind {
 
 impl From<ProcessRecord> for Started {
     fn from(record: ProcessRecord) -> Self {
-        let ProcessRecord { unit, invocation_id, keeper, leader, .. } = record;
-        Self { leader, keeper, unit, invocation_id }
+        let ProcessRecord { unit, invocation_id, keeper, leader, others: _, endpoint } = record;
+        Self { leader, keeper, unit, invocation_id, endpoint }
     }
 }
 
@@ -162,7 +167,7 @@ impl Keeper {
         }
         let Some(process) = read(&records, Records::process)? else { return Ok(UnitState::Absent) };
         if watch(name, &process.keeper)?.is_some() {
-            return Ok(UnitState::Running(process.into()));
+            return Ok(UnitState::Running(Box::new(process.into())));
         }
         self.settle(name, &records, &process).await.map(UnitState::Ended)
     }

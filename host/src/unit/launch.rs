@@ -8,6 +8,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use crate::vsock::Endpoint;
+
 /// What a program is to its VM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -76,6 +78,9 @@ pub struct Launch {
     pub sandbox: Option<Sandbox>,
     /// Their working directory, inside the sandbox.
     pub working_directory: PathBuf,
+    /// How the guest's vsock ports are reached once they run. It is recorded with them: what this machine offers may be
+    /// another thing by the time they are adopted.
+    pub endpoint: Endpoint,
 }
 
 /// A launch that no keeper accepts: a defect of the caller, or a path that a user chose badly.
@@ -173,6 +178,7 @@ mod tests {
             programs: roles.iter().copied().map(program).collect(),
             sandbox: Some(sandbox),
             working_directory: "/".into(),
+            endpoint: Endpoint::Kernel { cid: 3 },
         }
     }
 

@@ -15,6 +15,7 @@ use rustix::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{Launch, ProgramRole, StartFailure};
+use crate::vsock::Endpoint;
 
 /// The Unix socket on which nexusd listens during a start, and at no other time.
 pub const START_SOCKET: &str = "start.sock";
@@ -61,6 +62,8 @@ pub struct ProcessRecord {
     pub leader: ProcessIdentity,
     /// The other programs.
     pub others: Vec<ProgramRecord>,
+    /// How the guest's vsock ports are reached.
+    pub endpoint: Endpoint,
 }
 
 /// `exit.json`: how a unit ended.

@@ -4,7 +4,7 @@ use futures_util::future::BoxFuture;
 use nexus_model::{ProcessIdentity, vm::VmmKind};
 
 use super::{GuestEnd, MachinePlan, VmmError, console};
-use crate::{unit::Launch, vsock::Endpoint};
+use crate::unit::Launch;
 
 /// What a VMM says its virtual CPUs do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,9 +61,6 @@ pub trait VmmDriver: Send + Sync {
         plan: &'a MachinePlan,
         leader: &'a ProcessIdentity,
     ) -> BoxFuture<'a, Result<MachineState, VmmError>>;
-
-    /// How the guest's vsock ports are reached.
-    fn endpoint(&self, plan: &MachinePlan) -> Endpoint;
 
     /// The VMM's API socket, if it has one.
     fn api_socket(&self, plan: &MachinePlan) -> Option<PathBuf>;

@@ -52,10 +52,15 @@ impl VmmDriver for Process {
             role: ProgramRole::Vmm,
             argv: vec![plan.agent.clone().into(), "--process".into(), plan.runtime_dir.clone().into()],
             env: Vec::new(),
-            ready_socket: Some(socket),
+            ready_socket: Some(socket.clone()),
             log: Some(Log { path: plan.console_log.clone(), max_bytes: plan.console_max_bytes }),
         };
-        Ok(Launch { programs: vec![agent], sandbox: None, working_directory: plan.runtime_dir.clone() })
+        Ok(Launch {
+            programs: vec![agent],
+            sandbox: None,
+            working_directory: plan.runtime_dir.clone(),
+            endpoint: Endpoint::Hybrid { socket },
+        })
     }
 
     fn boot<'a>(&'a self, _: &'a MachinePlan, _: &'a ProcessIdentity) -> BoxFuture<'a, Result<(), VmmError>> {
@@ -77,10 +82,6 @@ impl VmmDriver for Process {
         leader: &'a ProcessIdentity,
     ) -> BoxFuture<'a, Result<MachineState, VmmError>> {
         Box::pin(async move { state(leader) })
-    }
-
-    fn endpoint(&self, plan: &MachinePlan) -> Endpoint {
-        Endpoint::Hybrid { socket: plan.vsock_socket() }
     }
 
     fn api_socket(&self, _: &MachinePlan) -> Option<PathBuf> {

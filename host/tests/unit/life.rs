@@ -54,9 +54,13 @@ async fn a_new_nexusd_finds_what_runs(scene: Scene) {
     unit.gate();
     let started = scene.start(&unit).await;
     assert_eq!(started.unit.is_empty(), scene.manager().is_none());
+    assert_eq!(started.endpoint, unit.spec.launch.endpoint);
     assert_eq!(started.invocation_id.as_ref().map(String::len), scene.manager().map(|_| 32));
     let keeper = scene.another_keeper().await;
-    assert_eq!(keeper.inspect(unit.name(), unit.runtime_dir()).await.unwrap(), UnitState::Running(started.clone()));
+    assert_eq!(
+        keeper.inspect(unit.name(), unit.runtime_dir()).await.unwrap(),
+        UnitState::Running(Box::new(started.clone()))
+    );
     assert_eq!(keeper.list(scene.instance).await.unwrap(), [unit.name()]);
     unit.let_go().await;
     gone(&started.leader).await;
@@ -167,7 +171,7 @@ async fn what_runs_is_not_collected(scene: Scene) {
     assert!(matches!(error, UnitError::Running(_)), "{error:?}");
     let error = scene.keeper.start(&unit.spec).await.unwrap_err();
     assert!(matches!(error, UnitError::NotCollected(_)), "{error:?}");
-    assert_eq!(inspect(&scene, &unit).await, UnitState::Running(started));
+    assert_eq!(inspect(&scene, &unit).await, UnitState::Running(Box::new(started)));
     scene.keeper.kill(unit.name(), unit.runtime_dir()).await.unwrap();
     let error = scene.keeper.start(&unit.spec).await.unwrap_err();
     assert!(matches!(error, UnitError::NotCollected(_)), "{error:?}");
@@ -186,7 +190,7 @@ async fn instances_do_not_meet(scene: Scene) {
     assert_eq!(scene.keeper.list(instance).await.unwrap(), [other.name()]);
     scene.keeper.kill(mine.name(), mine.runtime_dir()).await.unwrap();
     collect(&scene, &mine).await;
-    assert_eq!(inspect(&scene, &other).await, UnitState::Running(other_started));
+    assert_eq!(inspect(&scene, &other).await, UnitState::Running(Box::new(other_started)));
 }
 
 async fn output_is_kept_within_bounds(scene: Scene) {

@@ -16,7 +16,7 @@ async fn a_bus_that_was_killed_is_connected_to_again() {
     let after = scene.shell("exec sleep 1000");
     scene.start(&after).await;
     let state = scene.keeper.inspect(before.name(), before.runtime_dir()).await.unwrap();
-    assert_eq!(state, UnitState::Running(started));
+    assert_eq!(state, UnitState::Running(Box::new(started)));
 
     // Each call by itself is the first on a connection that has broken.
     scene.manager().unwrap().kill_bus().await;

@@ -10,6 +10,7 @@ use std::{
 use nexus_host::{
     process::{ProcessWatch, identify},
     unit::{ExitRecord, Keeper, KeeperKind, Launch, Program, ProgramRole, Sandbox, Started, UnitSpec, record::Records},
+    vsock::Endpoint,
 };
 use nexus_model::{InstanceId, ProcessIdentity};
 use nix::sys::signal::{Signal, kill};
@@ -74,7 +75,12 @@ impl Scene {
         let shared = runtime_dir.join("vmm");
         fs::create_dir_all(&shared).unwrap();
         let sandbox = Sandbox { read_only: vec![own_program()], read_write: vec![shared.clone()], devices: Vec::new() };
-        let launch = Launch { programs, sandbox: Some(sandbox), working_directory: shared.clone() };
+        let launch = Launch {
+            programs,
+            sandbox: Some(sandbox),
+            working_directory: shared.clone(),
+            endpoint: Endpoint::Hybrid { socket: shared.join("vsock.sock") },
+        };
         let spec = UnitSpec {
             name: format!("nexus-{}-{number:016x}", self.instance),
             description: "a test".to_owned(),

@@ -198,7 +198,7 @@ async fn two_keepers_do_not_share_a_folder() {
     writeln!(&stream, "{}", serde_json::to_string(&request).unwrap()).unwrap();
     gone(&keeper).await;
     let state = scene.keeper.inspect(unit.name(), unit.runtime_dir()).await.unwrap();
-    assert_eq!(state, UnitState::Running(started));
+    assert_eq!(state, UnitState::Running(Box::new(started)));
 }
 
 #[tokio::test]

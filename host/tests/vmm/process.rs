@@ -25,7 +25,7 @@ async fn an_agent_answers_is_halted_and_goes_on() {
     assert!(!machine.driver.isolated());
     let running = machine.start().await;
     let (driver, plan, leader) = (&running.machine.driver, &running.machine.plan, &running.started.leader);
-    driver.endpoint(plan).connect(CONTROL_PORT).await.unwrap();
+    running.started.endpoint.connect(CONTROL_PORT).await.unwrap();
 
     assert_eq!(driver.state(plan, leader).await.unwrap(), MachineState::Running);
     driver.pause(plan, leader).await.unwrap();
@@ -34,7 +34,7 @@ async fn an_agent_answers_is_halted_and_goes_on() {
     driver.resume(plan, leader).await.unwrap();
     driver.resume(plan, leader).await.unwrap();
     running.reaches(MachineState::Running).await;
-    driver.endpoint(plan).connect(CONTROL_PORT).await.unwrap();
+    running.started.endpoint.connect(CONTROL_PORT).await.unwrap();
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use crate::machine::{Machine, PATIENCE, Running};
 /// Connects as soon as the guest lets it.
 pub(crate) async fn connect(running: &Running, port: u32) -> Stream {
     let start = Instant::now();
-    let endpoint = running.machine.driver.endpoint(&running.machine.plan);
+    let endpoint = &running.started.endpoint;
     loop {
         match endpoint.connect(port).await {
             Ok(stream) => return stream,
@@ -28,7 +28,7 @@ async fn a_guest_is_reached_on_a_port_where_somebody_listens_and_on_no_other() {
     let Some(machine) = Machine::qemu("guest-agent & exec busybox sleep 1000").await else { return };
     let running = machine.start().await;
     let _stream = connect(&running, CONTROL_PORT).await;
-    let endpoint = running.machine.driver.endpoint(&running.machine.plan);
+    let endpoint = &running.started.endpoint;
     assert!(matches!(endpoint.connect(4242).await, Err(VsockError::Refused { port: 4242 })));
     // That did not disturb the others.
     let _another = connect(&running, CONTROL_PORT).await;

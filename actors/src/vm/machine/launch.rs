@@ -132,6 +132,7 @@ impl Machine {
         let Launched { started, vmm, kernel } = launched;
         self.driver = self.engine.vmms.driver(vmm).ok();
         self.kernel = kernel;
+        self.endpoint = Some(started.endpoint);
         let leader = started.leader.clone();
         self.commit("", |row| {
             row.vmm = Some(vmm);
@@ -225,9 +226,7 @@ impl Machine {
 
     /// Tells the connections that there is a guest.
     pub(super) fn power_on(&self) -> Result<(), Error> {
-        let driver = self.driver.as_ref().ok_or_else(|| Error::internal("no driver is known for a running VM"))?;
-        let plan = self.plan_of_run();
-        let endpoint = driver.endpoint(&plan);
+        let endpoint = self.endpoint.clone().ok_or_else(|| Error::internal("a running VM has no known endpoint"))?;
         let socket = endpoint.socket().map(PathBuf::from);
         let token = fs::read_to_string(self.runtime().join(TOKEN)).ok();
         self.turn_power(Power::On { run: self.run, endpoint, socket, token });

@@ -69,7 +69,7 @@ impl Machine {
                     Next::Rest => Ok(()),
                 }
             }
-            (_, UnitState::Running(started)) => self.adopt(started).await,
+            (_, UnitState::Running(started)) => self.adopt(*started).await,
             (_, UnitState::Ended(record)) => self.ended_while_away(record).await,
             (_, UnitState::Absent) => {
                 let record = ExitRecord { who: ProgramRole::Vmm, status: ExitStatus::Unknown, at: Self::now() };
@@ -93,6 +93,7 @@ impl Machine {
             .await?;
         }
         self.run += 1;
+        self.endpoint = Some(started.endpoint);
         self.watch_leader(leader.clone());
         info!(
             NEXUS_VM = %self.vm.name,
@@ -103,13 +104,13 @@ impl Machine {
             self.vm.name,
             leader.pid,
         );
+        self.power_on()?;
         let Some(driver) = self.driver.clone() else {
             tracing::warn!(NEXUS_VM = %self.vm.name, "VM {} runs on, but its VMM's driver is not to be had", self.vm.name);
             self.child.reporter.set_health(Health::Degraded);
             self.publish();
             return Ok(());
         };
-        self.power_on()?;
         self.publish();
         if self.state() == VmState::Stopping {
             self.resume_stop();

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::SystemTime};
 
-use nexus_host::vmm::VmmDriver;
+use nexus_host::{vmm::VmmDriver, vsock::Endpoint};
 use nexus_model::{
     ArtifactName, ErrorKind, Health, Timestamp,
     restart::{Backoff, FailureWindow, Intensity},
@@ -38,6 +38,8 @@ pub(super) struct Machine {
     pub(super) row: VmRow,
     /// What runs the VM, once that is known.
     pub(super) driver: Option<Arc<dyn VmmDriver>>,
+    /// How the guest of the run that is there is reached, as its start said.
+    pub(super) endpoint: Option<Endpoint>,
     /// The kernel of the last start, if this incarnation saw it.
     pub(super) kernel: Option<ArtifactName>,
     /// Whether the stop under way has come to killing.
@@ -84,6 +86,7 @@ impl Machine {
             child,
             row,
             driver,
+            endpoint: None,
             kernel: None,
             killed: false,
             operation: None,

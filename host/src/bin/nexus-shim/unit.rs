@@ -106,6 +106,7 @@ impl Unit {
                 .iter()
                 .map(|program| ProgramRecord { role: program.role, process: program.process.clone() })
                 .collect(),
+            endpoint: launch.endpoint,
         };
         this.records.write_process(&record).step("record its processes")?;
         // Who hangs up before this expects nothing to be left, and who does later finds the record.

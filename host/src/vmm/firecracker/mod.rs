@@ -101,7 +101,12 @@ impl VmmDriver for Firecracker {
         let read_only = [kernel].into_iter().chain(plan.initrd.as_deref());
         let sandbox = sandbox::new(plan, [self.program.as_path()], read_only, ["/dev/kvm"]);
         runtime_dir::clear(&plan.runtime_dir)?;
-        Ok(Launch { programs: vec![program], sandbox: Some(sandbox), working_directory: plan.runtime_dir.clone() })
+        Ok(Launch {
+            programs: vec![program],
+            sandbox: Some(sandbox),
+            working_directory: plan.runtime_dir.clone(),
+            endpoint: Endpoint::Hybrid { socket: plan.vsock_socket() },
+        })
     }
 
     fn boot<'a>(&'a self, plan: &'a MachinePlan, _: &'a ProcessIdentity) -> BoxFuture<'a, Result<(), VmmError>> {
@@ -138,10 +143,6 @@ impl VmmDriver for Firecracker {
                 InstanceState::NotStarted => Err(VmmError::Broken { status: "not started".to_owned() }),
             }
         })
-    }
-
-    fn endpoint(&self, plan: &MachinePlan) -> Endpoint {
-        Endpoint::Hybrid { socket: plan.vsock_socket() }
     }
 
     fn api_socket(&self, plan: &MachinePlan) -> Option<PathBuf> {

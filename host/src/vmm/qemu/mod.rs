@@ -154,8 +154,11 @@ impl VmmDriver for Qemu {
         let mut programs = Vec::new();
         let mut binaries = vec![self.program.as_path()];
         let mut devices = Vec::new();
-        match &self.vsock {
-            VsockHost::Kernel => devices.push(VHOST_VSOCK),
+        let endpoint = match &self.vsock {
+            VsockHost::Kernel => {
+                devices.push(VHOST_VSOCK);
+                Endpoint::Kernel { cid: plan.cid }
+            }
             VsockHost::Sidecar { program } => {
                 binaries.push(program);
                 programs.push(Program {
@@ -165,8 +168,9 @@ impl VmmDriver for Qemu {
                     ready_socket: Some(vhost.clone()),
                     log: Some(Log { path: plan.console_log.with_extension("vsock.log"), max_bytes: SIDECAR_LOG_BYTES }),
                 });
+                Endpoint::Sidecar { socket: plan.vsock_socket(), closed, monitor: qmp.clone() }
             }
-        }
+        };
         if self.acceleration == Acceleration::Kvm {
             devices.push("/dev/kvm");
         }
@@ -182,7 +186,7 @@ impl VmmDriver for Qemu {
         let sandbox = sandbox::new(plan, binaries, read_only, devices);
         runtime_dir::clear(&plan.runtime_dir)?;
         runtime_dir::write(&config, &config_text)?;
-        Ok(Launch { programs, sandbox: Some(sandbox), working_directory: plan.runtime_dir.clone() })
+        Ok(Launch { programs, sandbox: Some(sandbox), working_directory: plan.runtime_dir.clone(), endpoint })
     }
 
     fn boot<'a>(&'a self, plan: &'a MachinePlan, _: &'a ProcessIdentity) -> BoxFuture<'a, Result<(), VmmError>> {
@@ -206,17 +210,6 @@ impl VmmDriver for Qemu {
         Box::pin(Self::status(plan))
     }
 
-    fn endpoint(&self, plan: &MachinePlan) -> Endpoint {
-        match self.vsock {
-            VsockHost::Kernel => Endpoint::Kernel { cid: plan.cid },
-            VsockHost::Sidecar { .. } => Endpoint::Sidecar {
-                socket: plan.vsock_socket(),
-                closed: Self::closed_socket(plan),
-                monitor: Self::qmp_socket(plan),
-            },
-        }
-    }
-
     fn api_socket(&self, plan: &MachinePlan) -> Option<PathBuf> {
         Some(Self::qmp_socket(plan))
     }
@@ -226,5 +219,35 @@ impl VmmDriver for Qemu {
             Acceleration::Kvm => 128 * MIB,
             Acceleration::Emulation { .. } => 192 * MIB + arguments::TRANSLATION_CACHE_MIB * MIB,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vmm::plan::tests::plan;
+
+    fn launch(vsock: VsockHost) -> (MachinePlan, Launch) {
+        let folder = tempfile::tempdir().unwrap();
+        let plan = MachinePlan { runtime_dir: folder.path().to_owned(), ..plan() };
+        let qemu =
+            Qemu { program: "/usr/bin/qemu".into(), acceleration: Acceleration::Emulation { tsc_khz: None }, vsock };
+        let launch = qemu.prepare(&plan).unwrap();
+        (plan, launch)
+    }
+
+    #[test]
+    fn a_launch_says_how_its_guest_is_reached() {
+        let (plan, launch) = launch(VsockHost::Kernel);
+        assert_eq!(launch.endpoint, Endpoint::Kernel { cid: plan.cid });
+        assert_eq!(launch.programs.len(), 1);
+
+        let (plan, launch) = self::launch(VsockHost::Sidecar { program: "/usr/bin/vhost-device-vsock".into() });
+        let [sidecar, vmm] = &launch.programs[..] else { panic!("{:?}", launch.programs) };
+        let Endpoint::Sidecar { socket, closed, monitor } = &launch.endpoint else { panic!("{:?}", launch.endpoint) };
+        assert_eq!(*socket, plan.vsock_socket());
+        let argv = |program: &Program| program.argv.iter().map(|part| part.to_string_lossy()).collect::<String>();
+        assert!(argv(sidecar).contains(closed.to_str().unwrap()), "{sidecar:?}");
+        assert!(argv(vmm).contains(monitor.to_str().unwrap()), "{vmm:?}");
     }
 }
