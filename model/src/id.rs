@@ -67,6 +67,12 @@ impl InstanceId {
     pub fn random() -> Result<Self, getrandom::Error> {
         Ok(Self(getrandom::u32()?))
     }
+
+    /// Its bits, all of them random.
+    #[must_use]
+    pub const fn bits(self) -> u32 {
+        self.0
+    }
 }
 
 impl fmt::Display for InstanceId {

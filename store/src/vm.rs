@@ -1,9 +1,9 @@
 //! VMs.
 
-use std::time::Duration;
+use std::{ops::RangeInclusive, time::Duration};
 
 use nexus_model::{
-    ExitStatus, Id, Name, ProcessIdentity, Timestamp,
+    ExitStatus, Id, InstanceId, Name, ProcessIdentity, Timestamp,
     vm::{Desired, Lifecycle, Phase, VmSpec, VmmKind},
 };
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
@@ -15,9 +15,10 @@ use crate::{
     history,
 };
 
-/// The first vsock context id that a guest can have: `VMADDR_CID_HOST` is 2, see `vsock(7)`.
-const FIRST_CID: u32 = 3;
-/// The last one: `VMADDR_CID_ANY` is 2³² − 1.
+/// The vsock context ids at which an instance may begin. Below lie those that other programs give out from 3 up, such as
+/// libvirt; above, as many again for an instance that begins last.
+const FIRST_CIDS: RangeInclusive<u32> = 0x1_0000..=0x7fff_ffff;
+/// The last context id that a guest can have: `VMADDR_CID_ANY` is 2³² − 1, see `vsock(7)`.
 const LAST_CID: u32 = u32::MAX - 1;
 
 /// A VM that is to be.
@@ -54,7 +55,8 @@ pub struct VmRow {
     pub phase: Option<Phase>,
     /// What runs it, as chosen at its last start.
     pub vmm: Option<VmmKind>,
-    /// Its vsock context id: at least 3, unique, given out by the store. Never changes.
+    /// Its vsock context id: at least 3, unique here and very likely on this machine, given out by the store. Never
+    /// changes.
     pub cid: u32,
     /// Its VMM, while there is one.
     pub process: Option<ProcessRow>,
@@ -117,18 +119,20 @@ pub struct AgentRow {
 }
 
 impl Store {
-    /// Stores a new VM, created and with generation 1, and gives it the lowest vsock context id that is free.
+    /// Stores a new VM, created and with generation 1, and gives it the lowest vsock context id of this instance that is
+    /// free.
     ///
     /// # Errors
     /// `AlreadyExists` when the name is taken, `ResourcesExhausted` when there is no context id or no room,
     /// `StorageFailed` when the database fails.
     pub fn insert_vm(&mut self, new: &NewVm) -> Result<VmRow, Error> {
         const DOING: &str = "store a new VM";
+        let first = first_cid(self.instance);
         self.write(DOING, |transaction| {
             if name_taken(transaction, &new.name).map_err(Error::doing(DOING))? {
                 return Err(Error::AlreadyExists { noun: Noun::Vm, name: new.name.to_string() });
             }
-            let cid = free_cid(transaction).map_err(Error::doing(DOING))?.ok_or(Error::CidsExhausted)?;
+            let cid = free_cid(transaction, first).map_err(Error::doing(DOING))?.ok_or(Error::CidsExhausted)?;
             let row = VmRow {
                 id: new.id,
                 name: new.name.clone(),
@@ -258,13 +262,19 @@ fn name_taken(connection: &Connection, name: &Name) -> rusqlite::Result<bool> {
     connection.prepare_cached("SELECT 1 FROM vm WHERE name = :name")?.exists(named_params! { ":name": Text(name) })
 }
 
-fn free_cid(connection: &Connection) -> rusqlite::Result<Option<u32>> {
+/// Where an instance's context ids begin. The kernel's vhost-vsock has one space of them for the whole machine, so two
+/// users' instances must not both begin at 3.
+const fn first_cid(instance: InstanceId) -> u32 {
+    *FIRST_CIDS.start() + instance.bits() % (*FIRST_CIDS.end() - *FIRST_CIDS.start() + 1)
+}
+
+fn free_cid(connection: &Connection, first: u32) -> rusqlite::Result<Option<u32>> {
     connection
         .prepare_cached(
-            "SELECT min(candidate) FROM (SELECT :first AS candidate UNION ALL SELECT cid + 1 FROM vm)
+            "SELECT min(candidate) FROM (SELECT :first AS candidate UNION ALL SELECT cid + 1 FROM vm WHERE cid >= :first)
              WHERE candidate <= :last AND candidate NOT IN (SELECT cid FROM vm)",
         )?
-        .query_row(named_params! { ":first": FIRST_CID, ":last": LAST_CID }, |row| row.get(0))
+        .query_row(named_params! { ":first": first, ":last": LAST_CID }, |row| row.get(0))
 }
 
 fn insert(connection: &Connection, row: &VmRow) -> rusqlite::Result<()> {
@@ -356,4 +366,19 @@ fn read(row: &Row<'_>) -> rusqlite::Result<VmRow> {
         agent: row.get::<_, Option<Json<_>>>("agent")?.map(|agent| agent.0),
         generation: row.get("generation")?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_instance_begins_where_a_guest_may_and_others_do_not() {
+        let first = |instance: &str| first_cid(instance.parse().unwrap());
+        for instance in ["00000000", "00000001", "7ffeffff", "7fff0000", "ffffffff"] {
+            assert!(FIRST_CIDS.contains(&first(instance)), "{instance}: {}", first(instance));
+        }
+        assert_eq!((first("00000000"), first("7ffeffff"), first("7fff0000")), (0x1_0000, 0x7fff_ffff, 0x1_0000));
+        assert_eq!(first("0badcafe"), 0x0bae_cafe);
+    }
 }
