@@ -5,6 +5,7 @@
 use std::{fmt::Write as _, fs, os::unix::process::ExitStatusExt, path::Path, process::Stdio, sync::Arc};
 
 use nexus_dbus::client::{Options, objects};
+use nexus_host::{asset::import_kernel, storage::Progress};
 use nexus_tests::{GuestParts, Home, PATIENCE, TestBus, TestDaemon, VmPath};
 use nix::{
     sys::signal::{Signal, kill},
@@ -350,6 +351,44 @@ async fn a_command_outlives_the_daemon() {
     assert_eq!(status.code(), Some(7));
 }
 
+/// How many descriptors of a process are for watching files.
+fn file_watches(pid: Pid) -> usize {
+    let entries = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
+    let is_watch = |target: &Path| target.as_os_str() == "anon_inode:inotify";
+    entries.filter(|entry| fs::read_link(entry.path()).is_ok_and(|target| is_watch(&target))).count()
+}
+
+#[tokio::test]
+async fn a_console_is_followed_until_ctrl_c() {
+    let (daemon, vm) = web().await;
+    let watches = file_watches(daemon.pid());
+    // What the agent itself writes is what a guest's kernel writes elsewhere.
+    let say = async |line: &str| daemon.shell(&vm, &format!("echo {line} >/proc/$PPID/fd/1")).await;
+    for line in ["one", "two"] {
+        assert_eq!(say(line).await, (0, String::new()));
+    }
+    let mut child = daemon.nexusctl(&["vm", "logs", "web", "--follow", "--tail", "1"]).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut next = async || timeout(PATIENCE, lines.next_line()).await.expect("output in time").unwrap();
+    assert_eq!(next().await.as_deref(), Some("two"));
+    for line in ["three", "four"] {
+        say(line).await;
+        assert_eq!(next().await.as_deref(), Some(line));
+    }
+    assert_eq!(file_watches(daemon.pid()), watches + 1);
+
+    interrupt(&child, Signal::SIGINT);
+    let output = timeout(PATIENCE, child.wait_with_output()).await.expect("nexusctl ends").unwrap();
+    assert_eq!((output.status.code(), String::from_utf8(output.stderr).unwrap()), (Some(130), String::new()));
+    // The daemon hears of it a moment later.
+    let forgotten = async {
+        while file_watches(daemon.pid()) > watches {
+            daemon.manager().await.state().await.unwrap();
+        }
+    };
+    timeout(PATIENCE, forgotten).await.expect("the daemon does not follow for nobody");
+}
+
 #[tokio::test]
 async fn run_is_a_vm_for_one_command() {
     let daemon = with_image().await;
@@ -417,5 +456,37 @@ async fn a_real_vm_runs_a_command() {
     let said = ctl(&daemon, &["run", "guest", "--vmm", "qemu", "--", "uname", "-a"]).await;
     assert_eq!(said.code, Some(0), "{said:?}");
     assert!(said.out.starts_with("Linux vm-"), "{said:?}");
+    nothing_left(&daemon).await;
+}
+
+#[tokio::test]
+async fn an_uncompressed_kernel_is_imported_and_boots() {
+    let Some(parts) = GuestParts::find() else { return };
+    let home = Home::new();
+    let mut yaml = "paths:\n  allow:\n".to_owned();
+    writeln!(yaml, "    - {}", GuestParts::folder().canonicalize().unwrap().display()).unwrap();
+    home.configure(&yaml);
+    let daemon = TestDaemon::start_in(Arc::new(home), Arc::new(TestBus::start())).await;
+    let vmlinux = daemon.home.user().join("vmlinux");
+    let unpacked = daemon.home.user().join("unpacked");
+    let bzimage = import_kernel(&parts.kernel, &unpacked, &Progress::default()).unwrap();
+    fs::copy(bzimage.elf_path.expect("Debian's kernel can be unpacked"), &vmlinux).unwrap();
+
+    let (path, initrd) = (vmlinux.to_str().unwrap(), parts.initrd.to_str().unwrap());
+    let words = ["kernel", "import", path, "--initrd", initrd, "--version", "elf"];
+    has(&ok(&daemon, &words).await, &["Kernel kernel-elf is there, and initrd-elf goes with it."]);
+    let kernels = json(&daemon, &["kernel", "list"]).await;
+    let kernel = kernels.as_array().unwrap().iter().find(|asset| asset["kind"] == "kernel").unwrap();
+    assert_eq!((&kernel["name"], &kernel["version"]), (&"kernel-elf".into(), &"elf".into()));
+    assert_eq!(kernel["architecture"], "x86_64");
+    let content = fs::read(&vmlinux).unwrap();
+    assert_eq!(kernel["size_bytes"], content.len());
+    let digest: String = Sha256::digest(&content).iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
+    assert_eq!(kernel["digest"], digest);
+    assert!(content == fs::read(kernel["path"].as_str().unwrap()).unwrap(), "it was changed on the way");
+
+    ok(&daemon, &["image", "import", parts.rootfs.to_str().unwrap(), "guest"]).await;
+    let said = ctl(&daemon, &["run", "guest", "--vmm", "qemu", "--", "uname", "-s"]).await;
+    assert_eq!((said.code, said.out.as_str()), (Some(0), "Linux\n"), "{said:?}");
     nothing_left(&daemon).await;
 }

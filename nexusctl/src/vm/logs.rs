@@ -4,16 +4,19 @@ use std::{
     fs::File,
     io::{self, IsTerminal, Read, Write},
     os::fd::OwnedFd,
+    thread,
 };
 
 use anstream::adapter::StripBytes;
 use clap::Args;
 use nexus_dbus::client::Options;
+use tokio::sync::oneshot;
 
 use super::{at, find};
 use crate::{
     bus::Bus,
     failure::{Exit, Failure},
+    interrupt::Interrupts,
 };
 
 #[derive(Debug, Args)]
@@ -39,10 +42,17 @@ pub(super) async fn run(bus: &Bus, args: &Logs) -> Result<Exit, Failure> {
     if let Some(lines) = args.tail {
         options.insert("tail-lines", lines.into());
     }
+    let mut interrupts = Interrupts::listen()?;
     let log = bus.ask(&what, at(bus, &path, &what).await?.open_log(options)).await?;
     let log = File::from(OwnedFd::from(log));
-    copy(log, io::stdout().lock(), io::stdout().is_terminal())?;
-    Ok(Exit::OK)
+    let (copied, end) = oneshot::channel();
+    // A thread of its own: who was to read its output may have stopped, and then it could not be interrupted.
+    thread::Builder::new().spawn(move || copied.send(copy(log, io::stdout().lock(), io::stdout().is_terminal())))?;
+    tokio::select! {
+        // It does not go without a word unless it panics.
+        end = end => Ok(end.unwrap_or_else(|_| Err(io::ErrorKind::Other.into())).map(|()| Exit::OK)?),
+        number = interrupts.next() => Ok(Exit::signal(number)),
+    }
 }
 
 /// Copies a console. What goes to a terminal is freed from what would steer it: it was written by a guest.
