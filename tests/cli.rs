@@ -136,7 +136,10 @@ async fn status_version_doctor_and_tree_show_the_daemon() {
     has(&doctor.out, &["session bus", "nexusd", "qemu"]);
 
     let tree = ok(&daemon, &["tree"]).await;
-    has(&tree, &["store", "images", "workspaces", "vms", "web", "jobs", "bus"]);
+    let parts = ["store", "assets", "images", "workspaces", "vms", "web", "jobs", "bus"];
+    has(&tree, &parts);
+    // The order of their start.
+    assert!(parts.is_sorted_by_key(|part| tree.find(&format!("─ {part}"))), "{tree}");
     assert!(json(&daemon, &["tree"]).await.is_object() || json(&daemon, &["tree"]).await.is_array());
 }
 

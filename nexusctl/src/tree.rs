@@ -57,7 +57,7 @@ fn roots(objects: &Objects) -> Vec<Node<'_>> {
             below.entry(actor.supervisor.as_str()).or_default().push(path);
         }
     }
-    // What a supervisor says of its children is in an order of its own.
+    // A supervisor names its children in the order of their start.
     let supervisors = objects.all.values().filter_map(|object| object.supervisor.as_ref());
     let children = supervisors.flat_map(|supervisor| supervisor.children.iter().enumerate());
     let order: HashMap<&str, usize> = children.map(|(index, path)| (path.as_str(), index)).collect();

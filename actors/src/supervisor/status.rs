@@ -21,6 +21,9 @@ pub struct ChildStatus {
     pub path: String,
     /// The path of its supervisor; none at the root.
     pub supervisor: Option<String>,
+    /// Its place among its supervisor's children, which are started in this order. A number that grows with each actor
+    /// that comes into the tree, and stays the same for as long as the actor is in it.
+    pub order: u64,
     /// When it is a supervisor, and has started.
     pub strategy: Option<Strategy>,
     /// How many faults it may have; none at the root.
@@ -67,6 +70,8 @@ pub struct StatusBoard {
 
 struct Table {
     rows: BTreeMap<String, Row>,
+    /// How many there ever were.
+    added: u64,
     sink: StatusSink,
 }
 
@@ -84,7 +89,7 @@ impl StatusBoard {
     /// An empty board. A sink whose receiver is gone is no error.
     #[must_use]
     pub fn new(sink: StatusSink) -> Self {
-        Self { table: Arc::new(Mutex::new(Table { rows: BTreeMap::new(), sink })) }
+        Self { table: Arc::new(Mutex::new(Table { rows: BTreeMap::new(), added: 0, sink })) }
     }
 
     /// The status of the actor at `path`.
@@ -117,9 +122,11 @@ impl StatusBoard {
             });
             return next;
         }
+        table.added += 1;
         let status = ChildStatus {
             path: path.to_owned(),
             supervisor: supervisor.map(str::to_owned),
+            order: table.added,
             strategy: None,
             intensity,
             health: Health::Restarting,

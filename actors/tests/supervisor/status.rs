@@ -81,6 +81,18 @@ async fn the_board_shows_the_tree() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn children_have_the_order_of_their_start() {
+    let journal = Journal::default();
+    let (first, second) = (Probe::new("z", &journal), Probe::new("a", &journal));
+    let mut tree = Tree::of(Strategy::OneForOne, &[&first, &second]).await;
+    let orders = [tree.status("z").order, tree.status("a").order];
+    assert!(orders.is_sorted_by(|one, next| one < next), "{orders:?}");
+    first.tell(Do::Panic).await;
+    assert_eq!(tree.until_up("z", 2).await.order, orders[0]);
+    tree.shut_down().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_board_works_without_listeners() {
     use nexus_actors::supervisor::{Root, RootEnd, StatusBoard, SupervisorConfig, SupervisorMessage};
     let probe = Probe::new("a", &Journal::default());

@@ -163,6 +163,8 @@ pub(crate) fn status(place: &str, health: Health) -> ChildStatus {
     ChildStatus {
         path: place.to_owned(),
         supervisor: place.rsplit_once('/').map(|(supervisor, _)| supervisor.to_owned()),
+        // A VM's machine is started before its connections.
+        order: u64::from(!place.ends_with("/machine")),
         strategy: None,
         intensity: Some(Intensity { max: 5, window: Duration::from_secs(60) }),
         health,

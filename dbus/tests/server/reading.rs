@@ -47,7 +47,7 @@ async fn every_row_can_be_read_at_once() {
     assert_eq!(vms.children, [path("supervisor/vms_2fweb").into()]);
     let web: Vec<&str> =
         at("supervisor/vms_2fweb").supervisor.as_ref().unwrap().children.iter().map(|path| path.as_str()).collect();
-    assert_eq!(web, [path("vm/web/connection/1").as_str(), path("vm/web").as_str()]);
+    assert_eq!(web, [path("vm/web").as_str(), path("vm/web/connection/1").as_str()]);
 }
 
 #[tokio::test]

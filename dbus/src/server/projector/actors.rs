@@ -33,7 +33,7 @@ impl Actors {
                 self.seen.insert(place.clone(), first);
                 stage.add(&path::actor(&place), supervised(&place, Picture::Live(receiver.clone()))).await?;
                 if let Some(supervisor) = &after.supervisor {
-                    self.family.add(supervisor, &place);
+                    self.family.add(supervisor, after.order, &place);
                     self.children_changed(stage, supervisor).await?;
                 }
                 if after.strategy.is_some() {
@@ -62,7 +62,7 @@ impl Actors {
                     stage.remove::<Supervisor>(&path::actor(&place)).await?;
                 }
                 if let Some(supervisor) = &last.supervisor {
-                    self.family.remove(supervisor, &place);
+                    self.family.remove(supervisor, last.order, &place);
                     self.children_changed(stage, supervisor).await?;
                 }
                 Ok(Step { before: Some(last), after: None })
