@@ -7,6 +7,13 @@
 //!
 //! So the sidecar's socket is bound under another name, and gets the one that is dialled once QEMU says that the driver
 //! is ready. The name lasts as long as the machine, whoever gave it: nothing needs to be remembered.
+//!
+//! QEMU shows the driver as ready once it has *sent* the last message of that, and nothing tells when the sidecar has taken
+//! it: 0.3.0 offers neither `REPLY_ACK` nor `STATUS` (`protocol_features` of `vhu_vsock.rs`), so none of the messages that set
+//! up the queues is answered; what QEMU could be asked for that is (`GET_VRING_BASE`, by `x-query-virtio-queue-status`)
+//! stops the queue; and a dial can't be tried and repeated, because the wrong one is the sidecar's end. A packet of the
+//! guest's would be proof, but the guest never dials. Hence [`SETTLE`]. Should it
+//! ever be too short, the VM runs and its guest is never ready; starting it again mends that.
 
 use std::{fs, io, path::Path, time::Duration};
 
