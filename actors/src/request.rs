@@ -70,7 +70,7 @@ pub struct GuestCommand {
     pub argv: Vec<String>,
     /// Added to the VM's own environment.
     pub env: BTreeMap<String, String>,
-    /// Where it runs; none is `/`.
+    /// Where it runs; none is its user's home, or `/` when that is not there.
     pub working_directory: Option<String>,
     /// As whom, by name; none is root.
     pub user: Option<String>,
