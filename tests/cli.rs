@@ -133,7 +133,7 @@ async fn status_version_doctor_and_tree_show_the_daemon() {
     // Whether this machine has a VMM is not what is tested here.
     let doctor = ctl(&daemon, &["doctor"]).await;
     assert!(matches!(doctor.code, Some(0 | 1)), "{doctor:?}");
-    has(&doctor.out, &["session bus", "nexusd", "qemu"]);
+    has(&doctor.out, &["session-bus", "nexusd", "qemu"]);
 
     let tree = ok(&daemon, &["tree"]).await;
     let parts = ["store", "assets", "images", "workspaces", "vms", "web", "jobs", "bus"];
@@ -455,11 +455,18 @@ async fn a_real_vm_runs_a_command() {
     let (kernel, initrd) = (parts.kernel.to_str().unwrap(), parts.initrd.to_str().unwrap());
     has(&ok(&daemon, &["kernel", "import", kernel, "--initrd", initrd]).await, &["Kernel kernel-", "initrd-"]);
     has(&ok(&daemon, &["kernel", "list"]).await, &["kernel", "initrd", "yes"]);
+    let names = ok(&daemon, &["kernel", "list", "-q"]).await;
+    let name = names.lines().find(|name| name.starts_with("kernel-")).unwrap();
+    has(&ok(&daemon, &["kernel", "inspect", name]).await, &[name, "sha256:", "Default:", "yes"]);
+    has(&ok(&daemon, &["kernel", "verify", name]).await, &["is as it was imported"]);
+    has(&ok(&daemon, &["kernel", "default", name]).await, &["is taken where none"]);
     ok(&daemon, &["image", "import", parts.rootfs.to_str().unwrap(), "guest"]).await;
     let said = ctl(&daemon, &["run", "guest", "--vmm", "qemu", "--", "uname", "-a"]).await;
     assert_eq!(said.code, Some(0), "{said:?}");
     assert!(said.out.starts_with("Linux vm-"), "{said:?}");
     nothing_left(&daemon).await;
+    has(&ok(&daemon, &["kernel", "delete", name, "--yes"]).await, &["is deleted"]);
+    assert!(!ok(&daemon, &["kernel", "list", "-q"]).await.contains(name));
 }
 
 #[tokio::test]

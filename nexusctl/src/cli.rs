@@ -72,6 +72,7 @@ impl Cli {
             Command::Vm(command) => command.confirm()?,
             Command::Image(command) => command.confirm()?,
             Command::Ws(command) => command.confirm()?,
+            Command::Kernel(command) => command.confirm()?,
             _ => {}
         }
         match self.command {

@@ -3,17 +3,19 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use nexus_dbus::client::{AssetProperties, Options};
+use nexus_dbus::client::{AssetProperties, AssetProxy, Options};
 use nexus_model::Timestamp;
 use serde_json::{Value, json};
 
 use crate::{
     bus::{Bus, Objects},
+    confirm::ConfirmArgs,
     failure::{Exit, Failure},
     interrupt::Interrupts,
     job::Job,
-    output::{self, Format, ListArgs, Table, amount},
+    output::{self, Fields, Format, FormatArgs, ListArgs, Table, amount},
     path::absolute,
+    several::{Several, listed},
 };
 
 /// Kernels that VMs boot, and their initial RAM disks
@@ -24,6 +26,15 @@ pub(crate) enum KernelCommand {
     /// List kernels and initial RAM disks
     #[command(visible_alias = "ls")]
     List(ListArgs),
+    /// Show everything about a kernel or an initial RAM disk
+    Inspect(Inspect),
+    /// Take it where none of its kind is named
+    Default(Name),
+    /// Hash them again and compare with what was imported
+    Verify(Names),
+    /// Delete kernels and initial RAM disks that no VM names
+    #[command(visible_alias = "rm")]
+    Delete(Delete),
 }
 
 #[derive(Debug, Args)]
@@ -44,11 +55,52 @@ pub(crate) struct Import {
     quiet: bool,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct Inspect {
+    /// A name or an id
+    name: String,
+    #[command(flatten)]
+    format: FormatArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Name {
+    /// A name or an id
+    name: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Names {
+    /// Names or ids
+    #[arg(required = true, value_name = "NAME")]
+    names: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Delete {
+    #[command(flatten)]
+    names: Names,
+    #[command(flatten)]
+    confirm: ConfirmArgs,
+}
+
 impl KernelCommand {
+    /// Asks about what destroys. Before anything else, so that a refusal needs no daemon.
+    pub(crate) fn confirm(&self) -> Result<(), Failure> {
+        match self {
+            Self::Delete(args) => args.confirm.confirm(&format!("delete {}", listed("kernel", &args.names.names))),
+            _ => Ok(()),
+        }
+    }
+
     pub(crate) async fn run(self, bus: &Bus) -> Result<Exit, Failure> {
         match self {
             Self::Import(args) => import(bus, &args).await,
             Self::List(args) => list(bus, &args).await,
+            Self::Inspect(args) => inspect(bus, &args).await,
+            Self::Default(args) => make_default(bus, &args.name).await,
+            Self::Verify(args) => verify(bus, &args.names).await,
+            Self::Delete(args) => delete(bus, &args.names.names).await,
         }
     }
 }
@@ -119,6 +171,69 @@ async fn list(bus: &Bus, args: &ListArgs) -> Result<Exit, Failure> {
     Ok(Exit::OK)
 }
 
+async fn inspect(bus: &Bus, args: &Inspect) -> Result<Exit, Failure> {
+    let what = format!("inspect kernel {}", args.name);
+    let manager = bus.manager().await?;
+    let path = bus.ask(&what, manager.get_asset(&args.name)).await?;
+    let objects = bus.objects(&what).await?;
+    let asset = objects.all.get(&path).and_then(|object| object.asset.as_ref());
+    let asset = asset.ok_or_else(|| Failure::new(format!("cannot {what}")).because("It is gone by now."))?;
+    match args.format.output {
+        Format::Json => output::json(&as_json(asset, &objects))?,
+        Format::Table => output::line(fields(asset, &objects).to_string())?,
+    }
+    Ok(Exit::OK)
+}
+
+async fn make_default(bus: &Bus, name: &str) -> Result<Exit, Failure> {
+    let what = format!("make {name} the default");
+    let asset = find(bus, name, &what).await?;
+    bus.ask(&what, asset.make_default()).await?;
+    output::line(format!("{name} is taken where none of its kind is named."))?;
+    Ok(Exit::OK)
+}
+
+async fn verify(bus: &Bus, names: &[String]) -> Result<Exit, Failure> {
+    let mut interrupts = Interrupts::listen()?;
+    let mut several = Several::default();
+    for name in names {
+        let verified = async {
+            let what = format!("verify {name}");
+            let asset = find(bus, name, &what).await?;
+            let path = bus.ask(&what, asset.verify(Options::new())).await?;
+            Job { what, title: format!("Verifying {name}"), path }.wait(bus, &mut interrupts).await?;
+            output::line(format!("{name} is as it was imported."))?;
+            Ok(())
+        };
+        several.note(verified.await)?;
+    }
+    several.end()
+}
+
+async fn delete(bus: &Bus, names: &[String]) -> Result<Exit, Failure> {
+    let mut interrupts = Interrupts::listen()?;
+    let mut several = Several::default();
+    for name in names {
+        let deleted = async {
+            let what = format!("delete {name}");
+            let asset = find(bus, name, &what).await?;
+            let path = bus.ask(&what, asset.remove(Options::new())).await?;
+            Job { what, title: format!("Deleting {name}"), path }.wait(bus, &mut interrupts).await?;
+            output::line(format!("{name} is deleted."))?;
+            Ok(())
+        };
+        several.note(deleted.await)?;
+    }
+    several.end()
+}
+
+/// Calls the asset of this name or id.
+async fn find(bus: &Bus, name: &str, what: &str) -> Result<AssetProxy<'static>, Failure> {
+    let manager = bus.manager().await?;
+    let path = bus.ask(what, manager.get_asset(name)).await?;
+    bus.ask(what, AssetProxy::builder(bus.connection()).path(path).build()).await
+}
+
 fn table(assets: &[&AssetProperties], objects: &Objects) -> Table {
     let mut table = Table::new(&["NAME", "KIND", "SIZE", "DEFAULT", "CREATED"]).right(&[2]);
     for asset in assets {
@@ -131,6 +246,23 @@ fn table(assets: &[&AssetProperties], objects: &Objects) -> Table {
         ]);
     }
     table
+}
+
+fn fields(asset: &AssetProperties, objects: &Objects) -> Fields {
+    Fields::default()
+        .field("Name", &asset.name)
+        .field("Id", &asset.id)
+        .field("Kind", &asset.kind)
+        .field("Version", &asset.version)
+        .field("Architecture", &asset.architecture)
+        .field("Size", amount::size(asset.size_bytes))
+        .field("Digest", format!("sha256:{}", asset.digest))
+        .field("Checked", &asset.verification)
+        .field("Default", if asset.default { "yes" } else { "no" })
+        .field("Made from", &asset.source)
+        .field("File", &asset.path)
+        .field("Named by", objects.names(&asset.used_by).join(", "))
+        .field("Imported", amount::when(Timestamp(asset.created_at), objects.now))
 }
 
 fn as_json(asset: &AssetProperties, objects: &Objects) -> Value {

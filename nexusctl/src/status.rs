@@ -34,7 +34,7 @@ struct Counts {
     images: usize,
     workspaces: usize,
     kernels: usize,
-    ailing: usize,
+    unwell: usize,
 }
 
 impl Counts {
@@ -44,17 +44,17 @@ impl Counts {
             images: objects.images().len(),
             workspaces: objects.workspaces().len(),
             kernels: objects.assets().iter().filter(|asset| asset.kind == "kernel").count(),
-            ailing: actors.filter(|actor| actor.health != "ok").count(),
+            unwell: actors.filter(|actor| actor.health != "ok").count(),
         }
     }
 }
 
 fn fields(manager: &ManagerProperties, objects: &Objects) -> Fields {
     let counts = Counts::of(objects);
-    let state = match counts.ailing {
+    let state = match counts.unwell {
         0 => manager.state.clone(),
-        one @ 1 => format!("{}: {one} part is not ok, see nexusctl tree", manager.state),
-        several => format!("{}: {several} parts are not ok, see nexusctl tree", manager.state),
+        one @ 1 => format!("{}: {one} part is unwell, see nexusctl tree", manager.state),
+        several => format!("{}: {several} parts are unwell, see nexusctl tree", manager.state),
     };
     let vmms = match manager.vmm_available.as_slice() {
         [] => "none: see nexusctl doctor".to_owned(),
@@ -103,7 +103,7 @@ fn as_json(manager: &ManagerProperties, objects: &Objects) -> Value {
         "image_count": counts.images,
         "workspace_count": counts.workspaces,
         "kernel_count": counts.kernels,
-        "ailing_count": counts.ailing,
+        "unwell_count": counts.unwell,
         "committed_memory_bytes": manager.committed_memory_bytes,
         "default_kernel": objects.name(&manager.default_kernel),
         "storage_path": manager.storage_path,
@@ -150,7 +150,7 @@ mod tests {
         assert_eq!(
             fields(&manager, &objects).to_string(),
             "\
-State:       degraded: 1 part is not ok, see nexusctl tree
+State:       degraded: 1 part is unwell, see nexusctl tree
 Version:     0.1.0, API revision 1
 VMs:         2, 1 running with 512 MiB
 Images:      0

@@ -72,7 +72,7 @@ pub trait Manager {
     /// What can run VMs here, the best first: firecracker, qemu, process.
     #[zbus(property)]
     fn vmm_available(&self) -> Result<Vec<String>, Error>;
-    /// starting, running, degraded (anything below is not ok) or draining. An open list.
+    /// starting, running, degraded (an actor is unwell) or draining. An open list.
     #[zbus(property)]
     fn state(&self) -> Result<String, Error>;
     /// How many VMs there are.
@@ -127,7 +127,7 @@ pub struct ManagerProperties {
     pub architecture: String,
     /// What can run VMs here, the best first: firecracker, qemu, process.
     pub vmm_available: Vec<String>,
-    /// starting, running, degraded (anything below is not ok) or draining. An open list.
+    /// starting, running, degraded (an actor is unwell) or draining. An open list.
     pub state: String,
     /// How many VMs there are.
     pub vm_count: u32,
