@@ -63,12 +63,12 @@ async fn checks() -> Vec<Check> {
     let bus = match Bus::connect().await {
         Ok(bus) => bus,
         Err(failure) => {
-            let mut checks = vec![Check::new("session bus", false, true, failure.reason())];
+            let mut checks = vec![Check::new("session-bus", false, true, failure.reason())];
             checks.extend(without_daemon());
             return checks;
         }
     };
-    let mut checks = vec![Check::new("session bus", true, true, "answers")];
+    let mut checks = vec![Check::new("session-bus", true, true, "answers")];
     match with_daemon(&bus).await {
         Ok(found) => checks.extend(found),
         Err(failure) => {
@@ -87,7 +87,7 @@ async fn with_daemon(bus: &Bus) -> Result<Vec<Check>, Failure> {
     let mut checks = vec![Check::new("nexusd", true, true, format!("version {}, {}", manager.version, manager.state))];
     checks.extend(host.into_iter().map(|(name, found, detail)| {
         // Of the others one is enough: that is what the next check says.
-        let needed = name == "user namespaces";
+        let needed = name == "user-namespaces";
         Check { name, found, needed, detail }
     }));
     let available = manager.vmm_available.join(", ");
@@ -96,7 +96,7 @@ async fn with_daemon(bus: &Bus) -> Result<Vec<Check>, Failure> {
     } else {
         available
     };
-    checks.push(Check::new("VMM", !manager.vmm_available.is_empty(), true, detail));
+    checks.push(Check::new("vmm", !manager.vmm_available.is_empty(), true, detail));
     let kernel = manager.default_kernel.as_str() != "/";
     let detail = if kernel { "there is a default one" } else { "import one: nexusctl kernel import PATH" };
     checks.push(Check::new("kernel", kernel, false, detail));
@@ -118,7 +118,7 @@ fn without_daemon() -> Vec<Check> {
     checks.push(program("vhost-device-vsock"));
     let vmm = checks.iter().any(|check| check.found && ["firecracker", "qemu-system-x86_64"].contains(&&*check.name));
     let detail = if vmm { "at least one is on PATH" } else { "install qemu-system-x86 or firecracker" };
-    checks.push(Check::new("VMM", vmm, true, detail));
+    checks.push(Check::new("vmm", vmm, true, detail));
     checks
 }
 
@@ -143,12 +143,12 @@ mod tests {
     fn what_is_needed_and_missing_stands_out() {
         let checks = [
             Check::new("kvm", false, false, "no such file"),
-            Check::new("VMM", false, true, "none"),
+            Check::new("vmm", false, true, "none"),
             Check::new("nexusd", true, true, "runs"),
         ];
         assert_eq!(
             anstream::adapter::strip_str(&draw(&checks)).to_string(),
-            "no        kvm      no such file\nmissing   VMM      none\nok        nexusd   runs"
+            "no        kvm      no such file\nmissing   vmm      none\nok        nexusd   runs"
         );
     }
 }

@@ -1,7 +1,7 @@
 /// One thing that was looked for on this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostCheck {
-    /// What was looked for.
+    /// What was looked for: a kebab-case word that stays the same.
     pub name: &'static str,
     /// Whether it is there. Not everything is needed; the detail says what for.
     pub ok: bool,

@@ -22,9 +22,9 @@ pub(super) struct Process;
 impl Process {
     pub(super) fn detect(config: &VmmConfig) -> Detection {
         let check = if config.allow_process {
-            HostCheck::found("process driver", "allowed by the configuration; it isolates nothing")
+            HostCheck::found("process", "allowed by the configuration; it isolates nothing")
         } else {
-            HostCheck::missing("process driver", "not allowed by the configuration; needed for tests and benches only")
+            HostCheck::missing("process", "not allowed by the configuration; needed for tests and benches only")
         };
         Detection {
             kind: VmmKind::Process,

@@ -145,7 +145,7 @@ fn check_kvm(kvm: &Kvm) -> HostCheck {
 
 /// VMMs are confined in namespaces of their own, which an ordinary user can only make inside a user namespace.
 fn check_user_namespaces() -> HostCheck {
-    const NAME: &str = "user namespaces";
+    const NAME: &str = "user-namespaces";
     let limit = |path: &str| fs::read_to_string(path).ok().and_then(|text| text.trim().parse::<u64>().ok());
     if limit("/proc/sys/user/max_user_namespaces").unwrap_or(0) == 0 {
         return HostCheck::missing(NAME, "the kernel allows none: set the sysctl user.max_user_namespaces");

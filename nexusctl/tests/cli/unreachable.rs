@@ -90,7 +90,7 @@ fn doctor_works_without_the_daemon_and_says_what_is_missing() {
     let bus = PrivateBus::start();
     let (status, stdout, stderr) = parts(&on(&bus, &["doctor"]).output().unwrap());
     assert_eq!(status, Some(1), "{stdout}");
-    assert!(stdout.starts_with("ok        session bus"), "{stdout}");
+    assert!(stdout.starts_with("ok        session-bus"), "{stdout}");
     assert!(stdout.contains("\nmissing   nexusd") && stdout.contains("kvm"), "{stdout}");
     assert!(stderr.starts_with("Error: this machine is not ready for Nexus\n  Missing: nexusd"), "{stderr}");
 }
