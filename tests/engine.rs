@@ -4,13 +4,17 @@
 
 use std::time::{Duration, Instant};
 
-use nexus_actors::{GuestCommand, RemoveOptions, StopOptions, VmSetting};
+use futures_util::FutureExt;
+use nexus_actors::{
+    GuestCommand, RemoveOptions, StopOptions, VmSetting,
+    snapshot::{Change, Update},
+};
 use nexus_model::{
     ErrorKind, ExitStatus, Health, JobState,
     restart::RestartPolicy,
-    vm::{Reason, VmState},
+    vm::{Reason, VmSpec, VmState, VmmChoice},
 };
-use nexus_tests::TestEngine;
+use nexus_tests::{PATIENCE, TestEngine};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -28,6 +32,23 @@ fn shell(script: &str) -> GuestCommand {
 
 fn strike(pid: u32, signal: Signal) {
     kill(Pid::from_raw(i32::try_from(pid).unwrap()), signal).unwrap();
+}
+
+/// Regression: creation, start and removal were steps of the caller, and a caller that gave up between them left a VM
+/// that nobody had asked for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vm_that_is_run_starts_though_its_caller_gives_up() {
+    let test = TestEngine::start().await;
+    let spec = VmSpec { vmm: VmmChoice::Process, ..VmSpec::default() };
+    let origin = TestEngine::origin();
+    let mut changes = test.engine.board().follow();
+    let mut run = Box::pin(test.engine.run_vm(&origin, Some("web".parse().unwrap()), spec));
+    assert!((&mut run).now_or_never().is_none());
+    drop(run);
+    let name = "web".parse().unwrap();
+    let made = async { while !matches!(changes.recv().await, Some(Change::Vm(Update::Added(..)))) {} };
+    tokio::time::timeout(PATIENCE, made).await.unwrap();
+    test.wait(&name, |vm| vm.guest.is_some()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -152,7 +173,7 @@ async fn bad_requests_change_nothing() {
     let kind = |error: nexus_actors::Error| error.kind();
     assert_eq!(test.create("web", |_| ()).await.map_err(kind), Err(ErrorKind::AlreadyExists));
     assert_eq!(test.create("big", |spec| spec.vcpus = 1000).await.map_err(kind), Err(ErrorKind::InvalidArgs));
-    let no_image = |spec: &mut nexus_model::vm::VmSpec| spec.image = Some("nothing".parse().unwrap());
+    let no_image = |spec: &mut VmSpec| spec.image = Some("nothing".parse().unwrap());
     assert_eq!(test.create("imageless", no_image).await.map_err(kind), Err(ErrorKind::NotFound));
     assert_eq!(test.engine.pause_vm(&origin, &name).await.map_err(kind), Err(ErrorKind::InvalidState));
     assert_eq!(
@@ -236,7 +257,7 @@ async fn an_ephemeral_vm_survives_a_restart_and_goes_when_it_stops() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_ephemeral_vm_that_can_not_start_goes() {
     let test = TestEngine::start().await;
-    let too_large = |spec: &mut nexus_model::vm::VmSpec| {
+    let too_large = |spec: &mut VmSpec| {
         spec.ephemeral = true;
         spec.memory_bytes = 1 << 50;
     };

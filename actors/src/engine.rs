@@ -254,6 +254,18 @@ impl Engine {
         self.store.call(|store| store.statistics()).await
     }
 
+    /// What the store takes on the disk; 0 when its files can't be looked at. Two system calls.
+    #[must_use]
+    pub fn database_bytes(&self) -> u64 {
+        nexus_store::database_bytes(&self.settings.database).unwrap_or_default()
+    }
+
+    /// What can still be written where workspaces are; 0 when the file system does not say. One system call.
+    #[must_use]
+    pub fn storage_free_bytes(&self) -> u64 {
+        self.storage.free_bytes().unwrap_or_default()
+    }
+
     /// Takes no new work from now on. VMs run on.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
@@ -278,7 +290,13 @@ impl Engine {
         let path = path.to_owned();
         blocking(move || {
             if !path.is_absolute() {
-                return Err(Error::new(ErrorKind::InvalidArgs, format!("{} is no absolute path", path.display())));
+                return Err(Error::new(
+                    ErrorKind::InvalidArgs,
+                    format!(
+                        "{} is no absolute path: write it from / on, since the daemon has another working folder",
+                        path.display()
+                    ),
+                ));
             }
             let real = path.canonicalize().map_err(|error| {
                 let kind = match error.kind() {

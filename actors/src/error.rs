@@ -71,8 +71,18 @@ impl Error {
         text
     }
 
-    pub(crate) fn not_found(kind: &str, name: &str) -> Self {
-        Self::new(ErrorKind::NotFound, format!("there is no {kind} `{name}`"))
+    /// There is no such thing; says how to see what there is.
+    #[must_use]
+    pub fn not_found(noun: &str, name: &str) -> Self {
+        let list = match noun {
+            "VM" => "vm list",
+            "workspace" => "ws list",
+            "image" => "image list",
+            "asset" => "kernel list",
+            "job" => "job list",
+            _ => "tree",
+        };
+        Self::new(ErrorKind::NotFound, format!("there is no {noun} `{name}`: see what there is with `nexusctl {list}`"))
     }
 
     pub(crate) fn internal(message: impl Into<String>) -> Self {

@@ -138,7 +138,7 @@ impl Failure {
             Error::Nexus { kind, text } => {
                 let mut failure = failure.because(sentence(text));
                 failure.kind = Some(*kind);
-                match advice(*kind, text) {
+                match advice(*kind) {
                     Some((text, command)) => failure.hint(text, command),
                     None => failure,
                 }
@@ -179,24 +179,9 @@ impl Failure {
     }
 }
 
-/// What to do next, where the error's own text does not say it.
-fn advice(kind: ErrorKind, text: &str) -> Option<(&'static str, &'static str)> {
-    if text.contains("nexusctl ") {
-        return None;
-    }
+/// What helps with any failure of this kind, beside what the error itself says to do.
+const fn advice(kind: ErrorKind) -> Option<(&'static str, &'static str)> {
     match kind {
-        ErrorKind::NotFound => {
-            let missing = |noun: &str| text.starts_with(&format!("there is no {noun} "));
-            let lists = [
-                ("VM", "nexusctl vm list"),
-                ("image", "nexusctl image list"),
-                ("workspace", "nexusctl ws list"),
-                ("asset", "nexusctl kernel list"),
-                ("job", "nexusctl job list"),
-            ];
-            let list = lists.into_iter().find(|(noun, _)| missing(noun));
-            list.map(|(_, command)| ("See what there is", command))
-        }
         ErrorKind::Busy => Some(("See what is under way", "nexusctl job list")),
         ErrorKind::HostUnsupported | ErrorKind::ResourcesExhausted => Some(("Check this machine", "nexusctl doctor")),
         ErrorKind::StorageFailed => Some(("See the space that is left", "nexusctl status")),
@@ -240,10 +225,10 @@ mod tests {
 
     #[test]
     fn says_what_why_and_what_next() {
-        let error = Error::new(ErrorKind::NotFound, "there is no VM `web`");
+        let error = Error::new(ErrorKind::Busy, "VM `web` is busy: a start is under way");
         assert_eq!(
             plain(&Failure::call("start VM web", &error)),
-            "Error: cannot start VM web\n  There is no VM `web`.\n  See what there is: nexusctl vm list"
+            "Error: cannot start VM web\n  VM `web` is busy: a start is under way.\n  See what is under way: nexusctl job list"
         );
     }
 

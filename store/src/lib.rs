@@ -24,7 +24,7 @@ pub use history::{HISTORY_PER_VM, HistoryEntry};
 pub use image::ImageRow;
 pub use job::{FINISHED_JOBS, JobError, JobRow, NewJob};
 pub use open::OpenError;
-pub use statistics::Statistics;
+pub use statistics::{Statistics, database_bytes};
 pub use store::Store;
 pub use vm::{AgentRow, NewVm, ProcessRow, VmRow};
 pub use workspace::WorkspaceRow;

@@ -1,6 +1,6 @@
 //! The database in numbers.
 
-use std::{fs, io};
+use std::{fs, io, path::Path};
 
 use crate::{Error, Store, open::WAL, open::beside};
 
@@ -31,12 +31,19 @@ impl Store {
             )
             .and_then(|mut statement| statement.query_row([], |row| row.get(0)))
             .map_err(&doing)?;
-        let database = fs::metadata(&self.path).map_err(|source| Error::Size { source })?.len();
-        let log = match fs::metadata(beside(&self.path, WAL)) {
-            Ok(metadata) => metadata.len(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
-            Err(source) => return Err(Error::Size { source }),
-        };
-        Ok(Statistics { schema_version, table_count, database_bytes: database + log })
+        Ok(Statistics { schema_version, table_count, database_bytes: database_bytes(&self.path)? })
+    }
+}
+
+/// What a database takes on the disk: its file and its write-ahead log. Without the store, whose thread may be busy.
+///
+/// # Errors
+/// `StorageFailed` when its files can't be looked at.
+pub fn database_bytes(database: &Path) -> Result<u64, Error> {
+    let size = fs::metadata(database).map_err(|source| Error::Size { source })?.len();
+    match fs::metadata(beside(database, WAL)) {
+        Ok(log) => Ok(size + log.len()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(size),
+        Err(source) => Err(Error::Size { source }),
     }
 }

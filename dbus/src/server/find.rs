@@ -29,7 +29,7 @@ where
         return Ok(name_and_id(found).0.clone());
     }
     match name {
-        Ok(_) => Err(Error::new(ErrorKind::NotFound, format!("there is no {noun} `{given}`"))),
+        Ok(_) => Err(nexus_actors::Error::not_found(noun, given).into()),
         Err(error) => Err(Error::new(ErrorKind::InvalidName, error.to_string())),
     }
 }

@@ -1,6 +1,6 @@
 //! `org.workfort.Nexus1.Manager`.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use nexus_actors::{
     Engine, ImportAsset, ImportImage, Place,
@@ -11,7 +11,6 @@ use zbus::{Connection, ObjectPath, OwnedObjectPath, interface, message::Header, 
 
 use super::{
     call::Call,
-    disk,
     find::find,
     options::{Argument, Dict, Options, nothing},
     path,
@@ -50,15 +49,9 @@ fn new_name(name: &str) -> Result<Option<Name>, Error> {
     name.parse().map(Some).map_err(|error| Argument { name: "name", error }.into())
 }
 
-/// An absolute path: nexusd's working directory is nobody's business.
-fn absolute(path: &str) -> Result<PathBuf, Error> {
-    let path = PathBuf::from(path);
-    if path.is_absolute() { Ok(path) } else { Err(Error::invalid_args("`path` must be absolute")) }
-}
-
 fn vm_spec(options: &mut Options) -> Result<VmSpec, Error> {
     let default = VmSpec::default();
-    let spec = VmSpec {
+    Ok(VmSpec {
         image: options.parse("image")?,
         workspace: options.parse("workspace")?,
         kernel: options.parse("kernel")?,
@@ -74,9 +67,7 @@ fn vm_spec(options: &mut Options) -> Result<VmSpec, Error> {
         autostart: options.take("autostart")?.unwrap_or(default.autostart),
         restart_policy: options.parse("restart-policy")?.unwrap_or(default.restart_policy),
         ephemeral: options.take("ephemeral")?.unwrap_or(default.ephemeral),
-    };
-    spec.validate().map_err(|error| Error::invalid_args(error.to_string()))?;
-    Ok(spec)
+    })
 }
 
 fn base(options: &mut Options) -> Result<ArtifactName, Error> {
@@ -86,7 +77,7 @@ fn base(options: &mut Options) -> Result<ArtifactName, Error> {
 fn asset(options: &mut Options, kind: &str, path: &str) -> Result<ImportAsset, Error> {
     Ok(ImportAsset {
         kind: kind.parse::<AssetKind>().map_err(|error| Argument { name: "kind", error })?,
-        path: absolute(path)?,
+        path: path.into(),
         version: options.take("version")?,
         digest: options.take("digest")?,
         default: options.take("default")?.unwrap_or_default(),
@@ -163,7 +154,12 @@ impl Manager {
     fn get_job(&self, id: JobId) -> Result<OwnedObjectPath, Error> {
         let job = self.engine.board().jobs().get(&id).map(|_| path::job(id));
         job.ok_or_else(|| {
-            Error::new(ErrorKind::NotFound, format!("there is no job {id}; they go 60 s after their end"))
+            Error::new(
+                ErrorKind::NotFound,
+                format!(
+                    "there is no job {id}; they go 60 s after their end: see which are there with `nexusctl job list`"
+                ),
+            )
         })
     }
 
@@ -173,7 +169,7 @@ impl Manager {
         let place = if name == root { root } else { format!("{root}/{name}") };
         let found = self.engine.board().actors().get(&place).filter(|actor| actor.strategy.is_some());
         let path = found.map(|_| path::actor(&place));
-        path.ok_or_else(|| Error::new(ErrorKind::NotFound, format!("there is no supervisor `{name}`")))
+        path.ok_or_else(|| nexus_actors::Error::not_found("supervisor", &name).into())
     }
 
     #[zbus(out_args("vms"))]
@@ -242,7 +238,7 @@ impl Manager {
     ) -> Result<OwnedObjectPath, Error> {
         let decode = |options: &mut Options| {
             let name = name.parse().map_err(|error| Argument { name: "name", error })?;
-            Ok(ImportImage { path: absolute(&path)?, name, size_bytes: options.take("size-bytes")? })
+            Ok(ImportImage { path: path.into(), name, size_bytes: options.take("size-bytes")? })
         };
         let import = |origin, request| async move { self.engine.import_image(&origin, request).await };
         Call::new(&self.engine, bus, &header).job(options, decode, import).await
@@ -374,7 +370,7 @@ impl Manager {
 
     #[zbus(property(emits_changed_signal = "false"))]
     fn storage_free_bytes(&self) -> u64 {
-        disk::free_bytes(&self.picture.get().storage_path)
+        self.engine.storage_free_bytes()
     }
 
     #[zbus(property(emits_changed_signal = "const"))]
@@ -394,7 +390,7 @@ impl Manager {
 
     #[zbus(property(emits_changed_signal = "false"))]
     fn database_bytes(&self) -> u64 {
-        disk::database_bytes(&self.picture.get().database_path)
+        self.engine.database_bytes()
     }
 
     #[zbus(property)]

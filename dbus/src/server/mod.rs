@@ -12,7 +12,6 @@ mod bond;
 mod call;
 mod connection;
 mod console;
-mod disk;
 mod family;
 mod find;
 mod guest;

@@ -151,7 +151,9 @@ async fn the_engines_errors_keep_their_kind() {
     };
     assert_eq!(kind_and_text(outside).0, ErrorKind::PermissionDenied);
     let relative = manager.import_image("etc", "etc", Options::new()).await;
-    assert_eq!(kind_and_text(relative), (ErrorKind::InvalidArgs, "`path` must be absolute".to_owned()));
+    let (kind, text) = kind_and_text(relative);
+    assert_eq!(kind, ErrorKind::InvalidArgs);
+    assert!(text.starts_with("etc is no absolute path: "), "{text}");
     assert_eq!(kind_and_text(manager.create_workspace("a", Options::new()).await).0, ErrorKind::InvalidArgs);
 }
 
