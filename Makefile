@@ -7,6 +7,8 @@ LIBEXECDIR ?= $(PREFIX)/libexec/nexus
 # share/systemd/user is searched below /usr, /usr/local and ~/.local alike.
 UNITDIR    ?= $(PREFIX)/share/systemd/user
 DBUSDIR    ?= $(PREFIX)/share/dbus-1/services
+# lib/systemd/catalog is searched below /usr and /usr/local.
+CATALOGDIR ?= $(PREFIX)/lib/systemd/catalog
 
 # What make demo runs and make install installs: release, or debug (which make test has built already).
 PROFILE    ?= release
@@ -89,7 +91,7 @@ units:
 
 install: ## put what make build made below PREFIX (/usr/local)
 	@test -x $(BINARIES)/nexusd -a -x $(AGENT) || { echo "Nothing to install yet: run make build first." >&2; exit 1; }
-	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(LIBEXECDIR) $(DESTDIR)$(UNITDIR) $(DESTDIR)$(DBUSDIR)
+	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(LIBEXECDIR) $(DESTDIR)$(UNITDIR) $(DESTDIR)$(DBUSDIR) $(DESTDIR)$(CATALOGDIR)
 	install -m 755 $(BINARIES)/nexusd $(BINARIES)/nexusctl $(DESTDIR)$(BINDIR)/
 	install -m 755 $(BINARIES)/nexus-shim $(AGENT) $(DESTDIR)$(LIBEXECDIR)/
 	install -m 755 build/tools/bin/vhost-device-vsock $(DESTDIR)$(LIBEXECDIR)/
@@ -97,14 +99,18 @@ install: ## put what make build made below PREFIX (/usr/local)
 		sed 's|@bindir@|$(BINDIR)|g' dist/$$file | install -m 644 /dev/stdin $(DESTDIR)$(UNITDIR)/$${file##*/}; done
 	sed 's|@bindir@|$(BINDIR)|g' dist/dbus-1/services/org.workfort.Nexus1.service | \
 		install -m 644 /dev/stdin $(DESTDIR)$(DBUSDIR)/org.workfort.Nexus1.service
+	install -m 644 dist/systemd/catalog/nexus.catalog $(DESTDIR)$(CATALOGDIR)/
 	@echo "Installed. Go on with: systemctl --user daemon-reload && systemctl --user reload dbus &&"
 	@echo "  systemctl --user start nexus && nexusctl status"
+	@echo "For the explanations of journalctl -x, as root: journalctl --update-catalog"
 
 uninstall: ## take away what make install put there
 	rm -f $(DESTDIR)$(BINDIR)/nexusd $(DESTDIR)$(BINDIR)/nexusctl
 	rm -rf $(DESTDIR)$(LIBEXECDIR)
 	rm -f $(DESTDIR)$(UNITDIR)/nexus.service $(DESTDIR)$(UNITDIR)/nexus.slice
 	rm -f $(DESTDIR)$(DBUSDIR)/org.workfort.Nexus1.service
+	rm -f $(DESTDIR)$(CATALOGDIR)/nexus.catalog
+	@echo "If the journal's catalogue was updated with Nexus' entries, again as root: journalctl --update-catalog"
 
 clean: ## remove everything that was built or downloaded
 	$(CARGO) clean

@@ -14,6 +14,7 @@ use std::{
 };
 
 use futures_util::StreamExt as _;
+use nexus_actors::catalogue;
 use nexus_dbus::SERVICE;
 use nexus_host::process::{ProcessWatch, Signal, identify};
 use nexus_model::ProcessIdentity;
@@ -32,9 +33,10 @@ use manager::Manager;
 const UNIT: &str = "nexus.service";
 
 /// What `make install` puts below PREFIX.
-const INSTALLED: [&str; 8] = [
+const INSTALLED: [&str; 9] = [
     "bin/nexusctl",
     "bin/nexusd",
+    "lib/systemd/catalog/nexus.catalog",
     "libexec/nexus/guest-agent",
     "libexec/nexus/nexus-shim",
     "libexec/nexus/vhost-device-vsock",
@@ -106,6 +108,17 @@ async fn a_package_holds_what_is_installed_and_names_its_final_place() {
         assert!(text.lines().any(|line| line.ends_with("=/usr/bin/nexusd")), "{text}");
         assert!(!text.contains(root.path().to_str().unwrap()), "{text}");
     }
+    // Into a database below the same root, which goes with it.
+    let journal = |argument: &str| {
+        let mut journalctl = Command::new("journalctl");
+        journalctl.arg(format!("--root={}", root.path().display())).arg(argument);
+        journalctl
+    };
+    fs::create_dir_all(root.path().join("var/lib/systemd/catalog")).unwrap();
+    ok(&mut journal("--update-catalog")).await;
+    let entries = ok(&mut journal("--list-catalog")).await;
+    assert!(entries.contains(&format!("{} Nexus: ", catalogue::VM_GAVE_UP)), "{entries}");
+    fs::remove_dir_all(root.path().join("var")).unwrap();
     ok(make(["uninstall", "PREFIX=/usr"]).unwrap().arg(&destination)).await;
     assert_eq!(files(root.path()), BTreeSet::new());
 }
