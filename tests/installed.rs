@@ -8,7 +8,7 @@
 
 use std::{
     collections::BTreeSet,
-    fs,
+    env, fs,
     path::{Path, PathBuf},
     process::{Output, Stdio},
 };
@@ -19,6 +19,7 @@ use nexus_dbus::SERVICE;
 use nexus_host::process::{ProcessWatch, Signal, identify};
 use nexus_model::ProcessIdentity;
 use nexus_tests::{PATIENCE, everything_is_required, program};
+use nix::unistd::User;
 use serde_json::Value;
 use tokio::{process::Command, time::timeout};
 use zbus::{Connection, connection::Builder, fdo::DBusProxy};
@@ -123,42 +124,33 @@ async fn a_package_holds_what_is_installed_and_names_its_final_place() {
     assert_eq!(files(root.path()), BTreeSet::new());
 }
 
-/// What the README installs with.
-fn prefix(manager: &Manager) -> String {
-    format!("PREFIX={}", manager.home().join(".local").display())
-}
+/// Who uses it, logged in with a systemd user manager: an ordinary user, for whom units are confined in other ways than for
+/// root. Where this is in the environment, this process is theirs.
+const SESSION: &str = "NEXUS_TEST_SESSION";
 
-/// Nexus, installed for the user of a systemd user manager. With the value goes everything that the manager started.
-struct Installed {
-    manager: Manager,
+/// A session of the user, as seen from within.
+struct Session {
+    home: PathBuf,
     bus: Connection,
 }
 
-impl Installed {
-    async fn new() -> Option<Self> {
-        make([])?;
-        let manager = Manager::start().await?;
-        // As in a session, the bus was there before.
-        let bus = Builder::address(manager.bus().await).build().await.unwrap();
-        ok(make(["install"])?.arg(prefix(&manager))).await;
-        let configuration = manager.home().join(".config/nexus");
-        fs::create_dir_all(&configuration).unwrap();
-        fs::write(configuration.join("nexus.yaml"), "vmm:\n  allow-process: true\n").unwrap();
-        let installed = Self { manager, bus };
-        installed.systemctl(&["daemon-reload"]).await;
-        installed.systemctl(&["reload", "dbus"]).await;
-        Some(installed)
+impl Session {
+    /// The one that this process is in.
+    async fn own() -> Option<Self> {
+        let home = PathBuf::from(env::var_os(SESSION)?);
+        let address = format!("unix:path={}", home.join("run/bus").display());
+        let bus = Builder::address(address.as_str()).build().await.unwrap();
+        Some(Self { home, bus })
     }
 
     fn command(&self, program: impl AsRef<Path>) -> Command {
-        let runtime = self.manager.runtime_dir();
         let mut command = Command::new(program.as_ref());
         command
             .env_clear()
             .env("PATH", "/usr/bin:/bin")
-            .env("HOME", self.manager.home())
-            .env("DBUS_SESSION_BUS_ADDRESS", format!("unix:path={}", runtime.join("bus").display()))
-            .env("XDG_RUNTIME_DIR", runtime);
+            .env("HOME", &self.home)
+            .env("DBUS_SESSION_BUS_ADDRESS", format!("unix:path={}", self.home.join("run/bus").display()))
+            .env("XDG_RUNTIME_DIR", self.home.join("run"));
         command
     }
 
@@ -167,20 +159,25 @@ impl Installed {
     }
 
     async fn nexusctl(&self, arguments: &[&str]) -> String {
-        ok(self.command(self.manager.home().join(".local/bin/nexusctl")).args(arguments)).await
+        ok(self.command(self.home.join(".local/bin/nexusctl")).args(arguments)).await
+    }
+
+    async fn property(&self, unit: &str, name: &str) -> String {
+        let mut show = self.command("systemctl");
+        ok(show.args(["--user", "show", "--value", "--property", name, unit])).await.trim_end().to_owned()
     }
 
     async fn properties<const N: usize>(&self, unit: &str, names: [&str; N]) -> [String; N] {
         let mut values = names.map(|_| String::new());
         for (name, value) in names.into_iter().zip(&mut values) {
-            *value = self.manager.property(unit, name).await;
+            *value = self.property(unit, name).await;
         }
         values
     }
 
     /// nexusd's process.
     async fn daemon(&self) -> ProcessIdentity {
-        let pid = self.manager.property(UNIT, "MainPID").await.parse().unwrap();
+        let pid = self.property(UNIT, "MainPID").await.parse().unwrap();
         identify(pid).unwrap().expect("nexusd runs")
     }
 
@@ -216,7 +213,37 @@ impl Installed {
 
 #[tokio::test]
 async fn nexus_is_a_service_of_the_user() {
-    let Some(nexus) = Installed::new().await else { return };
+    if let Some(session) = Session::own().await {
+        return in_the_session(session).await;
+    }
+    let Some(mut install) = make(["install"]) else { return };
+    let user = User::from_name("nobody").unwrap().expect("every system has nobody");
+    let Some(manager) = Manager::start_for(user.uid, user.gid).await else { return };
+    let home = manager.home();
+    // As in the README.
+    let prefix = format!("PREFIX={}", home.join(".local").display());
+    ok(install.arg(&prefix)).await;
+    fs::create_dir_all(home.join(".config/nexus")).unwrap();
+    fs::write(home.join(".config/nexus/nexus.yaml"), "vmm:\n  allow-process: true\n").unwrap();
+    // Wherever this program lies, the user may not go.
+    let own = home.join("test");
+    fs::copy(env::current_exe().unwrap(), &own).unwrap();
+    let owner = format!("{}:{}", user.uid, user.gid);
+    ok(Command::new("chown").args(["-R", &owner]).arg(home)).await;
+
+    let mut session = Command::new(own);
+    session.args(["--exact", "nexus_is_a_service_of_the_user", "--nocapture"]).env(SESSION, home).current_dir("/");
+    let told = ok(session.uid(user.uid.as_raw()).gid(user.gid.as_raw())).await;
+    assert!(told.contains("1 passed"), "{told}");
+
+    ok(make(["uninstall"]).unwrap().arg(prefix)).await;
+    let left = files(&home.join(".local"));
+    assert_eq!(INSTALLED.iter().find(|file| left.contains(Path::new(file))), None);
+}
+
+async fn in_the_session(nexus: Session) {
+    nexus.systemctl(&["daemon-reload"]).await;
+    nexus.systemctl(&["reload", "dbus"]).await;
 
     // Type=notify: it is started once it says that it is.
     nexus.systemctl(&["start", "nexus"]).await;
@@ -269,8 +296,4 @@ async fn nexus_is_a_service_of_the_user() {
     let left = ok(&mut left).await;
     assert_eq!(left, "");
     nexus.systemctl(&["stop", "nexus"]).await;
-    ok(make(["uninstall"]).unwrap().arg(prefix(&nexus.manager))).await;
-    let left = files(&nexus.manager.home().join(".local"));
-    let installed = INSTALLED.iter().find(|file| left.contains(Path::new(file)));
-    assert_eq!(installed, None);
 }

@@ -12,7 +12,7 @@ use futures_util::StreamExt as _;
 use nexus_host::process::{ProcessWatch, identify};
 use nix::{
     sys::signal::{Signal, kill},
-    unistd::Pid,
+    unistd::{Gid, Pid, Uid, chown, setgroups, setresgid, setresuid},
 };
 use tempfile::TempDir;
 
@@ -26,11 +26,18 @@ pub(crate) struct Manager {
     child: Child,
     ready: UnixDatagram,
     group: String,
+    owner: (Uid, Gid),
 }
 
 impl Manager {
     /// Starts it; none, with the reason printed, where that can't be.
     pub(crate) async fn start() -> Option<Self> {
+        Self::start_for(Uid::current(), Gid::current()).await
+    }
+
+    /// As [`start`](Self::start), for another user, to whom its home belongs.
+    pub(crate) async fn start_for(user: Uid, group: Gid) -> Option<Self> {
+        let owner = (user, group);
         if !Path::new(PROGRAM).exists() || !nix::unistd::geteuid().is_root() {
             let reason = format!("needs {PROGRAM}, and root for a control group of its own");
             assert!(std::env::var_os("NEXUS_REQUIRE_VMS").is_none_or(|value| value != "1"), "cannot run: {reason}");
@@ -51,13 +58,23 @@ impl Manager {
             let hierarchy = Path::new(CONTROL_GROUPS).join(hierarchy);
             if hierarchy.join("cgroup.procs").exists() {
                 fs::create_dir(hierarchy.join(&group)).unwrap();
+                for file in ["", "cgroup.procs", "cgroup.threads", "cgroup.subtree_control", "tasks"] {
+                    let file = hierarchy.join(&group).join(file);
+                    // Which of them there are depends on the kind of hierarchy.
+                    if file.exists() {
+                        chown(&file, Some(user), Some(owner.1)).unwrap();
+                    }
+                }
                 hierarchies += 1;
             }
         }
         assert!(hierarchies > 0, "no control groups for systemd");
+        for path in [folder.path(), &runtime, &ready_path] {
+            chown(path, Some(user), Some(owner.1)).unwrap();
+        }
         ready.set_read_timeout(Some(UP)).unwrap();
-        let child = spawn(folder.path(), &group);
-        let this = Self { folder, child, ready, group };
+        let child = spawn(folder.path(), &group, owner);
+        let this = Self { folder, child, ready, group, owner };
         this.wait();
         Some(this)
     }
@@ -74,7 +91,7 @@ impl Manager {
     /// Ends it, and starts it again.
     pub(crate) fn restart(&mut self) {
         self.stop();
-        self.child = spawn(self.folder.path(), &self.group);
+        self.child = spawn(self.folder.path(), &self.group, self.owner);
         self.wait();
     }
 
@@ -159,7 +176,7 @@ impl Drop for Manager {
 }
 
 /// Executes systemd in `folder`, in control groups that are there.
-fn spawn(folder: &Path, group: &str) -> Child {
+fn spawn(folder: &Path, group: &str, (uid, gid): (Uid, Gid)) -> Child {
     let procs = |hierarchy| Path::new(CONTROL_GROUPS).join(hierarchy).join(group).join("cgroup.procs");
     let joins: Vec<_> = ["systemd", "unified", "."].into_iter().map(procs).filter(|procs| procs.exists()).collect();
     let mut command = Command::new(PROGRAM);
@@ -179,6 +196,11 @@ fn spawn(folder: &Path, group: &str) -> Child {
     unsafe {
         command.pre_exec(move || {
             joins.iter().try_for_each(|procs| fs::write(procs, "0"))?;
+            if !uid.is_root() {
+                setgroups(&[])?;
+                setresgid(gid, gid, gid)?;
+                setresuid(uid, uid, uid)?;
+            }
             // It stops all that it started when it is asked to end.
             nix::sys::prctl::set_pdeathsig(Signal::SIGTERM)?;
             Ok(())
