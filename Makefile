@@ -65,7 +65,7 @@ test: ## all checks and all tests, with real VMs
 	@$(STEP) guest tools/guest $(AGENT)
 	@$(MAKE) --no-print-directory lint docs units
 	@$(STEP) build $(CARGO) build --locked $(BUILD_debug)
-	@NEXUS_REQUIRE_VMS=1 $(STEP) tests tools/tests
+	@NEXUS_REQUIRE_ALL=1 $(STEP) tests tools/tests
 	@echo "All checks and all tests passed."
 
 bench: ## measure what docs/benchmarks.md claims; BENCH_QUICK=1 only shows that it can be

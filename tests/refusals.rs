@@ -261,8 +261,7 @@ async fn a_machine_without_a_vmm() {
 #[tokio::test]
 async fn no_space_left() {
     if !nix::unistd::geteuid().is_root() {
-        assert!(!nexus_tests::everything_is_required(), "this test needs root, for a small disk of its own");
-        println!("not run: it needs root, for a small disk of its own");
+        nexus_tests::not_run("it needs root, for a small disk of its own");
         return;
     }
     let (home, bus) = (Arc::new(Home::new()), Arc::new(TestBus::start()));

@@ -15,7 +15,7 @@ use nexus_host::{
     storage::{Digest, Progress},
 };
 use nexus_model::ErrorKind;
-use scratch::{mode, names, skip};
+use scratch::{mode, names, not_run};
 use tempfile::TempDir;
 
 /// An ELF program that calls itself Linux, of 512 KiB that no compressor makes nothing of.
@@ -304,7 +304,7 @@ fn initrds_are_cpio_archives_plain_or_compressed() {
 fn the_distributions_kernel_is_imported() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../build/guest/vmlinuz");
     if !source.exists() {
-        return skip("there is no build/guest/vmlinuz: `make` the guest first");
+        return not_run("there is no build/guest/vmlinuz: `make` the guest first");
     }
     let ground = Ground::new();
     let kernel = import_kernel(&source, &ground.kernel(), &Progress::default()).unwrap();

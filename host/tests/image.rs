@@ -26,7 +26,7 @@ use nexus_host::{
 };
 use nexus_model::{BackendKind, ErrorKind};
 use nix::{sys::stat::Mode, unistd::geteuid};
-use scratch::{LoopFs, NOBODY, as_nobody, mode, names, skip};
+use scratch::{LoopFs, NOBODY, as_nobody, mode, names, not_run};
 use tempfile::TempDir;
 
 const MIB: u64 = 1 << 20;
@@ -162,7 +162,7 @@ fn a_folder_becomes_a_clean_disk_with_room_to_work_in() {
 #[test]
 fn an_ordinary_users_folder_belongs_to_root_in_the_image() {
     if !geteuid().is_root() {
-        return skip("only root can become an ordinary user");
+        return not_run("only root can become an ordinary user");
     }
     let folder = tempfile::tempdir().unwrap();
     chown(folder.path(), Some(NOBODY), Some(NOBODY)).unwrap();
@@ -317,7 +317,7 @@ fn assert_archived(disk: &Path) {
 #[test]
 fn archives_keep_owners_modes_and_devices_for_an_ordinary_user() {
     if !geteuid().is_root() {
-        return skip("only root can become an ordinary user");
+        return not_run("only root can become an ordinary user");
     }
     let plain = archive().into_inner().unwrap();
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());

@@ -13,7 +13,7 @@ use std::{
 
 use nexus_host::storage::{self, DISK, Digest, Progress, StorageError, WorkspaceBackend, digest_of};
 use nexus_model::{BackendKind, ErrorKind};
-use scratch::{LoopFs, as_nobody, mode, names, skip};
+use scratch::{LoopFs, as_nobody, mode, names, not_run};
 
 const MIB: u64 = 1 << 20;
 
@@ -313,7 +313,7 @@ fn grounds() -> Vec<(Box<dyn std::any::Any>, PathBuf, BackendKind)> {
             fs::create_dir(&path).unwrap();
             grounds.push((Box::new(btrfs), path, BackendKind::Btrfs));
         }
-        None => skip("without btrfs, only copies are tested"),
+        None => not_run("without btrfs, only copies are tested"),
     }
     grounds
 }

@@ -158,7 +158,7 @@ impl TestEngine {
     /// ill to share. None, with the reason printed, when the parts are not there and need not be.
     ///
     /// # Panics
-    /// When they can't be imported, or must be there (`NEXUS_REQUIRE_VMS=1`, as in `make test`) and are not.
+    /// When they can't be imported, or must be there (`NEXUS_REQUIRE_ALL=1`, as in `make test`) and are not.
     pub async fn import_guest(&self) -> Option<MutexGuard<'static, ()>> {
         static TURN: Mutex<()> = Mutex::const_new(());
         let guest = GuestParts::find()?;

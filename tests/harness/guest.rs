@@ -1,9 +1,8 @@
 //! The parts of a real guest.
 
-use std::{
-    env,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
+
+use crate::not_run;
 
 /// What `make guest` leaves in `build/guest`.
 pub struct GuestParts {
@@ -26,9 +25,8 @@ impl GuestParts {
     /// The parts; none, with the reason printed, when they are not there.
     ///
     /// # Panics
-    /// When they are not there but must be (`NEXUS_REQUIRE_VMS=1`).
+    /// When they are not there but must be (`NEXUS_REQUIRE_ALL=1`).
     #[must_use]
-    #[expect(clippy::print_stderr, reason = "a test that can't run says why")]
     pub fn find() -> Option<Self> {
         let folder = Self::folder();
         let parts =
@@ -36,14 +34,7 @@ impl GuestParts {
         if [&parts.kernel, &parts.initrd, &parts.rootfs].iter().all(|part| part.exists()) {
             return Some(parts);
         }
-        assert!(!everything_is_required(), "{} has no guest: run `make guest`", folder.display());
-        eprintln!("not run: {} has no guest (make guest puts one there)", folder.display());
+        not_run(&format!("{} has no guest: run `make guest`", folder.display()));
         None
     }
-}
-
-/// Whether a test that can't run must fail: `NEXUS_REQUIRE_VMS=1`, as in `make test`.
-#[must_use]
-pub fn everything_is_required() -> bool {
-    env::var_os("NEXUS_REQUIRE_VMS").is_some_and(|value| value == "1")
 }

@@ -8,14 +8,16 @@ mod engine;
 mod guest;
 mod home;
 mod notifications;
+mod required;
 mod signals;
 
 pub use bus::TestBus;
 pub use daemon::{Ended, Interfaces, PATIENCE, TestDaemon, VmPath, process};
 pub use engine::TestEngine;
-pub use guest::{GuestParts, everything_is_required};
+pub use guest::GuestParts;
 pub use home::Home;
 pub use notifications::Notifications;
+pub use required::not_run;
 pub use signals::{Changed, Signal, Signals};
 
 /// A program of this workspace, built before the tests are (`cargo build --workspace`, which `make test` does).

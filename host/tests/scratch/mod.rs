@@ -18,14 +18,13 @@ use nix::{
 };
 use tempfile::TempDir;
 
+#[path = "../../../tests/harness/required.rs"]
+mod required;
+
+pub(crate) use required::not_run;
+
 /// The user `nobody`.
 pub(crate) const NOBODY: u32 = 65534;
-
-/// Says why a test can't run here; fails where everything must run.
-pub(crate) fn skip(reason: &str) {
-    assert!(std::env::var_os("NEXUS_REQUIRE_VMS").is_none_or(|value| value != "1"), "cannot run: {reason}");
-    eprintln!("skipped: {reason}");
-}
 
 /// A file system of its own, in a mount namespace of the calling thread: when the thread ends, however it does, the
 /// mount goes, and the loop device with it.
@@ -38,7 +37,7 @@ impl LoopFs {
     /// Makes one with `mkfs.<kind>`; `None`, with the reason printed, where that can't be done.
     pub(crate) fn new(kind: &str, mebibytes: u64) -> Option<Self> {
         if !geteuid().is_root() {
-            skip("only root can mount a loop device");
+            not_run("only root can mount a loop device");
             return None;
         }
         let folder = tempfile::tempdir().unwrap();
@@ -52,17 +51,17 @@ impl LoopFs {
             mkfs.arg(if kind == "btrfs" { "-qf" } else { "-q" });
         }
         let Ok(made) = mkfs.arg(&image).output() else {
-            skip(&format!("mkfs.{kind} is not installed"));
+            not_run(&format!("mkfs.{kind} is not installed"));
             return None;
         };
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         if let Err(error) = private_mounts() {
-            skip(&format!("no mount namespace can be had: {error}"));
+            not_run(&format!("no mount namespace can be had: {error}"));
             return None;
         }
         let mounted = Command::new("mount").args(["-o", "loop"]).arg(&image).arg(&mount).output().unwrap();
         if !mounted.status.success() {
-            skip(&format!("no loop mount of {kind}: {}", String::from_utf8_lossy(&mounted.stderr)));
+            not_run(&format!("no loop mount of {kind}: {}", String::from_utf8_lossy(&mounted.stderr)));
             return None;
         }
         // The loop device keeps it for as long as it needs it.

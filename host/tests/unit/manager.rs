@@ -21,6 +21,9 @@ const CONTROL_GROUPS: &str = "/sys/fs/cgroup";
 /// It was up after 0.3 s on an idle machine.
 const UP: Duration = Duration::from_secs(30);
 
+#[path = "../../../tests/harness/required.rs"]
+mod required;
+
 pub(crate) struct Manager {
     folder: TempDir,
     child: Child,
@@ -39,9 +42,7 @@ impl Manager {
     pub(crate) async fn start_for(user: Uid, group: Gid) -> Option<Self> {
         let owner = (user, group);
         if !Path::new(PROGRAM).exists() || !nix::unistd::geteuid().is_root() {
-            let reason = format!("needs {PROGRAM}, and root for a control group of its own");
-            assert!(std::env::var_os("NEXUS_REQUIRE_VMS").is_none_or(|value| value != "1"), "cannot run: {reason}");
-            println!("skipped: {reason}");
+            required::not_run(&format!("needs {PROGRAM}, and root for a control group of its own"));
             return None;
         }
         // systemd looks whether this is there to tell whether it is at home.

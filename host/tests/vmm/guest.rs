@@ -7,6 +7,11 @@ use std::{
     process::Command,
 };
 
+#[path = "../../../tests/harness/required.rs"]
+mod required;
+
+pub(crate) use required::not_run;
+
 /// Kernel, initial RAM disk and programs for guests.
 pub(crate) struct GuestFiles {
     pub(crate) kernel: PathBuf,
@@ -19,12 +24,6 @@ pub(crate) fn build_dir() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the repository").join("build")
 }
 
-/// Says why a test does not run; fails where all of them must.
-pub(crate) fn skip(reason: &str) {
-    assert!(env::var_os("NEXUS_REQUIRE_VMS").is_none_or(|value| value != "1"), "NEXUS_REQUIRE_VMS=1, but {reason}");
-    eprintln!("skipped: {reason}");
-}
-
 impl GuestFiles {
     /// None, with the reason printed, when they were not built.
     pub(crate) fn find() -> Option<Self> {
@@ -32,7 +31,7 @@ impl GuestFiles {
         let files =
             Self { kernel: dir.join("vmlinuz"), initrd: Some(dir.join("initrd.img")), rootfs: dir.join("rootfs") };
         if !files.kernel.is_file() || !files.rootfs.join("bin/busybox").is_file() {
-            skip(&format!("{} has no kernel and no root file system: run `make guest`", dir.display()));
+            not_run(&format!("{} has no kernel and no root file system: run `make guest`", dir.display()));
             return None;
         }
         // A kernel with all drivers built in comes without one.

@@ -19,7 +19,7 @@ use nix::{
 use tempfile::TempDir;
 use tokio::sync::{Mutex, MutexGuard};
 
-use crate::guest::{GuestFiles, build_dir, skip};
+use crate::guest::{GuestFiles, build_dir, not_run};
 
 /// Ten times what a start in plain emulation takes on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
@@ -56,7 +56,7 @@ pub(crate) fn vmms() -> Vmms {
 
 /// QEMU's driver; none, with the reason printed, where this machine can't have it.
 pub(crate) fn qemu() -> Option<Arc<dyn VmmDriver>> {
-    vmms().driver(nexus_model::vm::VmmKind::Qemu).map_err(|error| skip(&error.to_string())).ok()
+    vmms().driver(nexus_model::vm::VmmKind::Qemu).map_err(|error| not_run(&error.to_string())).ok()
 }
 
 impl Machine {
