@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use nexus_model::{BackendKind, Id, InstanceId};
+use nexus_model::{Id, InstanceId};
 
 /// Folders of one Nexus.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,10 +52,6 @@ pub struct Settings {
     pub folders: Folders,
     /// The store's file.
     pub database: PathBuf,
-    /// The storage backend; none is the best that the file system offers.
-    pub storage: Option<BackendKind>,
-    /// The program that holds the processes of a VM.
-    pub shim: PathBuf,
     /// The guest agent as a host program, for the `process` driver.
     pub agent: PathBuf,
     /// Where to look for VMMs, and which may be used.

@@ -4,7 +4,7 @@
 //! crash of it never touches a VM. When the bus goes away it connects again for as long as it takes, and shows everything
 //! anew. Lost is only who was waiting for an answer.
 
-use std::{error::Error, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use nexus_actors::{
     BusChild, Engine,
@@ -26,7 +26,9 @@ use zbus::{
     names::BusName,
 };
 
-use crate::watchdog::POPULATE;
+/// How long after the start the tree has to be populated. After that the name is taken all the same: a VM that is slow to
+/// be looked at must not keep all the others from the bus.
+const POPULATE: Duration = Duration::from_secs(5);
 
 const RECONNECT: Backoff = Backoff { initial: Duration::from_millis(100), max: Duration::from_secs(10), jitter: 0.2 };
 
@@ -35,7 +37,7 @@ pub(crate) enum BusEnd {
     /// It is ours.
     Named,
     /// It can't be.
-    Refused(Box<dyn Error + Send + Sync>),
+    Refused(anyhow::Error),
 }
 
 /// There is no bus to be on.
@@ -162,9 +164,10 @@ impl Presence {
                     attempt = 0;
                 }
                 Err(error) => {
-                    warn!("Nexus is not on the bus: {}", chain(&error));
+                    let error = anyhow::Error::from(error);
+                    warn!("Nexus is not on the bus: {error:#}");
                     if let Some(named) = self.first.lock().await.1.take() {
-                        let _ = named.send(BusEnd::Refused(error.into()));
+                        let _ = named.send(BusEnd::Refused(error));
                     }
                 }
             }
@@ -202,15 +205,4 @@ impl Presence {
         }
         Ok(())
     }
-}
-
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

@@ -23,26 +23,19 @@ fn main() -> ExitCode {
     match run::run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            report(error.as_ref());
+            report(&error);
             ExitCode::FAILURE
         }
     }
 }
 
 /// The last word of a daemon that can't go on: to the log if there is one by now, else to standard error.
-fn report(error: &(dyn std::error::Error + 'static)) {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    tracing::error!("{text}");
+fn report(error: &anyhow::Error) {
+    tracing::error!("{error:#}");
     if !tracing::event_enabled!(tracing::Level::ERROR) {
         #[expect(clippy::print_stderr, reason = "there is no log yet")]
         {
-            eprintln!("nexusd: {text}");
+            eprintln!("nexusd: {error:#}");
         }
     }
 }

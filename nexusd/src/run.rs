@@ -1,7 +1,8 @@
 //! The daemon's life.
 
-use std::{error::Error, sync::Arc};
+use std::sync::Arc;
 
+use anyhow::{anyhow, bail};
 use nexus_actors::{Engine, Folders, Settings, snapshot::ManagerSnapshot};
 use nexus_host::{
     storage,
@@ -37,7 +38,7 @@ const DRAIN: std::time::Duration = std::time::Duration::from_secs(10);
 ///
 /// # Errors
 /// What that was.
-pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn Error + Send + Sync>> {
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let xdg = XdgFolders::from_environment()?;
     let file = arguments.config.as_ref().unwrap_or(&xdg.config_file);
     let config = Config::read(file, arguments.config.is_some())?;
@@ -54,17 +55,20 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn Error + Send + Sy
     runtime.block_on(serve(&xdg, config, log))
 }
 
-async fn serve(xdg: &XdgFolders, config: Config, log: Arc<Log>) -> Result<(), Box<dyn Error + Send + Sync>> {
+async fn serve(xdg: &XdgFolders, config: Config, log: Arc<Log>) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     // Before anything is made: without a bus there is nothing to do.
     let bus = bus::join().await?;
     xdg.make()?;
-    let (settings, manager) = settle(xdg, config)?;
+    let programs = Programs::find()?;
+    let shim = programs.shim.clone();
+    let backend = config.storage.backend;
+    let (settings, manager) = settle(xdg, config, programs)?;
     let vmms = Vmms::detect(&settings.vmm);
-    let storage = storage::detect(&settings.folders.workspaces, settings.storage)?;
+    let storage = storage::detect(&settings.folders.workspaces, backend)?;
     // It has a connection of its own: the other one ends whenever the bus' actor does.
-    let keeper = Keeper::detect(settings.shim.clone(), Some(bus::address()?)).await;
+    let keeper = Keeper::detect(shim, Some(bus::address()?)).await;
     let manager = ManagerSnapshot { vmm_available: vmms.available(), storage_backend: storage.kind(), ..manager };
     info!(
         "nexusd {} begins: instance {}, {} storage in {}, VMs by {}, held by {}",
@@ -83,16 +87,16 @@ async fn serve(xdg: &XdgFolders, config: Config, log: Arc<Log>) -> Result<(), Bo
         match name.await {
             Ok(BusEnd::Named) => {}
             Ok(BusEnd::Refused(error)) => return Err(error),
-            Err(_) => return Err("the bus was given up before the name was taken".into()),
+            Err(_) => bail!("the bus was given up before the name was taken"),
         }
         watchdog::notify(&[NotifyState::Ready, NotifyState::Status("running")]);
         engine.autostart().await?;
         watchdog::feed(engine.clone()).await;
-        std::future::pending::<Result<(), Box<dyn Error + Send + Sync>>>().await
+        std::future::pending::<anyhow::Result<()>>().await
     };
     let end = tokio::select! {
         error = served => error,
-        reason = tree.ended() => Err(format!("the supervision tree has ended: {reason}").into()),
+        reason = tree.ended() => Err(anyhow!("the supervision tree has ended: {reason}")),
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
     };
@@ -107,8 +111,7 @@ async fn serve(xdg: &XdgFolders, config: Config, log: Arc<Log>) -> Result<(), Bo
 }
 
 /// What the engine must know, with the store looked at once, so that what is wrong with it is said before anything runs.
-fn settle(xdg: &XdgFolders, config: Config) -> Result<(Settings, ManagerSnapshot), Box<dyn Error + Send + Sync>> {
-    let programs = Programs::find()?;
+fn settle(xdg: &XdgFolders, config: Config, programs: Programs) -> anyhow::Result<(Settings, ManagerSnapshot)> {
     let database = xdg.state.join("nexus.db");
     let store = Store::open(&database)?;
     let (instance, statistics) = (store.instance(), store.statistics()?);
@@ -137,8 +140,6 @@ fn settle(xdg: &XdgFolders, config: Config) -> Result<(Settings, ManagerSnapshot
         instance,
         folders,
         database,
-        storage: config.storage.backend,
-        shim: programs.shim,
         agent: programs.agent,
         vmm: VmmConfig {
             firecracker: config.vmm.firecracker,

@@ -1,7 +1,5 @@
 //! systemd's watchdog: told that all is well only while the store answers.
 
-use std::time::Duration;
-
 use nexus_actors::Engine;
 use sd_notify::NotifyState;
 use tracing::warn;
@@ -26,7 +24,3 @@ pub(crate) async fn feed(engine: Engine) {
         }
     }
 }
-
-/// How long after the start the tree has to be populated. After that the name is taken all the same: a VM that is slow to
-/// be looked at must not keep all the others from the bus.
-pub(crate) const POPULATE: Duration = Duration::from_secs(5);

@@ -112,8 +112,6 @@ impl TestEngine {
             instance,
             folders,
             database,
-            storage: None,
-            shim: program("nexus-shim"),
             agent: program("guest-agent"),
             vmm,
             allowed_paths: vec![root.canonicalize().expect("a real path"), GuestParts::folder()],
