@@ -28,5 +28,5 @@ pub use job::{JobKind, JobState};
 pub use kebab::UnknownWord;
 pub use name::{ArtifactName, InvalidName, Name, path_component};
 pub use process::{ExitStatus, ProcessIdentity};
-pub use time::Timestamp;
+pub use time::{Timestamp, microseconds};
 pub use workspace::{BackendKind, WorkspaceState};

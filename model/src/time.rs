@@ -47,6 +47,8 @@ impl fmt::Display for Timestamp {
     }
 }
 
-fn microseconds(duration: Duration) -> u64 {
+/// A duration as the bus and the store have it; the longest that fits for one that is longer.
+#[must_use]
+pub fn microseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

@@ -99,8 +99,9 @@ impl Drop for Remains {
     }
 }
 
-/// What a panic said.
-pub(super) fn panic_text(panic: &(dyn Any + Send)) -> String {
+/// What a panic said, shortened.
+#[must_use]
+pub fn panic_text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
     shortened(text.unwrap_or("a panic without a message"))
 }

@@ -28,6 +28,7 @@ mod status;
 
 pub use actor::{GaveUp, Supervisor, SupervisorArguments};
 pub use context::ChildContext;
+pub use ending::panic_text;
 pub use lease::Lease;
 pub use message::{Internal, RequestError, SupervisorMessage};
 pub use root::{Root, RootEnd};

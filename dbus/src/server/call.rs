@@ -6,7 +6,7 @@ use std::{
 };
 
 use futures_util::FutureExt;
-use nexus_actors::{Engine, Origin, Place, snapshot::JobId};
+use nexus_actors::{Engine, Origin, Place, snapshot::JobId, supervisor::panic_text};
 use nexus_model::{ErrorKind, Id, Name};
 use tracing::{Instrument, Span, debug, error, info, info_span};
 use zbus::{Connection, OwnedObjectPath, message::Header};
@@ -255,7 +255,10 @@ async fn guarded<T>(
         };
         let answer = match done {
             Ok(Ok(answer)) => answer,
-            Ok(Err(panic)) => Err(Error::new(ErrorKind::Internal, panic_text(panic.as_ref()))),
+            Ok(Err(panic)) => {
+                let text = panic_text(panic.as_ref());
+                Err(Error::new(ErrorKind::Internal, format!("a handler panicked: {text}")))
+            }
             Err(deadline) => Err(Error::new(
                 ErrorKind::Timeout,
                 format!("there was no answer within {} s: what was asked for may still be done", deadline.as_secs()),
@@ -277,11 +280,6 @@ fn journal(failure: Error, request: Id, took: Duration) -> Error {
     }
     debug!(%failure, took_usec, "a call failed");
     failure
-}
-
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    format!("a handler panicked: {}", text.unwrap_or("without words"))
 }
 
 /// Without a random source a request is still answered; it only can't be told from others.

@@ -30,7 +30,7 @@ mod tally;
 mod vm;
 mod workspace;
 
-use std::{fmt, path::Path, sync::Arc, time::Duration};
+use std::{fmt, path::Path, sync::Arc};
 
 use nexus_actors::Engine;
 use tokio::{runtime::Handle, sync::watch, task::JoinHandle};
@@ -121,8 +121,4 @@ pub async fn serve(connection: &Connection, engine: Engine, options: ServerOptio
 
 fn text(path: Option<&Path>) -> String {
     path.map(|path| path.to_string_lossy().into_owned()).unwrap_or_default()
-}
-
-fn microseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

@@ -1,11 +1,11 @@
 //! `org.workfort.Nexus1.Supervised`.
 
 use nexus_actors::{Engine, supervisor::ChildStatus};
+use nexus_model::microseconds;
 use zbus::{Connection, OwnedObjectPath, interface, message::Header};
 
 use super::{
     call::Call,
-    microseconds,
     options::{Dict, nothing},
     path,
     picture::Picture,

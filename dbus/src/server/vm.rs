@@ -1,13 +1,12 @@
 //! `org.workfort.Nexus1.Vm`.
 
 use nexus_actors::{Engine, HistoryLine, RemoveOptions, StopOptions, VmSetting, snapshot::VmSnapshot};
-use nexus_model::{ExitStatus, Name, restart::RestartPolicy};
+use nexus_model::{ExitStatus, Name, microseconds, restart::RestartPolicy};
 use zbus::{Connection, OwnedFd, OwnedObjectPath, interface, message::Header, object_server::SignalEmitter};
 
 use super::{
     call::Call,
     console::{self, Tail},
-    microseconds,
     options::{Argument, Dict, Options, nothing},
     path,
     picture::Picture,

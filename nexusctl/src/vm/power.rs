@@ -229,7 +229,7 @@ async fn at_once(
 fn stop_options(grace: Option<Duration>) -> Options<'static> {
     let mut options = Options::new();
     if let Some(grace) = grace {
-        let microseconds = u64::try_from(grace.as_micros()).unwrap_or(u64::MAX);
+        let microseconds = nexus_model::microseconds(grace);
         options.insert("timeout-usec", microseconds.into());
     }
     options
