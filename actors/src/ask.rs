@@ -42,7 +42,13 @@ pub(crate) async fn ask_within<M: Message, A>(
     let Some(actor) = slot.current(ACTOR_DEADLINE).await else { return Err(not_there(whom)) };
     match tokio::time::timeout(deadline, ask_actor(&actor, whom, message)).await {
         Ok(answer) => answer,
-        Err(_) => Err(Error::new(ErrorKind::Timeout, format!("{whom} did not get there in {} s", deadline.as_secs()))),
+        Err(_) => Err(Error::new(
+            ErrorKind::Timeout,
+            format!(
+                "{whom} did not get there in {} s, and may still: see how it is with `nexusctl tree`",
+                deadline.as_secs()
+            ),
+        )),
     }
 }
 

@@ -35,10 +35,10 @@ pub enum StorageError {
         source: io::Error,
     },
     /// Something is there already.
-    #[error("{} exists already", .0.display())]
+    #[error("{} exists already: move it away, or choose another name", .0.display())]
     AlreadyExists(PathBuf),
     /// It is not where it was.
-    #[error("{} is not there", .0.display())]
+    #[error("{} is not there: put it back, or remove what it belonged to", .0.display())]
     Missing(PathBuf),
     /// The configured backend can't be had here.
     #[error("{kind} storage cannot be had in {}: {reason}", root.display())]

@@ -84,13 +84,13 @@ pub enum UnitError {
     #[error("`{0}` is no unit's name: use letters, digits and hyphens")]
     Name(String),
     /// The records of an older run are still there, or it still runs.
-    #[error("unit `{0}` has an older run that was not collected")]
+    #[error("unit `{0}` has an older run that was not collected: restart nexusd, which does that")]
     NotCollected(String),
     /// It was never started, or was collected.
     #[error("there is no unit `{0}`")]
     Absent(String),
     /// It runs.
-    #[error("unit `{0}` still runs")]
+    #[error("unit `{0}` still runs: stop its VM first")]
     Running(String),
     /// The keeper did not start it. Nothing is left of it.
     #[error("unit `{name}` did not start")]

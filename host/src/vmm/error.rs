@@ -48,7 +48,7 @@ pub enum VmmError {
         source: io::Error,
     },
     /// The VMM's API could not be reached in time.
-    #[error("the VMM did not accept a connection on {} within {} s", socket.display(), waited.as_secs())]
+    #[error("the VMM did not accept a connection on {} within {} s, see `nexusctl vm logs`", socket.display(), waited.as_secs())]
     Unreachable {
         /// Its API socket.
         socket: PathBuf,
@@ -66,7 +66,7 @@ pub enum VmmError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The VMM did not answer in time.
-    #[error("the VMM did not answer {request} within {} s", waited.as_secs())]
+    #[error("the VMM did not answer {request} within {} s: try again, or end it with `nexusctl vm kill`", waited.as_secs())]
     Timeout {
         /// What was asked.
         request: String,
@@ -82,7 +82,9 @@ pub enum VmmError {
         message: String,
     },
     /// The virtual CPUs stand still and can't go on.
-    #[error("the VMM's machine is in state `{status}`, from which it cannot go on")]
+    #[error(
+        "the VMM's machine is in state `{status}`, from which it cannot go on: end it with `nexusctl vm kill` and start it again"
+    )]
     Broken {
         /// The VMM's own word for it.
         status: String,

@@ -370,7 +370,12 @@ impl Launch {
             Ok(Ok(workspace)) => workspace.clone(),
             Ok(Err(_)) => return Err(Error::not_found("workspace", name.as_str())),
             Err(_) => {
-                return Err(Error::new(ErrorKind::Timeout, format!("workspace `{name}` is still being made")));
+                return Err(Error::new(
+                    ErrorKind::Timeout,
+                    format!(
+                        "workspace `{name}` is still being made: start the VM again once `nexusctl ws inspect {name}` shows it"
+                    ),
+                ));
             }
         };
         match workspace.state {
