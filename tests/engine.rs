@@ -6,15 +6,15 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use nexus_actors::{
-    GuestCommand, RemoveOptions, StopOptions, VmSetting,
+    GuestCommand, ImportAsset, ImportImage, RemoveOptions, StopOptions, VmSetting,
     snapshot::{Change, Update},
 };
 use nexus_model::{
-    ErrorKind, ExitStatus, Health, JobState,
+    AssetKind, ErrorKind, ExitStatus, Health, JobState,
     restart::RestartPolicy,
     vm::{Reason, VmSpec, VmState, VmmChoice},
 };
-use nexus_tests::{PATIENCE, TestEngine};
+use nexus_tests::{GuestParts, PATIENCE, TestEngine};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -334,4 +334,70 @@ async fn what_is_being_removed_is_removed_once_and_its_name_is_free_after_that()
     assert_eq!(test.job(job).await.state, JobState::Done);
     assert_ne!(new.id, old.id);
     assert_eq!(test.start_vm(&name).await.id, new.id);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn why_a_disk_could_not_be_made_is_told_even_after_a_restart() {
+    let test = TestEngine::start().await;
+    let origin = TestEngine::origin();
+    let root = test.folder.path().canonicalize().unwrap().join("root");
+    std::fs::create_dir_all(root.join("etc")).unwrap();
+    let request = ImportImage { path: root, name: "small".parse().unwrap(), size_bytes: None };
+    let job = test.engine.import_image(&origin, request).await.unwrap();
+    assert_eq!(test.job(job).await.state, JobState::Done);
+    let image = test.engine.board().images().get(&"small".parse().unwrap()).unwrap();
+    std::fs::remove_dir_all(&image.path).unwrap();
+
+    let name = test.create("web", |spec| spec.image = Some(image.name.clone())).await.unwrap();
+    let start = |test: TestEngine| async move {
+        let job = test.engine.start_vm(&TestEngine::origin(), &"web".parse().unwrap()).await.unwrap();
+        let (_, text) = test.job(job).await.error.unwrap();
+        let (_, why) = test.engine.board().workspaces().get(&"web".parse().unwrap()).unwrap().failure.clone().unwrap();
+        assert!(text.contains(&why) && why.contains("small"), "{text}: {why}");
+        test
+    };
+    let test = start(test).await;
+    let test = start(test.restart().await).await;
+    assert_eq!(test.state(&name), VmState::Failed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_asset_that_is_used_stays_and_a_default_has_a_successor() {
+    let test = TestEngine::start().await;
+    let origin = TestEngine::origin();
+    let Some(_turn) = test.import_guest().await else { return };
+    let path = GuestParts::find().unwrap().kernel;
+    let newer =
+        ImportAsset { kind: AssetKind::Kernel, path, version: Some("newer".to_owned()), digest: None, default: true };
+    let job = test.engine.import_asset(&origin, newer).await.unwrap();
+    assert_eq!(test.job(job).await.state, JobState::Done);
+    let [kernel, initrd, newer] = ["kernel-test", "initrd-test", "kernel-newer"].map(|name| name.parse().unwrap());
+    let names = |spec: &mut VmSpec| {
+        spec.vmm = VmmChoice::Qemu;
+        spec.image = Some("guest".parse().unwrap());
+        spec.kernel = Some("kernel-test".parse().unwrap());
+    };
+    let vm = test.create("web", names).await.unwrap();
+    let board = test.engine.board().clone();
+    // With its kernel it gets the initrd of that version.
+    for asset in [&kernel, &initrd] {
+        let mut picture = board.assets().watch(asset).unwrap();
+        let used = picture.wait_for(|asset| asset.used_by == [vm.clone()]);
+        tokio::time::timeout(Duration::from_secs(60), used).await.unwrap().unwrap();
+        let refused = test.engine.remove_asset(&origin, asset).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::InUse, "{}", refused.text());
+    }
+    let job = test.engine.remove_asset(&origin, &newer).await.unwrap();
+    assert_eq!(test.job(job).await.state, JobState::Done);
+    assert!(board.assets().get(&kernel).unwrap().default);
+    assert_eq!(board.manager().borrow().default_kernel, Some(kernel.clone()));
+
+    let all = RemoveOptions { remove_workspaces: true, ..RemoveOptions::default() };
+    let job = test.engine.remove_vm(&origin, &vm, all).await.unwrap();
+    assert_eq!(test.job(job).await.state, JobState::Done);
+    let mut picture = board.assets().watch(&kernel).unwrap();
+    let unused = picture.wait_for(|asset| asset.used_by.is_empty());
+    tokio::time::timeout(Duration::from_secs(60), unused).await.unwrap().unwrap();
+    let job = test.engine.remove_asset(&origin, &kernel).await.unwrap();
+    assert_eq!(test.job(job).await.state, JobState::Done);
 }

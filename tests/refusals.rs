@@ -298,7 +298,7 @@ async fn no_space_left() {
     // A VM whose disk can't be made is refused when it is to start, and goes without a trace.
     let web = daemon.create("web", [("image", "base".into())]).await;
     let job = daemon.vm(&web).await.start(Options::new()).await;
-    sentence(end(&daemon, job).await, ErrorKind::StorageFailed, &["workspace `web`", "failed"]);
+    sentence(end(&daemon, job).await, ErrorKind::ResourcesExhausted, &["workspace `web`", "failed", "no space left"]);
     let job = daemon.vm(&web).await.remove(Options::new()).await;
     end(&daemon, job).await.unwrap();
     assert_eq!((daemon.shown().await, files()), before);

@@ -62,6 +62,11 @@ async fn a_real_vm_lives_crashes_comes_back_and_goes() {
     let test = test.restart().await;
     let adopted = test.wait(&name, |vm| vm.guest.is_some()).await;
     assert_eq!(adopted.leader, back.leader);
+    // It names no kernel, and runs with one.
+    assert_eq!(adopted.kernel, Some("kernel-test".parse().unwrap()));
+    let mut kernel = test.engine.board().assets().watch(&"kernel-test".parse().unwrap()).unwrap();
+    let used = kernel.wait_for(|kernel| kernel.used_by.contains(&name));
+    tokio::time::timeout(std::time::Duration::from_secs(60), used).await.unwrap().unwrap();
     assert_eq!(run(&test, &name, &["cat", "/kept"]).await, "kept\n");
 
     test.engine.pause_vm(&TestEngine::origin(), &name).await.unwrap();

@@ -3,10 +3,10 @@
 //! Owns the rows of all assets and what is shown of them. Supervised by the root. A crash loses nothing: its next
 //! incarnation reads the rows, removes the folders that no row names, and shows what is there.
 
-use std::{collections::BTreeMap, fs, io, path::Path, time::SystemTime};
+use std::{collections::BTreeMap, fs, io, path::Path, sync::atomic::Ordering, time::SystemTime};
 
 use nexus_host::asset;
-use nexus_model::{ArtifactName, ArtifactState, AssetKind, ErrorKind, Id, JobKind, Verification};
+use nexus_model::{ArtifactName, ArtifactState, AssetKind, ErrorKind, Id, JobKind, Name, Verification};
 use nexus_store::AssetRow;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tracing::{info, warn};
@@ -29,6 +29,8 @@ pub(crate) enum AssetMessage {
     MakeDefault { id: Id, reply: Reply<()> },
     /// Forget a row and remove its folder.
     Delete { id: Id, reply: Reply<()> },
+    /// Which VMs use which asset has changed.
+    Refresh,
 }
 
 struct AssetsActor;
@@ -79,6 +81,7 @@ impl Actor for AssetsActor {
             AssetMessage::Delete { id, reply } => {
                 let _ = reply.send(state.delete(id).await);
             }
+            AssetMessage::Refresh => state.publish().await?,
         }
         Ok(())
     }
@@ -110,12 +113,16 @@ impl State {
     }
 
     async fn publish(&self) -> Result<(), Error> {
+        // Whatever changes from here on asks for another look.
+        self.engine.assets_stale.store(false, Ordering::SeqCst);
+        let vms = self.engine.board.vms().all();
         let rows = self.engine.store.call(|store| store.assets()).await?;
         let rows: BTreeMap<ArtifactName, AssetRow> = rows.into_iter().map(|row| (row.name.clone(), row)).collect();
         let default =
             rows.values().find(|row| row.is_default && row.kind == AssetKind::Kernel).map(|row| row.name.clone());
         for (name, row) in &rows {
-            self.engine.board.publish_asset(name.clone(), picture(row));
+            let used_by = vms.iter().filter(|vm| vm.assets.contains(name)).map(|vm| vm.name.clone()).collect();
+            self.engine.board.publish_asset(name.clone(), picture(row, used_by));
         }
         *self.engine.assets_now.write().unwrap_or_else(std::sync::PoisonError::into_inner) = rows;
         self.engine.board.update_manager(|manager| manager.default_kernel = default);
@@ -143,7 +150,7 @@ fn remove_unknown(folder: &Path, rows: &[AssetRow]) -> Result<(), Error> {
     Ok(())
 }
 
-fn picture(row: &AssetRow) -> AssetSnapshot {
+fn picture(row: &AssetRow, used_by: Vec<Name>) -> AssetSnapshot {
     AssetSnapshot {
         id: row.id,
         kind: row.kind,
@@ -156,7 +163,7 @@ fn picture(row: &AssetRow) -> AssetSnapshot {
         verification: row.verification,
         size_bytes: row.size_bytes,
         default: row.is_default,
-        used_by: Vec::new(),
+        used_by,
         created_at: row.created_at,
     }
 }
@@ -219,12 +226,21 @@ impl Engine {
             .await
     }
 
-    /// Removes an asset.
+    /// Removes an asset. When it is the default of its kind, the newest that is left becomes that.
     ///
     /// # Errors
-    /// `NotFound`; `InUse` while a VM names it; `Busy` when it is being removed already; `StorageFailed`.
+    /// `NotFound`; `InUse` while a VM names it or runs with it; `Busy` when it is being removed already; `StorageFailed`.
     pub async fn remove_asset(&self, origin: &Origin, name: &ArtifactName) -> Result<JobId, Error> {
-        let id = self.asset(name)?.id;
+        let AssetRow { id, kind, .. } = self.asset(name)?;
+        let users = self.board.assets().get(name).map(|asset| asset.used_by.clone()).unwrap_or_default();
+        if !users.is_empty() {
+            let users: Vec<&str> = users.iter().map(AsRef::as_ref).collect();
+            let text = format!(
+                "the {kind} `{name}` is used by VM {}: remove what names it, stop what only runs with it",
+                users.join(", VM ")
+            );
+            return Err(Error::new(ErrorKind::InUse, text));
+        }
         let removal = self.removals.begin(ObjectRef::Asset(name.clone()))?;
         let engine = self.clone();
         self.jobs
@@ -234,6 +250,16 @@ impl Engine {
                 Ok(JobResult::new())
             })
             .await
+    }
+
+    /// Lets the actor of assets look again who uses them.
+    pub(crate) fn refresh_assets(&self) {
+        if !self.assets_stale.swap(true, Ordering::SeqCst) {
+            // Without an actor there is nothing to do: the next one looks by itself.
+            if let Some(assets) = self.assets.now() {
+                let _ = assets.send_message(AssetMessage::Refresh);
+            }
+        }
     }
 
     /// The kernel of that name, or the default one.
@@ -250,11 +276,7 @@ impl Engine {
     pub(crate) fn initrd(&self, name: Option<&ArtifactName>, kernel: &AssetRow) -> Result<Option<AssetRow>, Error> {
         match name {
             Some(name) => self.asset_of(AssetKind::Initrd, name).map(Some),
-            None => {
-                let version = kernel.name.as_str().strip_prefix("kernel-").unwrap_or_default();
-                let name = format!("initrd-{version}");
-                Ok(self.assets_where(|asset| asset.name.as_str() == name))
-            }
+            None => Ok(initrd_of(&kernel.name).and_then(|name| self.assets_where(|asset| asset.name == name))),
         }
     }
 
@@ -332,6 +354,12 @@ impl Engine {
         info!(NEXUS_ASSET = %name, "asset {name} imported from {}", request.path.display());
         Ok(name)
     }
+}
+
+/// The initrd that belongs to a kernel: the one of the same version.
+pub(crate) fn initrd_of(kernel: &ArtifactName) -> Option<ArtifactName> {
+    let version = kernel.as_str().strip_prefix("kernel-")?;
+    format!("initrd-{version}").parse().ok()
 }
 
 /// What both kinds of import give.

@@ -71,6 +71,8 @@ pub struct Inner {
     /// Every asset's row, kept by their actor.
     pub(crate) assets_now: RwLock<BTreeMap<ArtifactName, AssetRow>>,
     pub(crate) assets: ActorSlot<AssetMessage>,
+    /// Whether their actor was told already to look who uses them.
+    pub(crate) assets_stale: AtomicBool,
     pub(crate) images: ActorSlot<ImageMessage>,
     root: OnceLock<ActorRef<SupervisorMessage>>,
     pub(crate) vms_supervisor: ActorSlot<SupervisorMessage>,
@@ -134,6 +136,7 @@ impl Engine {
             removals: Removals::default(),
             assets_now: RwLock::default(),
             assets: ActorSlot::new(),
+            assets_stale: AtomicBool::new(false),
             images: ActorSlot::new(),
             root: OnceLock::new(),
             vms_supervisor: ActorSlot::new(),

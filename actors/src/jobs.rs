@@ -13,7 +13,7 @@ use std::{
 };
 
 use nexus_model::{ErrorKind, JobKind, JobState, Timestamp};
-use nexus_store::{JobError, JobRow, NewJob};
+use nexus_store::{Failure, JobRow, NewJob};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::task::AbortOnDropHandle;
@@ -368,7 +368,7 @@ impl State {
         row.state = state;
         row.finished_at = at;
         if let Some((kind, message)) = &error {
-            row.error = Some(JobError { kind: *kind, message: message.clone() });
+            row.error = Some(Failure { kind: *kind, message: message.clone() });
             warn!(
                 NEXUS_JOB = id,
                 NEXUS_REQUEST = row.request,

@@ -15,7 +15,7 @@ use nexus_model::{
     ArtifactName, ErrorKind, Id, JobKind, Name, Timestamp, WorkspaceState,
     restart::{Backoff, Intensity},
 };
-use nexus_store::WorkspaceRow;
+use nexus_store::{Failure, WorkspaceRow};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
@@ -96,7 +96,6 @@ struct State {
     resumed: bool,
     job: Arc<std::sync::Mutex<Option<JobControl>>>,
     waiting: Vec<Reply<()>>,
-    failure: Option<(ErrorKind, String)>,
 }
 
 impl Drop for State {
@@ -121,17 +120,7 @@ impl Actor for WorkspaceActor {
         let id = context.id;
         let row = engine.store.call(move |store| store.workspace(id)).await?;
         let resumed = child.generation > 1 || context.restored;
-        Ok(State {
-            engine,
-            context,
-            child,
-            row,
-            copy: None,
-            resumed,
-            job: Arc::default(),
-            waiting: Vec::new(),
-            failure: None,
-        })
+        Ok(State { engine, context, child, row, copy: None, resumed, job: Arc::default(), waiting: Vec::new() })
     }
 
     async fn post_start(
@@ -149,7 +138,10 @@ impl Actor for WorkspaceActor {
                 state.engine.resume_workspace_removal(&state.context);
             }
             WorkspaceState::Ready | WorkspaceState::Attached | WorkspaceState::Missing => state.verify().await?,
-            WorkspaceState::Failed => state.publish(),
+            WorkspaceState::Failed => {
+                state.child.reporter.set_health(nexus_model::Health::Failed);
+                state.publish();
+            }
         }
         Ok(())
     }
@@ -163,14 +155,10 @@ impl Actor for WorkspaceActor {
         match message {
             WorkspaceMessage::Made { job, reply } => {
                 *state.job.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = job;
-                match (state.row.state, &state.failure) {
-                    (WorkspaceState::Creating, _) => state.waiting.push(reply),
-                    (WorkspaceState::Failed, Some((kind, text))) => {
-                        let _ = reply.send(Err(Error::new(*kind, text.clone())));
-                    }
-                    _ => {
-                        let _ = reply.send(Ok(()));
-                    }
+                if state.row.state == WorkspaceState::Creating {
+                    state.waiting.push(reply);
+                } else {
+                    let _ = reply.send(state.made());
                 }
             }
             WorkspaceMessage::Remove { reply } => {
@@ -238,29 +226,34 @@ impl State {
             other => other,
         };
         let mut row = self.row.clone();
-        let answer = match result {
+        match result {
             Ok(size) => {
                 row.size_bytes = size;
                 row.state = if row.vm.is_some() { WorkspaceState::Attached } else { WorkspaceState::Ready };
-                Ok(())
             }
             Err(error) => {
                 warn!(NEXUS_WORKSPACE = %self.row.name, "workspace {} could not be made: {}", self.row.name, error.text());
                 row.state = WorkspaceState::Failed;
+                row.failure = Some(Failure { kind: error.kind(), message: error.text() });
                 self.child.reporter.count_failure();
                 self.child.reporter.set_health(nexus_model::Health::Failed);
-                self.failure = Some((error.kind(), format!("workspace `{}`: {}", self.row.name, error.text())));
-                Err(())
             }
-        };
+        }
         self.store(row).await?;
-        for reply in self.waiting.drain(..) {
-            let _ = reply.send(match (&answer, &self.failure) {
-                (Err(()), Some((kind, text))) => Err(Error::new(*kind, text.clone())),
-                _ => Ok(()),
-            });
+        for reply in std::mem::take(&mut self.waiting) {
+            let _ = reply.send(self.made());
         }
         Ok(())
+    }
+
+    /// What its making came to.
+    fn made(&self) -> Result<(), Error> {
+        match (self.row.state, &self.row.failure) {
+            (WorkspaceState::Failed, Some(Failure { kind, message })) => {
+                Err(Error::new(*kind, format!("workspace `{}`: {message}", self.row.name)))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Whether its disk is where it was.
@@ -280,7 +273,11 @@ impl State {
             self.publish();
             return Ok(());
         }
-        let row = WorkspaceRow { state, ..self.row.clone() };
+        let failure = (!there).then(|| Failure {
+            kind: ErrorKind::StorageFailed,
+            message: format!("its disk is not in {}: put it back, or remove the workspace", self.row.path.display()),
+        });
+        let row = WorkspaceRow { state, failure, ..self.row.clone() };
         self.store(row).await
     }
 
@@ -322,6 +319,7 @@ impl State {
             base: row.base.clone(),
             vm: vm.map(|vm| vm.name.clone()),
             state: row.state,
+            failure: row.failure.as_ref().map(|failure| (failure.kind, failure.message.clone())),
             created_at: row.created_at,
             attached_at: row.attached_at,
             detached_at: row.detached_at,
@@ -462,6 +460,7 @@ impl Engine {
             name: name.clone(),
             label: String::new(),
             state: WorkspaceState::Creating,
+            failure: None,
             backend: self.storage.kind(),
             path: self.workspace_path(name),
             size_bytes: image.size_bytes,

@@ -128,10 +128,14 @@ async fn inspect(bus: &Bus, args: &Inspect) -> Result<Exit, Failure> {
     let manager = bus.manager().await?;
     let path = bus.ask(&what, manager.get_workspace(&args.name)).await?;
     let proxy = bus.ask(&what, WorkspaceProxy::builder(bus.connection()).path(path.clone()).build()).await?;
-    let usage = bus.ask(&what, proxy.get_usage()).await?;
     let objects = bus.objects(&what).await?;
     let workspace = objects.all.get(&path).and_then(|object| object.workspace.as_ref());
     let workspace = workspace.ok_or_else(|| Failure::new(format!("cannot {what}")).because("It is gone by now."))?;
+    // What has no disk takes nothing.
+    let usage = match workspace.failure_reason.as_str() {
+        "" => bus.ask(&what, proxy.get_usage()).await?,
+        _ => HashMap::new(),
+    };
     match args.format.output {
         Format::Json => {
             let mut value = as_json(workspace, &objects);
@@ -185,6 +189,7 @@ fn fields(workspace: &WorkspaceProperties, usage: &HashMap<String, u64>, objects
         .field("Name", &workspace.name)
         .field("Id", &workspace.id)
         .field("State", &workspace.state)
+        .field("Why", &workspace.failure_reason)
         .field("Base", objects.name(&workspace.base).unwrap_or_default())
         .field("VM", objects.name(&workspace.vm).unwrap_or_default())
         .field("Size", amount::size(workspace.size_bytes))
@@ -202,6 +207,7 @@ fn as_json(workspace: &WorkspaceProperties, objects: &Objects) -> Value {
         "name": workspace.name,
         "id": workspace.id,
         "state": workspace.state,
+        "failure_reason": workspace.failure_reason,
         "backend": workspace.backend,
         "path": workspace.path,
         "size_bytes": workspace.size_bytes,

@@ -125,7 +125,7 @@ impl Store {
         rows.collect::<Result<_, _>>().map_err(&doing)
     }
 
-    /// Forgets an asset.
+    /// Forgets an asset. When it was the default one of its kind, the newest that is left takes its place.
     ///
     /// # Errors
     /// `NotFound`, `InUse` naming the VMs that ask for it, `ResourcesExhausted` when there is no room, `StorageFailed`
@@ -138,6 +138,16 @@ impl Store {
             transaction
                 .prepare_cached("DELETE FROM asset WHERE id = :id")
                 .and_then(|mut statement| statement.execute(named_params! { ":id": Text(id) }))
+                .map_err(Error::doing(DOING))?;
+            if !stored.is_default {
+                return Ok(());
+            }
+            transaction
+                .prepare_cached(
+                    "UPDATE asset SET is_default = 1 WHERE id = (SELECT id FROM asset
+                     WHERE kind = :kind AND state = 'ready' ORDER BY created_at DESC, name DESC LIMIT 1)",
+                )
+                .and_then(|mut statement| statement.execute(named_params! { ":kind": Text(stored.kind) }))
                 .map(|_| ())
                 .map_err(Error::doing(DOING))
         })

@@ -4,8 +4,9 @@ use nexus_model::{ErrorKind, JobKind, JobState, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 
 use crate::{
-    Error, Noun, Store,
+    Error, Failure, Noun, Store,
     column::{At, Json, Text},
+    failure,
 };
 
 /// How many jobs that have ended are kept; older ones are forgotten.
@@ -40,7 +41,7 @@ pub struct JobRow {
     /// Where it is in its life.
     pub state: JobState,
     /// How it failed.
-    pub error: Option<JobError>,
+    pub error: Option<Failure>,
     /// Who asked for it: a unique bus name, or empty for Nexus itself. Never changes.
     pub sender: String,
     /// The request id of the call that asked for it. Never changes.
@@ -49,15 +50,6 @@ pub struct JobRow {
     pub created_at: Timestamp,
     /// When it ended.
     pub finished_at: Timestamp,
-}
-
-/// How a job failed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct JobError {
-    /// The error's name on the bus.
-    pub kind: ErrorKind,
-    /// One sentence for people.
-    pub message: String,
 }
 
 impl Store {
@@ -192,14 +184,12 @@ fn update(connection: &Connection, row: &JobRow) -> rusqlite::Result<usize> {
 }
 
 fn read(row: &Row<'_>) -> rusqlite::Result<JobRow> {
-    let kind = row.get::<_, Option<Text<_>>>("error_name")?;
-    let message = row.get::<_, Option<String>>("error_message")?;
     Ok(JobRow {
         id: row.get("id")?,
         kind: row.get::<_, Text<_>>("kind")?.0,
         objects: row.get::<_, Json<_>>("objects")?.0,
         state: row.get::<_, Text<_>>("state")?.0,
-        error: kind.zip(message).map(|(kind, message)| JobError { kind: kind.0, message }),
+        error: failure::read(row)?,
         sender: row.get("sender")?,
         request: row.get("request")?,
         created_at: row.get::<_, At>("created_at")?.0,

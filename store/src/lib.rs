@@ -7,6 +7,7 @@
 mod asset;
 mod column;
 mod error;
+mod failure;
 mod header;
 mod history;
 mod image;
@@ -20,9 +21,10 @@ mod workspace;
 
 pub use asset::AssetRow;
 pub use error::{Error, Noun};
+pub use failure::Failure;
 pub use history::{HISTORY_PER_VM, HistoryEntry};
 pub use image::ImageRow;
-pub use job::{FINISHED_JOBS, JobError, JobRow, NewJob};
+pub use job::{FINISHED_JOBS, JobRow, NewJob};
 pub use open::OpenError;
 pub use statistics::{Statistics, database_bytes};
 pub use store::Store;

@@ -3,8 +3,8 @@
 use std::{ops::RangeInclusive, time::Duration};
 
 use nexus_model::{
-    ExitStatus, Id, InstanceId, Name, ProcessIdentity, Timestamp,
-    vm::{Desired, Lifecycle, Phase, VmSpec, VmmKind},
+    ArtifactName, ExitStatus, Id, InstanceId, Name, ProcessIdentity, Timestamp,
+    vm::{Desired, Lifecycle, VmSpec, VmmKind},
 };
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 use serde::{Deserialize, Serialize};
@@ -32,8 +32,6 @@ pub struct NewVm {
     pub spec: VmSpec,
     /// What somebody wants of it.
     pub desired: Desired,
-    /// The operation under way, if making it takes more than this row.
-    pub phase: Option<Phase>,
     /// When it was asked for.
     pub created_at: Timestamp,
 }
@@ -51,10 +49,12 @@ pub struct VmRow {
     pub desired: Desired,
     /// Where it is in its life.
     pub lifecycle: Lifecycle,
-    /// The operation under way; stored before its first side effect.
-    pub phase: Option<Phase>,
     /// What runs it, as chosen at its last start.
     pub vmm: Option<VmmKind>,
+    /// The kernel of its last start.
+    pub kernel: Option<ArtifactName>,
+    /// The initrd of its last start, if it had one.
+    pub initrd: Option<ArtifactName>,
     /// Its vsock context id: at least 3, unique here and very likely on this machine, given out by the store. Never
     /// changes.
     pub cid: u32,
@@ -139,8 +139,9 @@ impl Store {
                 spec: new.spec.clone(),
                 desired: new.desired,
                 lifecycle: Lifecycle::created(new.created_at),
-                phase: new.phase,
                 vmm: None,
+                kernel: None,
+                initrd: None,
                 cid,
                 process: None,
                 exit: None,
@@ -280,9 +281,9 @@ fn free_cid(connection: &Connection, first: u32) -> rusqlite::Result<Option<u32>
 fn insert(connection: &Connection, row: &VmRow) -> rusqlite::Result<()> {
     connection
         .prepare_cached(
-            "INSERT INTO vm (id, name, spec, desired, state, state_reason, state_changed_at, phase, cid, exit_reason,
+            "INSERT INTO vm (id, name, spec, desired, state, state_reason, state_changed_at, cid, exit_reason,
                 created_at, started_at, stopped_at, failure_count, recent_failures, generation)
-             VALUES (:id, :name, :spec, :desired, :state, :state_reason, :state_changed_at, :phase, :cid, :exit_reason,
+             VALUES (:id, :name, :spec, :desired, :state, :state_reason, :state_changed_at, :cid, :exit_reason,
                 :created_at, :started_at, :stopped_at, :failure_count, :recent_failures, :generation)",
         )?
         .execute(named_params! {
@@ -293,7 +294,6 @@ fn insert(connection: &Connection, row: &VmRow) -> rusqlite::Result<()> {
             ":state": Text(row.lifecycle.state()),
             ":state_reason": Text(row.lifecycle.reason()),
             ":state_changed_at": At(row.lifecycle.changed_at()),
-            ":phase": row.phase.map(Text),
             ":cid": row.cid,
             ":exit_reason": row.exit_reason,
             ":created_at": At(row.created_at),
@@ -310,8 +310,8 @@ fn update(connection: &Connection, row: &VmRow) -> rusqlite::Result<()> {
     connection
         .prepare_cached(
             "UPDATE vm SET spec = :spec, desired = :desired, state = :state, state_reason = :state_reason,
-                state_changed_at = :state_changed_at, phase = :phase, vmm = :vmm, process = :process, exit = :exit,
-                exit_reason = :exit_reason, started_at = :started_at, stopped_at = :stopped_at,
+                state_changed_at = :state_changed_at, vmm = :vmm, kernel = :kernel, initrd = :initrd,
+                process = :process, exit = :exit, exit_reason = :exit_reason, started_at = :started_at, stopped_at = :stopped_at,
                 boot_duration_usec = :boot_duration_usec, ready_duration_usec = :ready_duration_usec,
                 failure_count = :failure_count, recent_failures = :recent_failures, agent = :agent
              WHERE id = :id",
@@ -323,8 +323,9 @@ fn update(connection: &Connection, row: &VmRow) -> rusqlite::Result<()> {
             ":state": Text(row.lifecycle.state()),
             ":state_reason": Text(row.lifecycle.reason()),
             ":state_changed_at": At(row.lifecycle.changed_at()),
-            ":phase": row.phase.map(Text),
             ":vmm": row.vmm.map(Text),
+            ":kernel": row.kernel.as_ref().map(Text),
+            ":initrd": row.initrd.as_ref().map(Text),
             ":process": row.process.as_ref().map(Json),
             ":exit": row.exit.map(Json),
             ":exit_reason": row.exit_reason,
@@ -350,8 +351,9 @@ fn read(row: &Row<'_>) -> rusqlite::Result<VmRow> {
             row.get::<_, Text<_>>("state_reason")?.0,
             row.get::<_, At>("state_changed_at")?.0,
         ),
-        phase: row.get::<_, Option<Text<_>>>("phase")?.map(|phase| phase.0),
         vmm: row.get::<_, Option<Text<_>>>("vmm")?.map(|vmm| vmm.0),
+        kernel: row.get::<_, Option<Text<_>>>("kernel")?.map(|kernel| kernel.0),
+        initrd: row.get::<_, Option<Text<_>>>("initrd")?.map(|initrd| initrd.0),
         cid: row.get("cid")?,
         process: row.get::<_, Option<Json<_>>>("process")?.map(|process| process.0),
         exit: row.get::<_, Option<Json<_>>>("exit")?.map(|exit| exit.0),

@@ -6,9 +6,9 @@ use nexus_model::{ArtifactName, ArtifactState, BackendKind, Id, Name, Timestamp,
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 
 use crate::{
-    Error, Noun, Store,
+    Error, Failure, Noun, Store,
     column::{At, PathText, Text},
-    image, vm,
+    failure, image, vm,
 };
 
 /// What is remembered of a workspace.
@@ -22,6 +22,8 @@ pub struct WorkspaceRow {
     pub label: String,
     /// Where it is in its life; `Attached` by [`Store::attach_workspace`] alone.
     pub state: WorkspaceState,
+    /// Why it is failed or missing.
+    pub failure: Option<Failure>,
     /// How it is kept. Never changes.
     pub backend: BackendKind,
     /// Where its disk is.
@@ -228,9 +230,9 @@ fn insert(connection: &Connection, row: &WorkspaceRow) -> rusqlite::Result<()> {
     connection
         .prepare_cached(
             "INSERT INTO workspace (id, name, label, state, backend, path, size_bytes, read_only, base, vm, owner,
-                created_at, attached_at, detached_at)
+                created_at, attached_at, detached_at, error_name, error_message)
              VALUES (:id, :name, :label, :state, :backend, :path, :size_bytes, :read_only, :base, :vm, :owner,
-                :created_at, :attached_at, :detached_at)",
+                :created_at, :attached_at, :detached_at, :error_name, :error_message)",
         )?
         .execute(named_params! {
             ":id": Text(row.id),
@@ -247,6 +249,8 @@ fn insert(connection: &Connection, row: &WorkspaceRow) -> rusqlite::Result<()> {
             ":created_at": At(row.created_at),
             ":attached_at": At(row.attached_at),
             ":detached_at": At(row.detached_at),
+            ":error_name": row.failure.as_ref().map(|failure| Text(failure.kind)),
+            ":error_message": row.failure.as_ref().map(|failure| &failure.message),
         })?;
     Ok(())
 }
@@ -255,7 +259,7 @@ fn update(connection: &Connection, row: &WorkspaceRow) -> rusqlite::Result<()> {
     connection
         .prepare_cached(
             "UPDATE workspace SET label = :label, state = :state, path = :path, size_bytes = :size_bytes,
-                read_only = :read_only
+                read_only = :read_only, error_name = :error_name, error_message = :error_message
              WHERE id = :id",
         )?
         .execute(named_params! {
@@ -265,6 +269,8 @@ fn update(connection: &Connection, row: &WorkspaceRow) -> rusqlite::Result<()> {
             ":path": PathText(&row.path),
             ":size_bytes": row.size_bytes,
             ":read_only": row.read_only,
+            ":error_name": row.failure.as_ref().map(|failure| Text(failure.kind)),
+            ":error_message": row.failure.as_ref().map(|failure| &failure.message),
         })?;
     Ok(())
 }
@@ -275,6 +281,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<WorkspaceRow> {
         name: row.get::<_, Text<_>>("name")?.0,
         label: row.get("label")?,
         state: row.get::<_, Text<_>>("state")?.0,
+        failure: failure::read(row)?,
         backend: row.get::<_, Text<_>>("backend")?.0,
         path: row.get::<_, PathText<PathBuf>>("path")?.0,
         size_bytes: row.get("size_bytes")?,

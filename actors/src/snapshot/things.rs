@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use nexus_model::{ArtifactName, AssetKind, BackendKind, Id, Name, Timestamp, Verification, WorkspaceState};
+use nexus_model::{ArtifactName, AssetKind, BackendKind, ErrorKind, Id, Name, Timestamp, Verification, WorkspaceState};
 
 /// A workspace at one instant.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,6 +27,8 @@ pub struct WorkspaceSnapshot {
     pub vm: Option<Name>,
     /// Where it is in its life.
     pub state: WorkspaceState,
+    /// Why it is failed or missing.
+    pub failure: Option<(ErrorKind, String)>,
     /// When it was created.
     pub created_at: Timestamp,
     /// When a VM got it last.
@@ -85,7 +87,7 @@ pub struct AssetSnapshot {
     pub size_bytes: u64,
     /// Whether it is taken where none is named.
     pub default: bool,
-    /// The VMs that name it.
+    /// The VMs that name it, get it with the kernel that they name, or run with it.
     pub used_by: Vec<Name>,
     /// When it was imported.
     pub created_at: Timestamp,

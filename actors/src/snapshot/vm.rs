@@ -43,6 +43,9 @@ pub struct VmSnapshot {
     pub image: Option<ArtifactName>,
     /// The kernel asset that it asked for, or last started with.
     pub kernel: Option<ArtifactName>,
+    /// The kernels and initrds that can't go before it does: those that its specification names, the initrd that it gets with
+    /// the kernel that it names, and while there is a VMM, those that run. Sorted.
+    pub assets: Vec<ArtifactName>,
     /// Its disks, the root first.
     pub workspaces: Vec<Name>,
     /// The numbers of its connections.

@@ -102,6 +102,7 @@ impl Engine {
         self.stop_child(&self.vms_supervisor, vm.name.as_str()).await?;
         self.board.withdraw_connection(&(vm.name.clone(), super::connection::AGENT));
         self.board.withdraw_vm(&vm.name);
+        self.refresh_assets();
         self.vms.release(&vm.name, vm);
         for row in rows {
             let Some(context) = self.workspaces.get(&row.name) else { continue };

@@ -12,7 +12,7 @@ pub trait Asset {
     fn make_default(&self) -> Result<(), Error>;
     /// Hashes it again and compares with Digest.
     fn verify(&self, options: Options<'_>) -> Result<OwnedObjectPath, Error>;
-    /// Removes it. Legal while no VM names it.
+    /// Removes it. Legal while `used_by` is empty.
     fn remove(&self, options: Options<'_>) -> Result<OwnedObjectPath, Error>;
     /// Never used twice.
     #[zbus(property(emits_changed_signal = "const"))]

@@ -44,6 +44,9 @@ pub trait Workspace {
     /// creating, ready, attached, missing, failed or removing. An open list.
     #[zbus(property)]
     fn state(&self) -> Result<String, Error>;
+    /// Why it is failed or missing, in one sentence; empty when it is neither.
+    #[zbus(property)]
+    fn failure_reason(&self) -> Result<String, Error>;
     /// When it was created, in microseconds since the epoch.
     #[zbus(property(emits_changed_signal = "const"))]
     fn created_at(&self) -> Result<u64, Error>;
@@ -79,6 +82,8 @@ pub struct WorkspaceProperties {
     pub vm: OwnedObjectPath,
     /// creating, ready, attached, missing, failed or removing. An open list.
     pub state: String,
+    /// Why it is failed or missing, in one sentence; empty when it is neither.
+    pub failure_reason: String,
     /// When it was created, in microseconds since the epoch.
     pub created_at: u64,
     /// When a VM got it last, or 0.

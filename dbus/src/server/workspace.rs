@@ -106,6 +106,11 @@ impl Workspace {
         self.picture.get().state.to_string()
     }
 
+    #[zbus(property)]
+    fn failure_reason(&self) -> String {
+        self.picture.get().failure.as_ref().map(|(_, text)| text.clone()).unwrap_or_default()
+    }
+
     #[zbus(property(emits_changed_signal = "const"))]
     fn created_at(&self) -> u64 {
         self.picture.get().created_at.0

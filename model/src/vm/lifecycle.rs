@@ -53,21 +53,6 @@ words! {
 }
 
 words! {
-    /// Which operation on a VM is under way. Stored before its first side effect and cleared after its last, so that
-    /// whoever finds it after a crash knows what to finish or undo.
-    pub enum Phase {
-        /// Its workspace and files are being made.
-        Creating = "creating",
-        /// Its VMM is being started.
-        Starting = "starting",
-        /// Its VMM is being stopped.
-        Stopping = "stopping",
-        /// Its files are being removed.
-        Removing = "removing",
-    }
-}
-
-words! {
     /// Why a VM is in its state.
     pub enum Reason {
         /// It was made.

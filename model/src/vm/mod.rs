@@ -3,5 +3,5 @@
 mod lifecycle;
 mod spec;
 
-pub use lifecycle::{Desired, IllegalTransition, Lifecycle, Phase, Reason, VmState};
+pub use lifecycle::{Desired, IllegalTransition, Lifecycle, Reason, VmState};
 pub use spec::{DEFAULT_MEMORY_BYTES, DEFAULT_VCPUS, InvalidSpec, MIN_MEMORY_BYTES, Role, VmSpec, VmmChoice, VmmKind};

@@ -17,7 +17,8 @@ const NEXT: &str = "
 const BROKEN: &str = "UPDATE meta SET value = 'lost'; INSERT INTO no_such_table VALUES (1)";
 /// Leaves a workspace whose VM is gone.
 const ORPHANING: &str = "
-    INSERT INTO workspace VALUES ('0', 'w', '', 'failed', 'copy', '/', 0, 0, NULL, 'gone', NULL, 0, 0, 0)
+    INSERT INTO workspace (id, name, label, state, backend, path, size_bytes, read_only, base, vm, owner, created_at,
+        attached_at, detached_at) VALUES ('0', 'w', '', 'failed', 'copy', '/', 0, 0, NULL, 'gone', NULL, 0, 0, 0)
 ";
 
 fn open(path: &Path, more: &[&str]) -> Result<Store, OpenError> {

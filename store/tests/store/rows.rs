@@ -6,7 +6,7 @@ use nexus_model::{
     ArtifactState, AssetKind, ErrorKind, Id, JobState, Timestamp, WorkspaceState,
     vm::{Desired, VmState},
 };
-use nexus_store::{Error, FINISHED_JOBS, HISTORY_PER_VM, JobError, Noun, Store};
+use nexus_store::{AssetRow, Error, FINISHED_JOBS, Failure, HISTORY_PER_VM, Noun, Store};
 use tempfile::TempDir;
 
 use crate::sample::{Content, artifact, asset, at, fill, image, name, new_job, new_vm, step, workspace};
@@ -23,10 +23,7 @@ fn a_new_vm_is_created_with_a_context_id() {
     let new = new_vm("demo");
     let row = store.insert_vm(&new).unwrap();
     assert_eq!((row.generation, row.lifecycle.state()), (1, VmState::Created));
-    assert_eq!(
-        (&row.id, &row.name, &row.spec, row.desired, row.phase),
-        (&new.id, &new.name, &new.spec, new.desired, new.phase)
-    );
+    assert_eq!((&row.id, &row.name, &row.spec, row.desired), (&new.id, &new.name, &new.spec, new.desired));
     assert_eq!(store.vm(new.id).unwrap(), row);
     assert!(store.history(new.id, 10).unwrap().is_empty());
 }
@@ -333,6 +330,24 @@ fn one_asset_of_a_kind_is_the_default_one() {
 }
 
 #[test]
+fn the_newest_that_is_left_takes_the_place_of_a_default_asset() {
+    let (_folder, mut store) = empty();
+    let of_age = |name, age| AssetRow { created_at: at(age), ..asset(AssetKind::Kernel, name) };
+    let rows = [of_age("kernel-2", 1), of_age("kernel-3", 3), of_age("kernel-1", 2)];
+    for row in rows.iter().chain([&asset(AssetKind::Initrd, "initrd-9")]) {
+        store.insert_asset(row).unwrap();
+    }
+    let default = |store: &Store| store.assets().unwrap().into_iter().find(|row| row.is_default).map(|row| row.id);
+    store.make_default_asset(rows[0].id).unwrap();
+    store.delete_asset(rows[0].id).unwrap();
+    assert_eq!(default(&store), Some(rows[1].id));
+    store.delete_asset(rows[2].id).unwrap();
+    assert_eq!(default(&store), Some(rows[1].id));
+    store.delete_asset(rows[1].id).unwrap();
+    assert_eq!(default(&store), None);
+}
+
+#[test]
 fn an_asset_stays_while_a_vm_asks_for_it() {
     let (_folder, mut store) = empty();
     let (kernel, initrd) = (asset(AssetKind::Kernel, "kernel-1"), asset(AssetKind::Initrd, "initrd-1"));
@@ -358,7 +373,7 @@ fn jobs_are_numbered_once() {
     let mut first = store.insert_job(&new_job()).unwrap();
     assert_eq!((first.id, first.state, first.finished_at), (1, JobState::Running, Timestamp::NEVER));
     first.state = JobState::Failed;
-    first.error = Some(JobError { kind: ErrorKind::HypervisorFailed, message: "QEMU ended".to_owned() });
+    first.error = Some(Failure { kind: ErrorKind::HypervisorFailed, message: "QEMU ended".to_owned() });
     first.finished_at = at(9);
     store.update_job(&first).unwrap();
     assert_eq!(store.job(1).unwrap(), first);
@@ -409,7 +424,7 @@ fn jobs_of_a_daemon_that_is_gone_are_cut_off_once() {
 fn statistics_count_what_is_on_the_disk() {
     let (folder, store) = empty();
     let statistics = store.statistics().unwrap();
-    assert_eq!((statistics.schema_version, statistics.table_count), (1, 7));
+    assert_eq!((statistics.schema_version, statistics.table_count), (2, 7));
     let on_disk = |file: &str| folder.path().join(file).metadata().map_or(0, |metadata| metadata.len());
     assert_eq!(statistics.database_bytes, on_disk("nexus.db") + on_disk("nexus.db-wal"));
     assert!(statistics.database_bytes > 4096);

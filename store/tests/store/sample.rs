@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 use nexus_model::{
     ArtifactName, ArtifactState, AssetKind, BackendKind, ExitStatus, Id, JobKind, JobState, Name, ProcessIdentity,
     Timestamp, Verification, WorkspaceState,
-    vm::{Desired, Phase, Reason, VmSpec, VmmKind},
+    vm::{Desired, Reason, VmSpec, VmmKind},
 };
 use nexus_store::{
     AgentRow, AssetRow, HistoryEntry, ImageRow, JobRow, NewJob, NewVm, ProcessRow, Store, VmRow, WorkspaceRow,
@@ -29,7 +29,6 @@ pub(crate) fn new_vm(vm: &str) -> NewVm {
         name: name(vm),
         spec: VmSpec { workspace: Some(name(vm)), tags: vec!["a tag".to_owned()], ..VmSpec::default() },
         desired: Desired::Running,
-        phase: Some(Phase::Creating),
         created_at: at(0),
     }
 }
@@ -43,8 +42,9 @@ pub(crate) fn fill(row: &mut VmRow) {
         pidfd_inode: Some(u64::from(pid) << 20),
     };
     row.desired = Desired::Stopped;
-    row.phase = Some(Phase::Stopping);
     row.vmm = Some(VmmKind::Qemu);
+    row.kernel = Some(artifact("kernel-6.18.9"));
+    row.initrd = Some(artifact("initrd-6.18.9"));
     row.process = Some(ProcessRow {
         leader: identity(1_000),
         keeper: identity(999),
@@ -98,6 +98,7 @@ pub(crate) fn workspace(workspace: &str) -> WorkspaceRow {
         name: name(workspace),
         label: String::new(),
         state: WorkspaceState::Ready,
+        failure: None,
         backend: BackendKind::Copy,
         path: PathBuf::from("/data/workspaces").join(workspace),
         size_bytes: 1 << 30,

@@ -7,10 +7,10 @@ use nexus_model::{
     ArtifactState, AssetKind, BackendKind, ErrorKind, ExitStatus, Id, JobKind, JobState, ProcessIdentity, Timestamp,
     Verification, WorkspaceState,
     restart::RestartPolicy,
-    vm::{Desired, Lifecycle, Phase, Reason, Role, VmSpec, VmState, VmmChoice, VmmKind},
+    vm::{Desired, Lifecycle, Reason, Role, VmSpec, VmState, VmmChoice, VmmKind},
 };
 use nexus_store::{
-    AgentRow, AssetRow, HistoryEntry, ImageRow, JobError, JobRow, ProcessRow, Store, VmRow, WorkspaceRow,
+    AgentRow, AssetRow, Failure, HistoryEntry, ImageRow, JobRow, ProcessRow, Store, VmRow, WorkspaceRow,
 };
 use rusqlite::Connection;
 
@@ -49,8 +49,9 @@ fn content() -> Content {
         },
         desired: Desired::Running,
         lifecycle: Lifecycle::restored(VmState::Running, Reason::VmmStarted, at(2)),
-        phase: None,
         vmm: Some(VmmKind::Qemu),
+        kernel: None,
+        initrd: None,
         cid: 3,
         process: Some(ProcessRow {
             leader: ProcessIdentity { pid: 1000, start_ticks: 4711, boot_id: boot_id.clone(), pidfd_inode: Some(77) },
@@ -90,8 +91,9 @@ fn content() -> Content {
         },
         desired: Desired::Stopped,
         lifecycle: Lifecycle::created(at(3)),
-        phase: Some(Phase::Creating),
         vmm: None,
+        kernel: None,
+        initrd: None,
         cid: 4,
         process: None,
         exit: None,
@@ -126,6 +128,7 @@ fn content() -> Content {
             name: name("demo"),
             label: "a disk".to_owned(),
             state: WorkspaceState::Attached,
+            failure: None,
             backend: BackendKind::Copy,
             path: "/data/workspaces/demo".into(),
             size_bytes: 1 << 30,
@@ -183,7 +186,7 @@ fn content() -> Content {
                 kind: JobKind::StartVm,
                 objects: vec!["vm/demo".to_owned()],
                 state: JobState::Failed,
-                error: Some(JobError { kind: ErrorKind::HypervisorFailed, message: "QEMU ended".to_owned() }),
+                error: Some(Failure { kind: ErrorKind::HypervisorFailed, message: "QEMU ended".to_owned() }),
                 sender: ":1.7".to_owned(),
                 request: "r-1".to_owned(),
                 created_at: Timestamp(1_700_000_000_000_005),

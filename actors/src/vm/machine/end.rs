@@ -144,7 +144,6 @@ impl Machine {
                 self.child.reporter.count_failure();
                 self.commit(&text, |row| {
                     row.lifecycle = lifecycle;
-                    row.phase = None;
                     row.process = None;
                     row.exit = Some(record.status);
                     row.exit_reason.clone_from(&text);
@@ -171,7 +170,6 @@ impl Machine {
         self.killed = false;
         self.commit("", |row| {
             row.lifecycle = lifecycle;
-            row.phase = None;
             row.process = None;
             row.stopped_at = record.map_or(now, |record| record.at);
             if let Some(record) = record {

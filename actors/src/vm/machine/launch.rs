@@ -16,7 +16,7 @@ use nexus_host::{
 };
 use nexus_model::{
     ErrorKind, ExitStatus, Name, WorkspaceState,
-    vm::{Desired, Phase, Reason, VmSpec, VmmKind},
+    vm::{Desired, Reason, VmSpec, VmmKind},
 };
 use nexus_store::{AssetRow, ProcessRow};
 use tracing::warn;
@@ -80,7 +80,6 @@ impl Machine {
         let stored = self
             .commit("", |row| {
                 row.desired = Desired::Running;
-                row.phase = Some(Phase::Starting);
                 row.lifecycle = lifecycle;
                 row.started_at = now;
                 row.boot_duration = None;
@@ -129,13 +128,14 @@ impl Machine {
             // Called off meanwhile; whoever did that kills the unit.
             return Ok(());
         }
-        let Launched { started, vmm, kernel } = launched;
+        let Launched { started, vmm, kernel, initrd } = launched;
         self.driver = self.engine.vmms.driver(vmm).ok();
-        self.kernel = kernel;
         self.endpoint = Some(started.endpoint);
         let leader = started.leader.clone();
         self.commit("", |row| {
             row.vmm = Some(vmm);
+            row.kernel = kernel;
+            row.initrd = initrd;
             row.exit = None;
             row.exit_reason = String::new();
             row.process = Some(ProcessRow {
@@ -159,7 +159,6 @@ impl Machine {
             self.power_on()?;
             self.commit("", |row| {
                 row.lifecycle = lifecycle;
-                row.phase = None;
                 row.boot_duration = Some(boot);
             })
             .await?;
@@ -187,7 +186,6 @@ impl Machine {
         self.child.reporter.count_failure();
         self.commit(text, |row| {
             row.lifecycle = lifecycle;
-            row.phase = None;
             row.process = None;
             row.stopped_at = now;
             row.exit = exit;
@@ -307,7 +305,8 @@ impl Launch {
         self.check_memory()?;
         self.stage("workspace");
         let disk = self.disk().await?;
-        let (boot, kernel) = self.boot(driver.kind(), disk)?;
+        let assets = self.assets(driver.kind())?;
+        let boot = self.boot(assets.as_ref(), disk)?;
         let mut plan = plan(&self.engine, self.vm.id, &self.vm.name, &self.spec, self.cid, boot);
 
         self.stage("vmm");
@@ -331,7 +330,11 @@ impl Launch {
         };
         let started = self.engine.keeper.start(&unit).await?;
         let leader = started.leader.clone();
-        launched(Launched { started, vmm: driver.kind(), kernel });
+        let (kernel, initrd) = match assets {
+            Some((kernel, initrd)) => (Some(kernel.name), initrd.map(|initrd| initrd.name)),
+            None => (None, None),
+        };
+        launched(Launched { started, vmm: driver.kind(), kernel, initrd });
 
         self.stage("boot");
         driver.boot(&plan, &leader).await.map_err(Error::from)
@@ -380,31 +383,40 @@ impl Launch {
         };
         match workspace.state {
             WorkspaceState::Ready | WorkspaceState::Attached => Ok(Some(workspace.path.join(DISK))),
-            state => Err(Error::new(
-                ErrorKind::StorageFailed,
-                format!("workspace `{name}` of VM `{}` is {state}: see `nexusctl ws inspect {name}`", self.vm.name),
-            )),
+            state => {
+                let (kind, why) = match &workspace.failure {
+                    Some((kind, why)) => (*kind, why.as_str()),
+                    None => (ErrorKind::StorageFailed, "see the journal"),
+                };
+                let text = format!("the workspace `{name}` of VM `{}` is {state}: {why}", self.vm.name);
+                Err(Error::new(kind, text))
+            }
         }
     }
 
     /// Kernel and initrd, for a VMM that boots one.
-    fn boot(&self, vmm: VmmKind, disk: Option<PathBuf>) -> Result<(Boot, Option<nexus_model::ArtifactName>), Error> {
+    fn assets(&self, vmm: VmmKind) -> Result<Option<(AssetRow, Option<AssetRow>)>, Error> {
         if vmm == VmmKind::Process {
-            return Ok((Boot { disk, ..Boot::default() }, None));
+            return Ok(None);
         }
+        let kernel = self.engine.kernel(self.spec.kernel.as_ref())?;
+        let initrd = self.engine.initrd(self.spec.initrd.as_ref(), &kernel)?;
+        Ok(Some((kernel, initrd)))
+    }
+
+    fn boot(&self, assets: Option<&(AssetRow, Option<AssetRow>)>, disk: Option<PathBuf>) -> Result<Boot, Error> {
+        let Some((kernel, initrd)) = assets else { return Ok(Boot { disk, ..Boot::default() }) };
         if disk.is_none() {
             return Err(Error::new(
                 ErrorKind::InvalidState,
                 format!("VM `{}` has no disk: create it with an image or a workspace", self.vm.name),
             ));
         }
-        let kernel = self.engine.kernel(self.spec.kernel.as_ref())?;
-        let initrd = self.engine.initrd(self.spec.initrd.as_ref(), &kernel)?;
-        let name = kernel.name.clone();
-        let AssetRow { path, elf_path, .. } = AssetRow::clone(&kernel);
-        Ok((
-            Boot { kernel: path, kernel_elf: elf_path, initrd: initrd.map(|asset| asset.path.clone()), disk },
-            Some(name),
-        ))
+        Ok(Boot {
+            kernel: kernel.path.clone(),
+            kernel_elf: kernel.elf_path.clone(),
+            initrd: initrd.as_ref().map(|initrd| initrd.path.clone()),
+            disk,
+        })
     }
 }

@@ -56,6 +56,7 @@ pub(crate) struct Launched {
     pub(crate) started: Started,
     pub(crate) vmm: VmmKind,
     pub(crate) kernel: Option<ArtifactName>,
+    pub(crate) initrd: Option<ArtifactName>,
 }
 
 impl super::VmContext {

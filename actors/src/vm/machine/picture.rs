@@ -1,14 +1,34 @@
 //! The VM as the outside sees it.
 
-use nexus_model::vm::VmmChoice;
+use nexus_model::{ArtifactName, vm::VmmChoice};
+use nexus_store::VmRow;
 
 use super::state::Machine;
-use crate::snapshot::VmSnapshot;
+use crate::{asset::initrd_of, snapshot::VmSnapshot};
 
 impl Machine {
     /// Shows the newest picture.
     pub(super) fn publish(&self) {
-        self.engine.board.publish_vm(self.vm.name.clone(), self.picture());
+        let picture = self.picture();
+        let before = self.engine.board.vms().get(&self.vm.name);
+        let same_assets = before.map_or(picture.assets.is_empty(), |before| before.assets == picture.assets);
+        self.engine.board.publish_vm(self.vm.name.clone(), picture);
+        if !same_assets {
+            self.engine.refresh_assets();
+        }
+    }
+
+    /// The kernels and initrds that it needs, or has: see [`VmSnapshot::assets`].
+    fn assets(&self) -> Vec<ArtifactName> {
+        let VmRow { spec, kernel, initrd, .. } = &self.row;
+        let named_initrd = spec.initrd.clone().or_else(|| spec.kernel.as_ref().and_then(initrd_of));
+        let mut assets: Vec<ArtifactName> = spec.kernel.iter().cloned().chain(named_initrd).collect();
+        if self.state().has_vmm() {
+            assets.extend(kernel.iter().chain(initrd).cloned());
+        }
+        assets.sort_unstable();
+        assets.dedup();
+        assets
     }
 
     pub(super) fn picture(&self) -> VmSnapshot {
@@ -30,7 +50,8 @@ impl Machine {
             vmm: row.vmm,
             isolated: self.driver.as_ref().map_or(row.spec.vmm != VmmChoice::Process, |driver| driver.isolated()),
             image: row.spec.image.clone(),
-            kernel: self.kernel.clone().or_else(|| row.spec.kernel.clone()),
+            kernel: row.kernel.clone().or_else(|| row.spec.kernel.clone()),
+            assets: self.assets(),
             workspaces: row.spec.workspace.iter().cloned().collect(),
             connections: vec![super::super::connection::AGENT],
             vcpus: row.spec.vcpus,

@@ -25,7 +25,7 @@ const PROBE: Duration = Duration::from_secs(3);
 impl Machine {
     /// Brings row and machine together and shows the result.
     pub(super) async fn recover(&mut self) -> Result<(), Error> {
-        self.engine.board.publish_vm(self.vm.name.clone(), self.picture());
+        self.publish();
         if self.row.desired == Desired::Removed {
             self.retired = true;
             self.clear_away_or_warn().await;

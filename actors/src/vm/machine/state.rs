@@ -4,7 +4,7 @@ use std::{path::PathBuf, sync::Arc, time::SystemTime};
 
 use nexus_host::{vmm::VmmDriver, vsock::Endpoint};
 use nexus_model::{
-    ArtifactName, ErrorKind, Health, Timestamp,
+    ErrorKind, Health, Timestamp,
     restart::{Backoff, FailureWindow, Intensity},
     vm::{Desired, IllegalTransition, Lifecycle, VmState},
 };
@@ -40,8 +40,6 @@ pub(super) struct Machine {
     pub(super) driver: Option<Arc<dyn VmmDriver>>,
     /// How the guest of the run that is there is reached, as its start said.
     pub(super) endpoint: Option<Endpoint>,
-    /// The kernel of the last start, if this incarnation saw it.
-    pub(super) kernel: Option<ArtifactName>,
     /// Whether the stop under way has come to killing.
     pub(super) killed: bool,
     pub(super) operation: Option<Operation>,
@@ -87,7 +85,6 @@ impl Machine {
             row,
             driver,
             endpoint: None,
-            kernel: None,
             killed: false,
             operation: None,
             cause: None,

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use nexus_host::agent::{AgentClient, AgentError};
-use nexus_model::vm::Phase;
 use nexus_model::{
     ErrorKind,
     vm::{Desired, Reason, VmState},
@@ -86,7 +85,6 @@ impl Machine {
         let stored = self
             .commit("", |row| {
                 row.desired = desired;
-                row.phase = Some(Phase::Stopping);
                 row.lifecycle = lifecycle;
             })
             .await;
