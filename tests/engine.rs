@@ -401,3 +401,42 @@ async fn an_asset_that_is_used_stays_and_a_default_has_a_successor() {
     let job = test.engine.remove_asset(&origin, &kernel).await.unwrap();
     assert_eq!(test.job(job).await.state, JobState::Done);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_that_wants_no_restart_calls_off_the_one_that_is_waited_for() {
+    let test = TestEngine::start().await;
+    let name = test.create("web", |_| ()).await.unwrap();
+    let vm = test.start_vm(&name).await;
+    strike(vm.leader, Signal::SIGKILL);
+    test.wait(&name, |vm| vm.lifecycle.state() == VmState::Crashed).await;
+    let mut machine = test.engine.board().actors().watch(&"root/vms/web/machine".to_owned()).unwrap();
+    let waits = machine.wait_for(|status| !status.next_restart_at.is_never());
+    tokio::time::timeout(PATIENCE, waits).await.unwrap().unwrap();
+    let setting = VmSetting::RestartPolicy(RestartPolicy::No);
+    test.engine.set_vm(&TestEngine::origin(), &name, setting).await.unwrap();
+    let called_off = machine.wait_for(|status| status.next_restart_at.is_never());
+    tokio::time::timeout(PATIENCE, called_off).await.unwrap().unwrap();
+    assert_eq!(test.state(&name), VmState::Crashed);
+    // Nor does another daemon start it.
+    let test = test.restart().await;
+    assert_eq!(test.state(&name), VmState::Crashed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_that_joins_another_makes_it_shorter_and_ends_a_restart() {
+    let test = TestEngine::start().await;
+    let origin = TestEngine::origin();
+    let name = test.create("web", |_| ()).await.unwrap();
+    let vm = test.start_vm(&name).await;
+    // Its agent can't answer, so each stop takes all of its time.
+    strike(vm.leader, Signal::SIGSTOP);
+    let long = StopOptions { timeout: Some(Duration::from_secs(3600)) };
+    let restart = test.engine.restart_vm(&origin, &name, long).await.unwrap();
+    test.wait(&name, |vm| vm.lifecycle.state() == VmState::Stopping).await;
+    let short = StopOptions { timeout: Some(Duration::from_millis(10)) };
+    let stop = test.engine.stop_vm(&origin, &name, short).await.unwrap();
+    assert_eq!(test.job(stop).await.state, JobState::Done);
+    assert_eq!(test.job(restart).await.state, JobState::Cancelled);
+    let stopped = test.vm(&name);
+    assert_eq!((stopped.lifecycle.state(), stopped.lifecycle.reason()), (VmState::Stopped, Reason::Killed));
+}

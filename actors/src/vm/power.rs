@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use nexus_model::{ErrorKind, JobKind, Name, vm::Reason};
+use nexus_model::{JobKind, Name, vm::Reason};
 
 use super::{
     VmContext,
@@ -33,7 +33,7 @@ impl Engine {
     pub(crate) async fn start_vm_because(&self, origin: &Origin, name: &Name, reason: Reason) -> Result<JobId, Error> {
         self.check_accepting()?;
         self.vm_job(origin, self.vm_to_change(name)?, JobKind::StartVm, true, move |vm, origin, job| async move {
-            start(&vm, origin, reason, Some(job)).await
+            start(&vm, origin, reason, job).await
         })
         .await
     }
@@ -59,7 +59,7 @@ impl Engine {
         let timeout = options.timeout.unwrap_or(self.settings.stop_timeout);
         self.vm_job(origin, self.vm_to_change(name)?, JobKind::RestartVm, false, move |vm, origin, job| async move {
             stop(&vm, origin.clone(), timeout, Next::StartAgain, Some(job.clone())).await?;
-            start(&vm, origin, Reason::Requested, Some(job)).await
+            start(&vm, origin, Reason::Requested, job).await
         })
         .await
     }
@@ -148,21 +148,18 @@ impl Engine {
     }
 }
 
-async fn start(vm: &VmContext, origin: Origin, reason: Reason, job: Option<JobControl>) -> Result<JobResult, Error> {
-    let control = job.clone();
-    let asked = origin.clone();
-    let started = vm.ask(START_DEADLINE, |reply| MachineMessage::Start { origin: asked, reason, job, reply });
-    let cancelled = async {
-        match control {
-            Some(job) => job.cancelled().await,
-            None => std::future::pending().await,
-        }
-    };
+async fn start(vm: &VmContext, origin: Origin, reason: Reason, job: JobControl) -> Result<JobResult, Error> {
+    let (asked, own) = (origin.clone(), Some(job.clone()));
+    let started = vm.ask(START_DEADLINE, |reply| MachineMessage::Start { origin: asked, reason, job: own, reply });
+    let mut started = std::pin::pin!(started);
     tokio::select! {
-        result = started => result?,
-        () = cancelled => {
-            vm.ask(KILL_DEADLINE, |reply| MachineMessage::Kill { origin, reply }).await?;
-            return Err(Error::new(ErrorKind::Cancelled, format!("the start of VM `{}` was cancelled", vm.name)));
+        biased;
+        result = &mut started => result?,
+        () = job.cancelled() => {
+            let job = job.id();
+            vm.ask(KILL_DEADLINE, |reply| MachineMessage::CancelStart { job, origin, reply }).await?;
+            // That it was cancelled; or that it was done before.
+            started.await?;
         }
     }
     Ok(JobResult::from([("vm", ResultValue::Object(ObjectRef::Vm(vm.name.clone())))]))

@@ -1,6 +1,9 @@
 //! The end of a VMM: what it means, and whether the VM is started again.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::atomic::Ordering,
+    time::{Duration, SystemTime},
+};
 
 use nexus_host::{
     process::{ProcessError, ProcessWatch},
@@ -10,7 +13,7 @@ use nexus_host::{
 use nexus_model::{
     ErrorKind, ExitStatus, ProcessIdentity, Timestamp,
     restart::{RestartPolicy, Verdict},
-    vm::{Desired, Reason},
+    vm::{Desired, Reason, VmState},
 };
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
@@ -89,7 +92,7 @@ impl Machine {
                 Ok(())
             }
             Some(operation) if operation.kind == OperationKind::Stop => {
-                let reason = if self.killed { Reason::Killed } else { Reason::Requested };
+                let reason = if self.killed.load(Ordering::Relaxed) { Reason::Killed } else { Reason::Requested };
                 let next = if self.row.desired == Desired::Running { Next::StartAgain } else { Next::Rest };
                 self.clear_away_or_warn().await;
                 self.stopped(reason, Some(record), next).await?;
@@ -167,7 +170,7 @@ impl Machine {
         let now = Self::now();
         let lifecycle = self.row.lifecycle.stopped(reason, now).map_err(|error| self.illegal(error))?;
         self.turn_power(Power::Off);
-        self.killed = false;
+        self.killed.store(false, Ordering::Relaxed);
         self.commit("", |row| {
             row.lifecycle = lifecycle;
             row.process = None;
@@ -282,6 +285,15 @@ impl Machine {
             self.vm.name,
             wait.as_millis(),
         );
+    }
+
+    /// Whether what a start is waited for is still so by the restart policy.
+    pub(super) fn restart_is_due_by_policy(&self) -> bool {
+        match (self.state(), self.row.lifecycle.reason(), self.row.spec.restart_policy) {
+            (VmState::Crashed, _, policy) => policy != RestartPolicy::No,
+            (VmState::Stopped, Reason::GuestPoweroff, policy) => policy == RestartPolicy::Always,
+            _ => true,
+        }
     }
 
     /// No start is waited for any more.

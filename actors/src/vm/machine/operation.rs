@@ -1,8 +1,9 @@
 //! What is under way: at most one thing at a time, in a task of its own.
 
-use std::{fmt, future::Future};
+use std::{fmt, future::Future, time::Duration};
 
 use nexus_model::{ErrorKind, vm::Reason};
+use tokio::{sync::watch, time::Instant};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{MachineMessage, state::Machine};
@@ -35,10 +36,23 @@ pub(super) struct Operation {
     pub(super) job: Option<JobControl>,
     /// Who wants to know how it ends.
     pub(super) waiting: Vec<Reply<()>>,
+    /// Until when the guest that is being stopped has time.
+    pub(super) deadline: Option<watch::Sender<Instant>>,
     _task: AbortOnDropHandle<()>,
 }
 
 impl Operation {
+    /// Gives the guest that is being stopped no more time than this from now on.
+    pub(super) fn hurry(&self, timeout: Duration) {
+        let Some(deadline) = &self.deadline else { return };
+        let wanted = Instant::now() + timeout;
+        deadline.send_if_modified(|current| {
+            let sooner = wanted < *current;
+            *current = wanted.min(*current);
+            sooner
+        });
+    }
+
     /// Tells everybody who waits.
     pub(super) fn answer(self, result: Result<(), Error>) {
         let mut result = Some(result);
@@ -86,6 +100,7 @@ impl Machine {
             kind,
             job,
             waiting: reply.into_iter().collect(),
+            deadline: None,
             _task: AbortOnDropHandle::new(task),
         });
     }
@@ -95,7 +110,10 @@ impl Machine {
         let Some(operation) = self.operation.take_if(|operation| operation.number == number) else { return Ok(()) };
         match operation.kind {
             OperationKind::Start => self.start_ended(operation, result).await,
-            OperationKind::Stop => self.stop_ended(operation, result).await,
+            OperationKind::Stop => {
+                self.stop_ended(operation, result);
+                Ok(())
+            }
             OperationKind::Pause | OperationKind::Resume => self.pause_ended(operation, result).await,
         }
     }

@@ -1,6 +1,10 @@
 //! What the machine's actor knows, and how it writes down and shows each change.
 
-use std::{path::PathBuf, sync::Arc, time::SystemTime};
+use std::{
+    path::PathBuf,
+    sync::{Arc, atomic::AtomicBool},
+    time::SystemTime,
+};
 
 use nexus_host::{vmm::VmmDriver, vsock::Endpoint};
 use nexus_model::{
@@ -41,7 +45,7 @@ pub(super) struct Machine {
     /// How the guest of the run that is there is reached, as its start said.
     pub(super) endpoint: Option<Endpoint>,
     /// Whether the stop under way has come to killing.
-    pub(super) killed: bool,
+    pub(super) killed: Arc<AtomicBool>,
     pub(super) operation: Option<Operation>,
     /// The job that the VM's last change was made for, if it was one.
     pub(super) cause: Option<JobId>,
@@ -85,7 +89,7 @@ impl Machine {
             row,
             driver,
             endpoint: None,
-            killed: false,
+            killed: Arc::default(),
             operation: None,
             cause: None,
             operations: 0,
@@ -107,6 +111,7 @@ impl Machine {
             MachineMessage::Stop { origin, timeout, next, job, reply } => {
                 self.stop(origin, Some(timeout), next, job, reply).await
             }
+            MachineMessage::CancelStart { job, origin, reply } => self.cancel_start(job, &origin, reply).await,
             MachineMessage::Kill { origin, reply } => self.stop(origin, None, Next::Rest, None, reply).await,
             MachineMessage::Pause { origin, reply } => self.pause(&origin, reply),
             MachineMessage::Resume { origin, reply } => self.resume(&origin, reply),
@@ -276,7 +281,13 @@ impl Machine {
         }
         self.asked(origin, "changed");
         let result = self.commit("", |row| row.spec = spec).await;
+        let stored = result.is_ok();
         let _ = reply.send(result);
+        if stored && self.restart_timer.is_some() && !self.restart_is_due_by_policy() {
+            self.forget_restart();
+            self.commit("", |row| row.desired = Desired::Stopped).await?;
+            self.rest();
+        }
         Ok(())
     }
 

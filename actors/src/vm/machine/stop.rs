@@ -1,6 +1,12 @@
 //! Stopping: the guest is asked, then the VMM is killed.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use nexus_host::agent::{AgentClient, AgentError};
 use nexus_model::{
@@ -15,7 +21,7 @@ use super::{
     operation::{Operation, OperationKind},
     state::Machine,
 };
-use crate::{Error, Origin, ask::Reply, jobs::JobControl, vm::Power};
+use crate::{Error, Origin, ask::Reply, jobs::JobControl, snapshot::JobId, vm::Power};
 
 impl Machine {
     /// [`MachineMessage::Stop`](super::MachineMessage::Stop), and `Kill` when the guest gets no time.
@@ -28,31 +34,41 @@ impl Machine {
         reply: Reply<()>,
     ) -> Result<(), Error> {
         self.asked(&origin, if timeout.is_some() { "stopped" } else { "killed" });
-        if let Some(operation) = &mut self.operation
-            && operation.kind == OperationKind::Stop
-        {
-            operation.waiting.push(reply);
-            if timeout.is_none() {
-                self.kill_now();
-            }
-            return Ok(());
-        }
         let desired = match next {
             _ if self.retired => Desired::Removed,
             Next::StartAgain => Desired::Running,
             Next::Rest => Desired::Stopped,
         };
+        if let Some(operation) = &mut self.operation
+            && operation.kind == OperationKind::Stop
+        {
+            operation.hurry(timeout.unwrap_or_default());
+            // Who comes last says what follows: a stop ends the restart whose first half this is.
+            let outdone = next == Next::Rest && self.row.desired == Desired::Running;
+            let earlier = if outdone { std::mem::take(&mut operation.waiting) } else { Vec::new() };
+            operation.waiting.push(reply);
+            for waiting in earlier {
+                let _ = waiting.send(Err(self.stopped_meanwhile()));
+            }
+            return if self.row.desired == desired {
+                Ok(())
+            } else {
+                self.commit("", |row| row.desired = desired).await
+            };
+        }
         self.forget_restart();
+        // What is broken off may have come far enough to make the virtual CPUs stand still.
+        let mut frozen = self.state() == VmState::Paused;
         if let Some(operation) = self.operation.take() {
             let start = operation.kind == OperationKind::Start;
-            let text = format!("somebody stopped VM `{}` meanwhile", self.vm.name);
-            operation.answer(Err(Error::new(ErrorKind::Cancelled, text)));
+            frozen |= matches!(operation.kind, OperationKind::Pause | OperationKind::Resume);
+            operation.answer(Err(self.stopped_meanwhile()));
             if start {
                 return self.call_off_start(desired, reply).await;
             }
         }
         match self.state() {
-            VmState::Running | VmState::Paused => self.begin_stop(desired, timeout, job, Some(reply)).await,
+            VmState::Running | VmState::Paused => self.begin_stop(desired, timeout, frozen, job, Some(reply)).await,
             VmState::Starting | VmState::Stopping => self.call_off_start(desired, reply).await,
             VmState::Crashed => {
                 let stored = self.commit("", |row| row.desired = desired).await;
@@ -70,16 +86,36 @@ impl Machine {
         }
     }
 
-    /// Stores the intent and begins to stop what runs.
-    pub(super) async fn begin_stop(
+    fn stopped_meanwhile(&self) -> Error {
+        Error::new(ErrorKind::Cancelled, format!("somebody stopped VM `{}` meanwhile", self.vm.name))
+    }
+
+    /// [`MachineMessage::CancelStart`](super::MachineMessage::CancelStart).
+    pub(super) async fn cancel_start(&mut self, job: JobId, origin: &Origin, reply: Reply<()>) -> Result<(), Error> {
+        let of_job = |operation: &mut Operation| {
+            operation.kind == OperationKind::Start && operation.job.as_ref().is_some_and(|own| own.id() == job)
+        };
+        let Some(operation) = self.operation.take_if(of_job) else {
+            // It has ended, or an incarnation before this one had it; what runs now is not that job's.
+            let _ = reply.send(Ok(()));
+            return Ok(());
+        };
+        self.asked(origin, "not started after all");
+        let text = format!("the start of VM `{}` was cancelled", self.vm.name);
+        operation.answer(Err(Error::new(ErrorKind::Cancelled, text)));
+        self.call_off_start(Desired::Stopped, reply).await
+    }
+
+    /// Stores the intent and begins to stop what runs. A guest that is `frozen` is let go on first.
+    async fn begin_stop(
         &mut self,
         desired: Desired,
         timeout: Option<Duration>,
+        frozen: bool,
         job: Option<JobControl>,
         reply: Option<Reply<()>>,
     ) -> Result<(), Error> {
         self.cause = job.as_ref().map(JobControl::id);
-        let paused = self.state() == VmState::Paused;
         let lifecycle =
             self.row.lifecycle.stopping(Reason::Requested, Self::now()).map_err(|error| self.illegal(error))?;
         let stored = self
@@ -94,57 +130,69 @@ impl Machine {
             }
             return Ok(());
         }
-        let resume = match (paused, self.driver.clone()) {
-            (true, Some(driver)) => Some((driver, self.plan_of_run())),
-            _ => None,
-        };
-        let leader = self.row.process.as_ref().map(|process| process.leader.clone());
-        self.killed = timeout.is_none();
         // A guest whose agent never answered in this run has none, or has hardly begun: there is nobody to wait for.
         let timeout = timeout.filter(|_| self.row.ready_duration.is_some());
-        let agents = self.vm.agent.subscribe();
-        let stage = job.clone();
-        self.begin(OperationKind::Stop, job, reply, move |_| async move {
-            let Some(timeout) = timeout else { return Ok(()) };
-            if let Some(job) = &stage {
-                job.stage("guest");
-            }
-            if let (Some((driver, plan)), Some(leader)) = (resume, leader) {
-                driver.resume(&plan, &leader).await?;
-            }
-            ask_to_power_off(agents, timeout).await
-        });
+        self.run_stop(timeout.unwrap_or_default(), frozen, job, reply);
         self.publish();
-        Ok(())
-    }
-
-    /// The guest had its time, or there is nobody to ask: the VMM is killed. Its end is noticed by the watch, which then
-    /// finds the operation and ends it.
-    pub(super) async fn stop_ended(&mut self, operation: Operation, result: Result<(), Error>) -> Result<(), Error> {
-        if let Err(error) = result {
-            tracing::warn!(NEXUS_VM = %self.vm.name, "the orderly stop broke off: {}", error.text());
-        }
-        self.operation = Some(operation);
-        self.kill_now();
         Ok(())
     }
 
     /// Goes on with a stop that was cut off, once its guest can be asked again.
     pub(super) fn resume_stop(&mut self) {
-        let timeout = self.engine.settings.stop_timeout;
-        let agents = self.vm.agent.subscribe();
-        self.begin(OperationKind::Stop, None, None, move |_| ask_to_power_off(agents, timeout));
+        self.run_stop(self.engine.settings.stop_timeout, false, None, None);
     }
 
-    fn kill_now(&mut self) {
-        self.killed = true;
+    /// Asks the guest, gives it its time, which may be made shorter meanwhile, and kills the VMM. The end of that is
+    /// noticed by the watch, which then finds the operation and ends it.
+    fn run_stop(&mut self, timeout: Duration, frozen: bool, job: Option<JobControl>, reply: Option<Reply<()>>) {
+        let leader = self.row.process.as_ref().map(|process| process.leader.clone());
+        let resume = match (frozen, self.driver.clone(), leader) {
+            (true, Some(driver), Some(leader)) => Some((driver, self.plan_of_run(), leader)),
+            _ => None,
+        };
+        let agents = self.vm.agent.subscribe();
+        let stage = job.clone();
+        let ask = async move {
+            if let Some(job) = &stage {
+                job.stage("guest");
+            }
+            if let Some((driver, plan, leader)) = resume {
+                driver.resume(&plan, &leader).await?;
+            }
+            ask_to_power_off(agents).await
+        };
+        let (deadline, due) = watch::channel(Instant::now() + timeout);
+        self.killed = Arc::new(AtomicBool::new(false));
+        let killed = self.killed.clone();
         let keeper = self.engine.keeper.clone();
         let (unit, runtime, name) = (self.unit(), self.runtime(), self.vm.name.clone());
-        tokio::spawn(async move {
-            if let Err(error) = keeper.kill(&unit, &runtime).await {
-                tracing::error!(NEXUS_VM = %name, "VM {name} could not be killed: {}", Error::from(error).text());
+        self.begin(OperationKind::Stop, job, reply, move |_| async move {
+            tokio::select! {
+                biased;
+                () = passed(due) => {}
+                Err(error) = ask => {
+                    tracing::warn!(NEXUS_VM = %name, "the orderly stop broke off: {}", error.text());
+                }
             }
+            killed.store(true, Ordering::Relaxed);
+            keeper.kill(&unit, &runtime).await.map_err(Error::from)
         });
+        if let Some(operation) = &mut self.operation {
+            operation.deadline = Some(deadline);
+        }
+    }
+
+    /// The VMM was killed: the watch is about to say so. Or it can't be killed, which the next stop tries again.
+    pub(super) fn stop_ended(&mut self, operation: Operation, result: Result<(), Error>) {
+        match result {
+            Ok(()) => self.operation = Some(operation),
+            Err(error) => {
+                let name = &self.vm.name;
+                tracing::error!(NEXUS_VM = %name, "VM {name} could not be killed: {}", error.text());
+                operation.answer(Err(error));
+                self.publish();
+            }
+        }
     }
 
     /// Ends a start, or a stop, whose task is gone already.
@@ -161,20 +209,30 @@ impl Machine {
     }
 }
 
-/// Returns when the guest had its time. The end of the VMM, which is noticed elsewhere, comes before that if all is well.
-async fn ask_to_power_off(mut agents: watch::Receiver<Option<AgentClient>>, timeout: Duration) -> Result<(), Error> {
-    let deadline = Instant::now() + timeout;
+/// Returns only when the guest can't be asked. The end of the VMM is noticed elsewhere.
+async fn ask_to_power_off(mut agents: watch::Receiver<Option<AgentClient>>) -> Result<(), Error> {
     // It may be between two connections.
-    let agent = match tokio::time::timeout_at(deadline, agents.wait_for(Option::is_some)).await {
-        Ok(Ok(agent)) => agent.clone(),
-        _ => None,
+    let agent = match agents.wait_for(Option::is_some).await {
+        Ok(agent) => agent.clone(),
+        Err(_) => None,
     };
-    let Some(agent) = agent else { return Ok(()) };
-    match tokio::time::timeout_at(deadline, agent.shutdown(ShutdownMode::Poweroff)).await {
-        // A connection that is gone may as well mean that it was quick.
-        Ok(Ok(()) | Err(AgentError::Gone(_))) | Err(_) => {}
-        Ok(Err(error)) => return Err(error.into()),
+    if let Some(agent) = agent {
+        match agent.shutdown(ShutdownMode::Poweroff).await {
+            // A connection that is gone may as well mean that it was quick.
+            Ok(()) | Err(AgentError::Gone(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
-    tokio::time::sleep_until(deadline).await;
-    Ok(())
+    std::future::pending().await
+}
+
+/// Returns when the time is over, which may be brought forward.
+async fn passed(mut due: watch::Receiver<Instant>) {
+    loop {
+        let at = *due.borrow_and_update();
+        tokio::select! {
+            () = tokio::time::sleep_until(at) => return,
+            Ok(()) = due.changed() => {}
+        }
+    }
 }
