@@ -3,7 +3,6 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    path::{Path, PathBuf},
     sync::{
         Arc, OnceLock, RwLock,
         atomic::{AtomicBool, Ordering},
@@ -23,13 +22,12 @@ use nexus_model::{
     vm::{Reason, VmState},
 };
 use nexus_store::{AssetRow, Statistics};
-use ractor::{ActorRef, RpcReplyPort};
+use ractor::ActorRef;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{info, warn};
 
 use crate::{
-    Error, Origin, Place, Settings,
-    ask::{ACTOR_DEADLINE, ask, ask_actor},
+    Error, Origin, Settings,
     asset::{self, AssetMessage},
     image::{self, ImageMessage},
     jobs::Jobs,
@@ -39,8 +37,8 @@ use crate::{
     snapshot::{Board, JobId, ManagerSnapshot},
     store::StoreHandle,
     supervisor::{
-        ActorSlot, ChildSpec, GiveUp, RequestError, Root, RootEnd, StatusBoard, StatusChange, Strategy,
-        SupervisorConfig, SupervisorMessage,
+        ActorSlot, ChildSpec, GiveUp, Root, RootEnd, StatusBoard, StatusChange, Strategy, SupervisorConfig,
+        SupervisorMessage,
     },
     vm::{self, VmContext, random_id},
     work::blocking,
@@ -74,7 +72,7 @@ pub struct Inner {
     /// Whether their actor was told already to look who uses them.
     pub(crate) assets_stale: AtomicBool,
     pub(crate) images: ActorSlot<ImageMessage>,
-    root: OnceLock<ActorRef<SupervisorMessage>>,
+    pub(crate) root: OnceLock<ActorRef<SupervisorMessage>>,
     pub(crate) vms_supervisor: ActorSlot<SupervisorMessage>,
     pub(crate) workspaces_supervisor: ActorSlot<SupervisorMessage>,
     pub(crate) heartbeat: watch::Sender<u64>,
@@ -224,22 +222,6 @@ impl Engine {
         self.jobs.cancel(job).await
     }
 
-    /// Forgets the failures of an actor, by its place in the tree, and tries it again if it had given up.
-    ///
-    /// # Errors
-    /// `NotFound`.
-    pub async fn reset_failed(&self, actor: &str) -> Result<(), Error> {
-        self.ask_supervisor_of(actor, |name, reply| SupervisorMessage::Reset { name, reply }).await
-    }
-
-    /// Restarts an actor, by its place in the tree, and leaves the thing that it stands for alone.
-    ///
-    /// # Errors
-    /// `NotFound`; `Internal` when it does not come up again.
-    pub async fn restart_actor(&self, actor: &str) -> Result<(), Error> {
-        self.ask_supervisor_of(actor, |name, reply| SupervisorMessage::Restart { name, reply }).await.map(|_: u64| ())
-    }
-
     /// What Nexus needs of this machine, and whether it is there.
     ///
     /// # Errors
@@ -285,92 +267,6 @@ impl Engine {
     /// What the daemon does by itself.
     pub(crate) fn own_origin() -> Result<Origin, Error> {
         Ok(Origin { request: random_id()?, sender: "nexusd".to_owned(), reason: String::new(), bound: false })
-    }
-
-    /// The real path behind one that a caller gave, if it lies where callers may point.
-    pub(crate) async fn allowed_path(&self, path: &Path) -> Result<PathBuf, Error> {
-        let allowed = self.settings.allowed_paths.clone();
-        let path = path.to_owned();
-        blocking(move || {
-            if !path.is_absolute() {
-                return Err(Error::new(
-                    ErrorKind::InvalidArgs,
-                    format!(
-                        "{} is no absolute path: write it from / on, since the daemon has another working folder",
-                        path.display()
-                    ),
-                ));
-            }
-            let real = path.canonicalize().map_err(|error| {
-                let kind = match error.kind() {
-                    std::io::ErrorKind::NotFound => ErrorKind::NotFound,
-                    std::io::ErrorKind::PermissionDenied => ErrorKind::PermissionDenied,
-                    _ => ErrorKind::StorageFailed,
-                };
-                Error::caused(kind, format!("cannot use {}", path.display()), error)
-            })?;
-            if allowed.iter().any(|root| real.starts_with(root)) {
-                return Ok(real);
-            }
-            let roots: Vec<String> = allowed.iter().map(|root| root.display().to_string()).collect();
-            Err(Error::new(
-                ErrorKind::PermissionDenied,
-                format!(
-                    "{} is outside the folders that may be used ({}): add one to `paths.allow` in nexus.yaml",
-                    real.display(),
-                    roots.join(", ")
-                ),
-            ))
-        })
-        .await
-    }
-
-    /// Adds a child to a supervisor and waits until it is up.
-    pub(crate) async fn start_child(
-        &self,
-        supervisor: &ActorSlot<SupervisorMessage>,
-        spec: ChildSpec,
-    ) -> Result<(), Error> {
-        let spec = Box::new(spec);
-        // A child that fails to start stays supervised: that is shown on it, and is no failure of what was asked.
-        match ask(supervisor, "a supervisor", |reply| SupervisorMessage::Start(spec, reply.into())).await? {
-            // One that is there is the same: its supervisor was restarted meanwhile, and has read the rows.
-            Ok(_) | Err(RequestError::Faulted { .. } | RequestError::Exists(_)) => Ok(()),
-            Err(error) => Err(Error::caused(ErrorKind::Internal, "its actor could not be started", error)),
-        }
-    }
-
-    /// Stops a child and forgets it.
-    pub(crate) async fn stop_child(&self, supervisor: &ActorSlot<SupervisorMessage>, name: &str) -> Result<(), Error> {
-        let name = name.to_owned();
-        match ask(supervisor, "a supervisor", |reply| SupervisorMessage::Remove { name, reply: reply.into() }).await? {
-            Ok(()) | Err(RequestError::Unknown(_)) => Ok(()),
-            Err(error) => Err(Error::caused(ErrorKind::Internal, "its actor could not be stopped", error)),
-        }
-    }
-
-    async fn ask_supervisor_of<T: Send + 'static>(
-        &self,
-        actor: &str,
-        message: impl FnOnce(String, RpcReplyPort<Result<T, RequestError>>) -> SupervisorMessage,
-    ) -> Result<T, Error> {
-        let unknown = || Error::not_found("actor", actor);
-        let (above, name) = actor.rsplit_once('/').ok_or_else(unknown)?;
-        let name = name.to_owned();
-        let supervisor = match Place::from(above) {
-            Place::Root => self.root.get().cloned(),
-            Place::Vms => self.vms_supervisor.current(ACTOR_DEADLINE).await,
-            Place::Workspaces => self.workspaces_supervisor.current(ACTOR_DEADLINE).await,
-            Place::Vm(vm) => self.vm(&vm)?.supervisor.current(ACTOR_DEADLINE).await,
-            _ => return Err(unknown()),
-        };
-        let supervisor =
-            supervisor.ok_or_else(|| Error::internal(format!("the supervisor of {actor} is not there")))?;
-        match ask_actor(&supervisor, actor, |reply| message(name, reply.into())).await? {
-            Ok(answer) => Ok(answer),
-            Err(RequestError::Unknown(_)) => Err(unknown()),
-            Err(error) => Err(Error::caused(ErrorKind::Internal, format!("actor `{actor}` did not come up"), error)),
-        }
     }
 
     /// Removes what was being copied or removed when a daemon ended.

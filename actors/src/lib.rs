@@ -1,5 +1,6 @@
 //! The engine: a tree of supervised actors, one for every VM, workspace and connection. No D-Bus type is known here.
 
+mod allowed_path;
 mod ask;
 mod asset;
 pub mod catalogue;
@@ -15,6 +16,7 @@ mod request;
 mod settings;
 pub mod snapshot;
 mod store;
+mod supervision;
 pub mod supervisor;
 mod vm;
 mod work;

@@ -230,7 +230,7 @@ mod tests {
     #[test]
     fn this_machine_can_be_looked_at() {
         let checks = Vmms::detect(&VmmConfig::default()).checks();
-        for name in ["kvm", "user namespaces", "firecracker", "qemu", "vhost-device-vsock"] {
+        for name in ["kvm", "user-namespaces", "firecracker", "qemu", "vhost-device-vsock"] {
             let check = checks.iter().find(|check| check.name == name).unwrap();
             assert!(!check.detail.is_empty(), "{name}");
         }
