@@ -319,7 +319,9 @@ async fn what_is_being_removed_is_removed_once_and_its_name_is_free_after_that()
     let asked = Instant::now();
     let again = test.engine.remove_vm(&origin, &name, force).await;
     if !test.engine.board().jobs().get(&job).unwrap().state.is_final() {
-        assert_eq!(again.map_err(|error| error.kind()), Err(ErrorKind::Busy));
+        // The VM goes shortly before its job ends.
+        let refusal = again.map(|_| ()).unwrap_err();
+        assert!(matches!(refusal.kind(), ErrorKind::Busy | ErrorKind::NotFound), "{}", refusal.text());
         assert!(asked.elapsed() < Duration::from_secs(5));
     }
     let new = loop {
@@ -407,6 +409,7 @@ async fn a_policy_that_wants_no_restart_calls_off_the_one_that_is_waited_for() {
     let test = TestEngine::start().await;
     let name = test.create("web", |_| ()).await.unwrap();
     let vm = test.start_vm(&name).await;
+    let test = test.restart_with_failures().await;
     strike(vm.leader, Signal::SIGKILL);
     test.wait(&name, |vm| vm.lifecycle.state() == VmState::Crashed).await;
     let mut machine = test.engine.board().actors().watch(&"root/vms/web/machine".to_owned()).unwrap();

@@ -4,11 +4,11 @@
 
 use std::time::Duration;
 
-use nexus_actors::StopOptions;
+use nexus_actors::{ImportImage, StopOptions};
 use nexus_model::{
-    Health, Name, Timestamp,
+    Health, JobState, Name, Timestamp, WorkspaceState,
     restart::RestartPolicy,
-    vm::{Desired, Reason, VmState},
+    vm::{Desired, Reason, VmSpec, VmState},
 };
 use nexus_store::{HistoryEntry, Store};
 use nexus_tests::TestEngine;
@@ -53,8 +53,8 @@ async fn a_restart_cut_off_in_its_stop_is_finished() {
     test.engine.restart_vm(&TestEngine::origin(), &name, options).await.unwrap();
     test.wait(&name, |vm| vm.lifecycle.state() == VmState::Stopping).await;
 
+    // Which lets it go on before it asks.
     let test = test.restart().await;
-    strike(before.leader, Signal::SIGCONT);
     let after = test.wait(&name, |vm| vm.lifecycle.state() == VmState::Running && vm.guest.is_some()).await;
     assert_ne!(after.leader, before.leader);
 }
@@ -105,6 +105,7 @@ async fn a_wait_before_a_start_is_told() {
     let test = TestEngine::start().await;
     let name = test.create("web", |_| ()).await.unwrap();
     let vm = test.start_vm(&name).await;
+    let test = test.restart_with_failures().await;
     let mut machine = test.engine.board().actors().watch(&"root/vms/web/machine".to_owned()).unwrap();
     strike(vm.leader, Signal::SIGKILL);
     let waits = machine.wait_for(|status| status.next_restart_at != Timestamp::NEVER);
@@ -126,4 +127,44 @@ async fn an_unreachable_guest_is_forgotten_with_its_run() {
     assert_eq!(test.state(&name), VmState::Stopped);
     let well = machine.wait_for(|status| status.health == Health::Ok);
     tokio::time::timeout(PATIENCE, well).await.unwrap().unwrap();
+}
+
+/// Whether the disk of an ephemeral VM, made for it, is there once a removal that was cut off has gone on.
+async fn disk_is_left(desired: Desired) -> bool {
+    let test = TestEngine::start().await;
+    let root = test.folder.path().canonicalize().unwrap().join("root");
+    std::fs::create_dir_all(root.join("etc")).unwrap();
+    let request = ImportImage { path: root, name: "small".parse().unwrap(), size_bytes: None };
+    let job = test.engine.import_image(&TestEngine::origin(), request).await.unwrap();
+    assert_eq!(test.job(job).await.state, JobState::Done);
+    let spec = |spec: &mut VmSpec| {
+        spec.image = Some("small".parse().unwrap());
+        spec.ephemeral = true;
+    };
+    let name = test.create("web", spec).await.unwrap();
+    let mut disk = test.engine.board().workspaces().watch(&name).unwrap();
+    let made = disk.wait_for(|disk| disk.state == WorkspaceState::Attached);
+    tokio::time::timeout(PATIENCE, made).await.unwrap().unwrap();
+
+    let cut_off = |store: &mut Store| {
+        let [mut row] = store.vms().unwrap().try_into().unwrap();
+        row.desired = desired;
+        store.update_vm(&row, None).unwrap();
+    };
+    let test = test.restart_after(cut_off).await;
+    let removed = async {
+        let busy = || test.engine.board().jobs().all().iter().any(|job| !job.state.is_final());
+        while test.engine.board().vms().get(&name).is_some() || busy() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, removed).await.unwrap();
+    test.engine.board().workspaces().get(&name).is_some()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removal_goes_on_as_it_was_asked_for() {
+    assert!(disk_is_left(Desired::Removed).await);
+    assert!(!disk_is_left(Desired::RemovedWithOwnDisks).await);
+    assert!(!disk_is_left(Desired::RemovedWithDisks).await);
 }

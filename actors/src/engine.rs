@@ -30,6 +30,7 @@ use crate::{
     Error, Origin, Settings,
     asset::{self, AssetMessage},
     image::{self, ImageMessage},
+    imports::Imports,
     jobs::Jobs,
     place,
     registry::Registry,
@@ -66,6 +67,7 @@ pub struct Inner {
     pub(crate) vms: Registry<VmContext>,
     pub(crate) workspaces: Registry<WorkspaceContext>,
     pub(crate) removals: Removals,
+    pub(crate) imports: Imports,
     /// Every asset's row, kept by their actor.
     pub(crate) assets_now: RwLock<BTreeMap<ArtifactName, AssetRow>>,
     pub(crate) assets: ActorSlot<AssetMessage>,
@@ -132,6 +134,7 @@ impl Engine {
             vms: Registry::new(),
             workspaces: Registry::new(),
             removals: Removals::default(),
+            imports: Imports::default(),
             assets_now: RwLock::default(),
             assets: ActorSlot::new(),
             assets_stale: AtomicBool::new(false),

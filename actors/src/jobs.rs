@@ -29,6 +29,8 @@ use crate::{
 
 /// Progress is shown at most this often.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
+/// Between two tries to tell and to store the end of a job.
+const END_RETRY: Duration = Duration::from_secs(5);
 
 /// What a job gives, by kebab-case keys.
 pub(crate) type JobResult = BTreeMap<&'static str, ResultValue>;
@@ -146,6 +148,11 @@ impl JobControl {
         });
     }
 
+    /// Whether somebody has cancelled the job.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        *self.cancelled.borrow()
+    }
+
     /// Returns when somebody cancels the job.
     pub(crate) async fn cancelled(&self) {
         let mut cancelled = self.cancelled.clone();
@@ -156,6 +163,10 @@ impl JobControl {
 }
 
 impl Shared {
+    fn is_final(&self) -> bool {
+        self.picture.lock().unwrap_or_else(PoisonError::into_inner).0.state.is_final()
+    }
+
     fn update(&self, always: bool, change: impl FnOnce(&mut JobSnapshot)) {
         let mut guard = self.picture.lock().unwrap_or_else(PoisonError::into_inner);
         let (job, shown) = &mut *guard;
@@ -330,9 +341,14 @@ impl State {
             if let Some(running) = jobs.underway.lock().get_mut(&id) {
                 running.ended = Some(result.into());
             }
-            // Nobody there: whoever comes looks first at what has ended.
-            if let Some(actor) = jobs.slot.current(ACTOR_DEADLINE).await {
-                let _ = actor.send_message(JobMessage::Finished { job: id });
+            // However long it takes until somebody is there.
+            loop {
+                if let Some(actor) = jobs.slot.current(ACTOR_DEADLINE).await
+                    && actor.send_message(JobMessage::Finished { job: id }).is_ok()
+                {
+                    break;
+                }
+                tokio::time::sleep(END_RETRY).await;
             }
         });
         let task = AbortOnDropHandle::new(task);
@@ -367,27 +383,22 @@ impl State {
         let Some((mut row, shared, Ended { state, error, result, at })) = found else { return };
         row.state = state;
         row.finished_at = at;
-        if let Some((kind, message)) = &error {
-            row.error = Some(Failure { kind: *kind, message: message.clone() });
-            warn!(
-                NEXUS_JOB = id,
-                NEXUS_REQUEST = row.request,
-                DBUS_SENDER = row.sender,
-                "job {id} ({}) {state}: {message}",
-                row.kind
-            );
-        } else {
-            info!(
-                NEXUS_JOB = id,
-                NEXUS_REQUEST = row.request,
-                DBUS_SENDER = row.sender,
-                "job {id} ({}) done",
-                row.kind
-            );
+        row.error = error.as_ref().map(|(kind, message)| Failure { kind: *kind, message: message.clone() });
+        // Shown before, it is only to be stored.
+        if !shared.is_final() {
+            let (request, sender, kind) = (&row.request, &row.sender, row.kind);
+            if let Some((_, message)) = &error {
+                warn!(
+                    NEXUS_JOB = id,
+                    NEXUS_REQUEST = request,
+                    DBUS_SENDER = sender,
+                    "job {id} ({kind}) {state}: {message}"
+                );
+            } else {
+                info!(NEXUS_JOB = id, NEXUS_REQUEST = request, DBUS_SENDER = sender, "job {id} ({kind}) done");
+            }
         }
-        if let Err(error) = self.store.call(move |store| store.update_job(&row)).await {
-            warn!(NEXUS_JOB = id, "the end of job {id} could not be stored: {}", error.text());
-        }
+        let stored = self.store.call(move |store| store.update_job(&row)).await;
         shared.update(true, |job| {
             job.state = state;
             job.error = error;
@@ -395,6 +406,12 @@ impl State {
             job.finished_at = at;
             job.cancellable = false;
         });
+        // Whoever waits need not wait for a disk that is full; but what is not stored is tried again.
+        if let Err(error) = stored {
+            warn!(NEXUS_JOB = id, "the end of job {id} could not be stored, which is tried again: {}", error.text());
+            myself.send_after(END_RETRY, move || JobMessage::Finished { job: id });
+            return;
+        }
         self.jobs.underway.lock().remove(&id);
         myself.send_after(self.retention, move || JobMessage::Expired { job: id });
     }

@@ -7,6 +7,7 @@ pub mod catalogue;
 mod engine;
 mod error;
 mod image;
+mod imports;
 mod jobs;
 mod origin;
 mod place;

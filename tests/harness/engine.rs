@@ -1,6 +1,10 @@
 //! An engine without a bus.
 
-use std::{fs, sync::Arc, time::Duration};
+use std::{
+    fs,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use nexus_actors::{
     Engine, Error, Folders, ImportAsset, ImportImage, Origin, Settings, Tree,
@@ -67,6 +71,21 @@ impl TestEngine {
         // Only what was said to be left running may be: the folder decides, not this value.
         std::mem::forget(self);
         Self::start_in(folder).await
+    }
+
+    /// Another one over the same folders, for which the one VM that there is has failed so often that its policy waits 8 s
+    /// before the next start: long enough for a test to do something meanwhile.
+    ///
+    /// # Panics
+    /// When it can't be started.
+    pub async fn restart_with_failures(self) -> Self {
+        self.restart_after(|store| {
+            for mut row in store.vms().expect("the store reads") {
+                row.recent_failures = vec![SystemTime::now().into(); 3];
+                store.update_vm(&row, None).expect("the store writes");
+            }
+        })
+        .await
     }
 
     /// Ends the engine and leaves its VMs running.

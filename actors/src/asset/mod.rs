@@ -18,6 +18,7 @@ use tracing::{info, warn};
 use crate::{
     Engine, Error,
     ask::Reply,
+    imports::Imports,
     snapshot::AssetSnapshot,
     supervisor::{ChildContext, ChildSpec},
     work::blocking,
@@ -57,8 +58,8 @@ impl Actor for AssetsActor {
 
     async fn post_start(&self, _myself: ActorRef<AssetMessage>, state: &mut State) -> Result<(), ActorProcessingErr> {
         let rows = state.engine.store.call(|store| store.assets()).await?;
-        let folder = state.engine.settings.folders.assets();
-        if let Err(error) = blocking(move || remove_unknown(&folder, &rows)).await {
+        let (folder, imports) = (state.engine.settings.folders.assets(), state.engine.imports.clone());
+        if let Err(error) = blocking(move || remove_unknown(&folder, &rows, &imports)).await {
             warn!("what is left of unfinished assets stays: {}", error.text());
         }
         state.publish().await?;
@@ -133,7 +134,7 @@ impl State {
 }
 
 /// Folders are named by their asset's id, so one that no row names is of an import or a removal that was cut off.
-fn remove_unknown(folder: &Path, rows: &[AssetRow]) -> Result<(), Error> {
+fn remove_unknown(folder: &Path, rows: &[AssetRow], imports: &Imports) -> Result<(), Error> {
     asset::sweep(folder)?;
     let entries = match fs::read_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -143,8 +144,9 @@ fn remove_unknown(folder: &Path, rows: &[AssetRow]) -> Result<(), Error> {
     };
     for entry in entries.flatten() {
         let path = entry.path();
-        let ours = entry.file_name().to_str().is_some_and(|name| name.parse::<Id>().is_ok());
-        if ours && !rows.iter().any(|row| row.path.starts_with(&path)) {
+        let id = entry.file_name().to_str().and_then(|name| name.parse::<Id>().ok());
+        let unknown = id.is_some_and(|id| !imports.contains(id));
+        if unknown && !rows.iter().any(|row| row.path.starts_with(&path)) {
             info!("removed {}: an unfinished asset", path.display());
             asset::remove(&path)?;
         }

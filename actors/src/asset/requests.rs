@@ -139,6 +139,7 @@ impl Engine {
 
     async fn import_asset_now(&self, request: ImportAsset, job: &JobControl) -> Result<ArtifactName, Error> {
         let id = random_id()?;
+        let _import = self.imports.begin(id);
         let folder = self.settings.folders.assets().join(id.to_string());
         let (source, destination, kind) = (request.path.clone(), folder.clone(), request.kind);
         let imported = with_progress(job, move |progress| {

@@ -60,6 +60,10 @@ impl Actor for ImagesActor {
                 state.rows.insert(row.id, row);
                 continue;
             }
+            if state.engine.imports.contains(row.id) {
+                // Its job goes on, and asks for it to be shown.
+                continue;
+            }
             info!(NEXUS_IMAGE = %row.name, "image {} was {} when the daemon ended: it is removed", row.name, row.state);
             // What can't be removed must not keep everything else from starting: it is tried again at the next start.
             if let Err(error) = state.discard(&row).await {

@@ -57,10 +57,12 @@ impl Engine {
         request: image::ImportRequest,
     ) -> Result<JobId, Error> {
         let stored = Box::new(row.clone());
+        let import = self.imports.begin(row.id);
         self.ask_images(|reply| ImageMessage::Insert { row: stored, reply }).await?;
         let job = self.image_job(origin, JobKind::ImportImage, &row.name);
         let (engine, importing) = (self.clone(), row.clone());
         let work = move |job: JobControl| async move {
+            let _import = import;
             if let Err(error) = engine.import(importing.clone(), request, &job).await {
                 engine.undo_import(&importing).await;
                 return Err(error);
@@ -75,6 +77,11 @@ impl Engine {
     }
 
     async fn undo_import(&self, row: &ImageRow) {
+        let id = row.id;
+        // The folder goes by its name, which is another image's once the row is gone.
+        if self.store.call(move |store| store.image(id)).await.is_err_and(|error| error.kind() == ErrorKind::NotFound) {
+            return;
+        }
         if let Err(left) = self.forget_image(row).await {
             warn!(NEXUS_IMAGE = %row.name, "what is left of it stays until the next start: {}", left.text());
         }

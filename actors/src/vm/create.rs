@@ -9,7 +9,7 @@ use tracing::{info, warn};
 
 use super::{VmContext, context::child_spec, removal::Disks};
 use crate::{
-    Engine, Error, Origin, RemoveOptions,
+    Engine, Error, Origin,
     ask::ACTOR_DEADLINE,
     snapshot::{JobId, ObjectRef},
     work::unbroken,
@@ -83,8 +83,11 @@ impl Engine {
                 Ok(job) => Ok((name, job)),
                 Err(error) => {
                     // The caller learns why it could not start; what is left of it would be nobody's.
-                    let all = RemoveOptions { force: true, remove_workspaces: true };
-                    engine.remove_vm(&origin, &name, all).await?;
+                    if let Ok(vm) = engine.vm(&name)
+                        && let Err(left) = engine.forget_vm(&vm, Disks::Own).await
+                    {
+                        warn!(NEXUS_VM = %name, "what is left of VM {name} stays: {}", left.text());
+                    }
                     Err(error)
                 }
             }

@@ -11,3 +11,4 @@ mod removal;
 
 pub(crate) use context::{Power, VmContext, child_spec};
 pub(crate) use create::random_id;
+pub(crate) use removal::Disks;

@@ -1,8 +1,13 @@
 //! How a VM goes, and what is left of it.
 
-use std::{fs, io, path::Path, sync::Arc, time::SystemTime};
+use std::{
+    fs, io,
+    path::Path,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
-use nexus_model::{ErrorKind, Id, JobKind, Name, Timestamp, WorkspaceState};
+use nexus_model::{ErrorKind, Id, JobKind, Name, Timestamp, WorkspaceState, vm::Desired};
 use nexus_store::{Store, WorkspaceRow};
 use tracing::{info, warn};
 
@@ -14,15 +19,41 @@ use crate::{
     work::blocking,
 };
 
+/// So often the actors of a VM that is gone are asked to go.
+const STOP_TRIES: u32 = 10;
+/// Between two of those.
+const STOP_RETRY: Duration = Duration::from_secs(1);
+
 /// What becomes of a VM's disks when it is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Disks {
+pub(crate) enum Disks {
     /// They stay.
     Keep,
     /// Those that were made for it go with it.
     Own,
     /// All go.
     All,
+}
+
+impl Disks {
+    /// As it is stored with the VM that is to go, so that a removal which is cut off goes on as it was asked for.
+    pub(super) const fn desired(self) -> Desired {
+        match self {
+            Self::Keep => Desired::Removed,
+            Self::Own => Desired::RemovedWithOwnDisks,
+            Self::All => Desired::RemovedWithDisks,
+        }
+    }
+
+    /// What was stored; none for a VM that is to stay.
+    pub(super) const fn of(desired: Desired) -> Option<Self> {
+        match desired {
+            Desired::Removed => Some(Self::Keep),
+            Desired::RemovedWithOwnDisks => Some(Self::Own),
+            Desired::RemovedWithDisks => Some(Self::All),
+            Desired::Running | Desired::Stopped => None,
+        }
+    }
 }
 
 impl Engine {
@@ -62,9 +93,8 @@ impl Engine {
     }
 
     /// Goes on with a removal that was cut off.
-    pub(crate) fn resume_removal(&self, vm: &Arc<VmContext>) {
-        let ephemeral = self.board.vms().get(&vm.name).is_some_and(|picture| picture.ephemeral);
-        self.remove_in_background(vm, if ephemeral { Disks::Own } else { Disks::Keep });
+    pub(super) fn resume_removal(&self, vm: &Arc<VmContext>, disks: Disks) {
+        self.remove_in_background(vm, disks);
     }
 
     fn remove_in_background(&self, vm: &Arc<VmContext>, disks: Disks) {
@@ -86,7 +116,7 @@ impl Engine {
     /// The machine first, then what the VM leaves behind, then the row, together with what is to become of its disks: a
     /// removal that is cut off goes on at the next start.
     async fn remove(&self, vm: &Arc<VmContext>, origin: Origin, force: bool, disks: Disks) -> Result<JobResult, Error> {
-        vm.ask(KILL_DEADLINE, |reply| MachineMessage::Retire { origin: origin.clone(), force, reply }).await?;
+        vm.ask(KILL_DEADLINE, |reply| MachineMessage::Retire { origin: origin.clone(), force, disks, reply }).await?;
         let folders = [self.settings.folders.vm_runtime(vm.id), self.settings.folders.vm_logs(vm.id)];
         blocking(move || folders.iter().try_for_each(|folder| remove_folder(folder))).await?;
         self.forget_vm(vm, disks).await?;
@@ -98,8 +128,15 @@ impl Engine {
     pub(super) async fn forget_vm(&self, vm: &Arc<VmContext>, disks: Disks) -> Result<(), Error> {
         let (id, now) = (vm.id, Timestamp::from(SystemTime::now()));
         let rows = self.store.call(move |store| store.together(|store| forget(store, id, disks, now))).await?;
-        // Its name is free once its actors are gone.
-        self.stop_child(&self.vms_supervisor, vm.name.as_str()).await?;
+        // Its name is free once its actors are gone. Their supervisor may be on its way down; the next one has none of them.
+        let mut tries = 0;
+        while let Err(error) = self.stop_child(&self.vms_supervisor, vm.name.as_str()).await {
+            tries += 1;
+            if tries == STOP_TRIES {
+                return Err(error);
+            }
+            tokio::time::sleep(STOP_RETRY).await;
+        }
         self.board.withdraw_connection(&(vm.name.clone(), super::connection::AGENT));
         self.board.withdraw_vm(&vm.name);
         self.refresh_assets();

@@ -31,6 +31,9 @@ const INTENSITY: Intensity = Intensity { max: 5, window: Duration::from_secs(300
 /// How long making or removing one may take before its caller is told so. It goes on.
 const DEADLINE: Duration = Duration::from_secs(3 * 3600);
 
+/// So many restarts of its actor are waited for while it is being made.
+const MADE_TRIES: u32 = 10;
+
 /// What a workspace's actor is asked and told.
 pub(crate) enum WorkspaceMessage {
     /// Answer once it is there, or can't be. Progress goes to the job.
@@ -66,6 +69,23 @@ impl WorkspaceContext {
     /// Waits until its actor is up.
     pub(crate) async fn up(&self, deadline: Duration) {
         self.slot.current(deadline).await;
+    }
+
+    /// Waits until it is there, or can't be, whichever incarnation of its actor makes it.
+    ///
+    /// # Errors
+    /// Outside when nobody knows, which undoes nothing; inside why it could not be made.
+    async fn made(&self, job: &JobControl) -> Result<Result<(), Error>, Error> {
+        let whom = format!("workspace `{}`", self.name);
+        let mut tries = 0;
+        loop {
+            let job = Some(job.clone());
+            match ask_within(DEADLINE, &self.slot, &whom, |reply| WorkspaceMessage::Made { job, reply }).await {
+                // Its actor was restarted, and goes on with it.
+                Err(error) if error.kind() == ErrorKind::Internal && tries < MADE_TRIES => tries += 1,
+                made => return made,
+            }
+        }
     }
 
     async fn ask(&self, message: impl FnOnce(Reply<()>) -> WorkspaceMessage) -> Result<(), Error> {
@@ -283,6 +303,10 @@ impl State {
             progress.cancel();
             // Or it could land after the removal.
             let _ = copying.await;
+            for reply in std::mem::take(&mut self.waiting) {
+                let text = format!("workspace `{}` was removed before it was made", self.row.name);
+                let _ = reply.send(Err(Error::new(ErrorKind::Cancelled, text)));
+            }
         }
         let (storage, path) = (self.engine.storage.clone(), self.row.path.clone());
         tokio::task::spawn_blocking(move || storage.remove(&path))

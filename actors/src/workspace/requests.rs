@@ -57,9 +57,8 @@ impl Engine {
             };
             let (engine, context) = (self.clone(), context.clone());
             let work = move |job: JobControl| async move {
-                let made = context.ask(|reply| WorkspaceMessage::Made { job: Some(job.clone()), reply });
                 let made = tokio::select! {
-                    made = made => made,
+                    made = context.made(&job) => made?,
                     () = job.cancelled() => Err(Error::new(ErrorKind::Cancelled, "the workspace was not made: cancelled")),
                 };
                 if let Err(error) = made {

@@ -47,8 +47,12 @@ words! {
         Running = "running",
         /// It should not run.
         Stopped = "stopped",
-        /// It should not be.
+        /// It should not be; its disks stay.
         Removed = "removed",
+        /// It should not be, and neither should the disks that were made for it.
+        RemovedWithOwnDisks = "removed-with-own-disks",
+        /// It should not be, and neither should any of its disks.
+        RemovedWithDisks = "removed-with-disks",
     }
 }
 

@@ -15,6 +15,7 @@ use nexus_model::{
     restart::{RestartPolicy, Verdict},
     vm::{Desired, Reason, VmState},
 };
+use nexus_store::VmRow;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
 
@@ -96,7 +97,7 @@ impl Machine {
                 let next = if self.row.desired == Desired::Running { Next::StartAgain } else { Next::Rest };
                 self.clear_away_or_warn().await;
                 self.stopped(reason, Some(record), next).await?;
-                let abandoned = operation.waiting.is_empty();
+                let abandoned = operation.waiting.iter().all(|reply| reply.is_closed());
                 operation.answer(Ok(()));
                 // Whoever wanted the restart and would go on with it is gone: a daemon that ended, or an incarnation.
                 if next == Next::StartAgain && abandoned {
@@ -173,6 +174,9 @@ impl Machine {
         self.killed.store(false, Ordering::Relaxed);
         self.commit("", |row| {
             row.lifecycle = lifecycle;
+            if next == Next::Rest {
+                rests(row);
+            }
             row.process = None;
             row.stopped_at = record.map_or(now, |record| record.at);
             if let Some(record) = record {
@@ -200,6 +204,7 @@ impl Machine {
     /// After a crash: what the restart policy says.
     pub(super) async fn schedule_restart(&mut self) -> Result<(), Error> {
         if self.row.spec.restart_policy == RestartPolicy::No || self.retired || self.row.desired != Desired::Running {
+            self.commit("", rests).await?;
             self.rest();
             return Ok(());
         }
@@ -229,6 +234,7 @@ impl Machine {
                 self.commit("", |row| {
                     row.lifecycle = lifecycle;
                     row.recent_failures = recent;
+                    rests(row);
                 })
                 .await?;
                 self.rest();
@@ -340,6 +346,13 @@ impl Machine {
     fn announce_exit(&self, status: ExitStatus, reason: &str) {
         let reason = reason.to_owned();
         self.engine.board.announce(Change::VmExited { name: self.vm.name.clone(), status, reason });
+    }
+}
+
+/// No start follows by itself, and a policy that is set later is no reason for one.
+pub(super) fn rests(row: &mut VmRow) {
+    if row.desired == Desired::Running {
+        row.desired = Desired::Stopped;
     }
 }
 

@@ -23,6 +23,7 @@ use tracing::warn;
 
 use super::{
     MachineMessage,
+    end::rests,
     message::Launched,
     operation::{Operation, OperationKind},
     state::{Machine, POLICY_BACKOFF},
@@ -50,6 +51,12 @@ impl Machine {
         job: Option<JobControl>,
         reply: Reply<()>,
     ) -> Result<(), Error> {
+        if job.as_ref().is_some_and(JobControl::is_cancelled) {
+            // While it waited for this incarnation.
+            let text = format!("the start of VM `{}` was cancelled", self.vm.name);
+            let _ = reply.send(Err(Error::new(ErrorKind::Cancelled, text)));
+            return Ok(());
+        }
         let legal = self.row.lifecycle.starting(reason, Self::now());
         if let Err(error) = self.check_idle().and_then(|()| legal.map(|_| ()).map_err(|error| self.illegal(error))) {
             let _ = reply.send(Err(error));
@@ -191,6 +198,9 @@ impl Machine {
             row.exit = exit;
             text.clone_into(&mut row.exit_reason);
             row.failure_count += 1;
+            if !by_policy {
+                rests(row);
+            }
         })
         .await?;
         if by_policy {
@@ -202,15 +212,24 @@ impl Machine {
 
     /// Kills and forgets whatever is left of a run. Gives its exit status if there was one.
     pub(super) async fn clear_away(&mut self) -> Result<Option<ExitStatus>, Error> {
-        self.watch = None;
+        let watch = self.watch.take();
         let (unit, runtime) = (self.unit(), self.runtime());
-        self.engine.keeper.kill(&unit, &runtime).await?;
-        let status = match self.engine.keeper.inspect(&unit, &runtime).await? {
-            UnitState::Ended(record) => Some(record.status),
-            _ => None,
+        let keeper = self.engine.keeper.clone();
+        let cleared = async {
+            keeper.kill(&unit, &runtime).await?;
+            let status = match keeper.inspect(&unit, &runtime).await? {
+                UnitState::Ended(record) => Some(record.status),
+                _ => None,
+            };
+            keeper.collect(&unit, &runtime).await?;
+            Ok(status)
         };
-        self.engine.keeper.collect(&unit, &runtime).await?;
-        Ok(status)
+        let cleared = cleared.await;
+        if cleared.is_err() {
+            // Whatever is left is still to be noticed when it ends.
+            self.watch = watch;
+        }
+        cleared
     }
 
     /// As [`clear_away`](Self::clear_away), where the VMM is known to be gone and only records may be left.

@@ -14,6 +14,7 @@ use crate::{
     ask::{Reply, ask_within},
     jobs::JobControl,
     snapshot::{GuestSnapshot, JobId},
+    vm::Disks,
 };
 
 /// What the machine's actor is asked and told.
@@ -37,7 +38,7 @@ pub(crate) enum MachineMessage {
     Set { origin: Origin, setting: VmSetting, reply: Reply<()> },
     /// Make ready to be removed: afterwards there is no VMM, and every other request is refused. `InvalidState` when it
     /// runs, unless `force`.
-    Retire { origin: Origin, force: bool, reply: Reply<()> },
+    Retire { origin: Origin, force: bool, disks: Disks, reply: Reply<()> },
     /// The operation under way has had processes started. From its own task.
     Launched { operation: u64, launched: Box<Launched> },
     /// The operation under way has ended. From its own task.

@@ -17,7 +17,10 @@ use nexus_store::ProcessRow;
 use tracing::info;
 
 use super::{Next, state::Machine};
-use crate::{Error, catalogue, vm::Power};
+use crate::{
+    Error, catalogue,
+    vm::{Disks, Power},
+};
 
 /// How long a VMM may take to say what it does, when it is adopted.
 const PROBE: Duration = Duration::from_secs(3);
@@ -26,13 +29,13 @@ impl Machine {
     /// Brings row and machine together and shows the result.
     pub(super) async fn recover(&mut self) -> Result<(), Error> {
         self.publish();
-        if self.row.desired == Desired::Removed {
+        if let Some(disks) = Disks::of(self.row.desired) {
             self.retired = true;
             self.clear_away_or_warn().await;
             if self.state().has_vmm() || self.state() == VmState::Crashed {
                 self.stopped(Reason::Requested, None, Next::Rest).await?;
             }
-            self.engine.resume_removal(&self.vm);
+            self.engine.resume_removal(&self.vm, disks);
             return Ok(());
         }
         match self.state() {

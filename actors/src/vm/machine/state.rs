@@ -23,7 +23,7 @@ use crate::{
     ask::Reply,
     snapshot::{GuestSnapshot, JobId},
     supervisor::ChildContext,
-    vm::{Power, VmContext},
+    vm::{Disks, Power, VmContext},
 };
 
 /// Waits between restarts by the policy: 1 s doubled to 60 s, ±20 %.
@@ -116,7 +116,7 @@ impl Machine {
             MachineMessage::Pause { origin, reply } => self.pause(&origin, reply),
             MachineMessage::Resume { origin, reply } => self.resume(&origin, reply),
             MachineMessage::Set { origin, setting, reply } => self.set(&origin, setting, reply).await,
-            MachineMessage::Retire { origin, force, reply } => self.retire(origin, force, reply).await,
+            MachineMessage::Retire { origin, force, disks, reply } => self.retire(origin, force, disks, reply).await,
             MachineMessage::Launched { operation, launched } => self.launched(operation, *launched).await,
             MachineMessage::OperationEnded { operation, result } => self.operation_ended(operation, result).await,
             MachineMessage::Ended { leader, record } => self.ended(&leader, record).await,
@@ -291,7 +291,7 @@ impl Machine {
         Ok(())
     }
 
-    async fn retire(&mut self, origin: Origin, force: bool, reply: Reply<()>) -> Result<(), Error> {
+    async fn retire(&mut self, origin: Origin, force: bool, disks: Disks, reply: Reply<()>) -> Result<(), Error> {
         let runs = self.state().has_vmm() || self.operation.is_some();
         if runs && !force {
             let text = format!(
@@ -302,7 +302,7 @@ impl Machine {
             let _ = reply.send(Err(Error::new(ErrorKind::InvalidState, text)));
             return Ok(());
         }
-        if let Err(error) = self.commit("", |row| row.desired = Desired::Removed).await {
+        if let Err(error) = self.commit("", |row| row.desired = disks.desired()).await {
             let _ = reply.send(Err(error));
             return Ok(());
         }

@@ -35,7 +35,7 @@ impl Machine {
     ) -> Result<(), Error> {
         self.asked(&origin, if timeout.is_some() { "stopped" } else { "killed" });
         let desired = match next {
-            _ if self.retired => Desired::Removed,
+            _ if self.retired => self.row.desired,
             Next::StartAgain => Desired::Running,
             Next::Rest => Desired::Stopped,
         };
@@ -139,7 +139,8 @@ impl Machine {
 
     /// Goes on with a stop that was cut off, once its guest can be asked again.
     pub(super) fn resume_stop(&mut self) {
-        self.run_stop(self.engine.settings.stop_timeout, false, None, None);
+        // Whether its virtual CPUs stand still is not known any more; to let those go on that do changes nothing.
+        self.run_stop(self.engine.settings.stop_timeout, true, None, None);
     }
 
     /// Asks the guest, gives it its time, which may be made shorter meanwhile, and kills the VMM. The end of that is
