@@ -89,7 +89,7 @@ async fn measure(arguments: &Arguments) -> Outcome<()> {
     death::measure(&mut report, &scale, &programs).await?;
     guest::measure(&mut report, &scale, &programs, &arguments.guest).await?;
     idle::measure(&mut report, &scale, &programs).await?;
-    report.line(format!("Load average at the end: {}.", machine::load()?));
+    report.line(format!("\nLoad average at the end: {}.", machine::load()?));
     match &arguments.report {
         Some(path) if !arguments.quick => report.save(path),
         _ => Ok(()),
