@@ -443,3 +443,17 @@ async fn a_stop_that_joins_another_makes_it_shorter_and_ends_a_restart() {
     let stopped = test.vm(&name);
     assert_eq!((stopped.lifecycle.state(), stopped.lifecycle.reason()), (VmState::Stopped, Reason::Killed));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_paused_guest_is_asked_nothing() {
+    let test = TestEngine::start().await;
+    let origin = TestEngine::origin();
+    let name = test.create("web", |_| ()).await.unwrap();
+    test.start_vm(&name).await;
+    test.engine.pause_vm(&origin, &name).await.unwrap();
+    let error = test.engine.guest_run(&origin, &name, shell("true")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::GuestUnavailable);
+    assert!(error.text().contains("resume it first"), "{}", error.text());
+    test.engine.resume_vm(&origin, &name).await.unwrap();
+    assert_eq!(test.engine.guest_run(&origin, &name, shell("true")).await.unwrap().status, ExitStatus::Code(0));
+}

@@ -20,7 +20,7 @@ impl ConfirmArgs {
             return Ok(());
         }
         if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
-            return Err(Failure::new(format!("will not {what} without being told so"))
+            return Err(Failure::new(format!("nobody confirmed to {what}"))
                 .because("There is no terminal to ask on.")
                 .hint("Say it with the option", "--yes")
                 .exit(Exit::USAGE));

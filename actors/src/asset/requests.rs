@@ -149,6 +149,18 @@ impl Engine {
             })
         })
         .await?;
+        // The same once more, as by a script that is run again.
+        let same = self.assets_where(|asset| asset.kind == request.kind && asset.digest == imported.digest);
+        if let Some(same) = same
+            && request.version.as_ref().is_none_or(|version| *version == same.version)
+            && request.digest.is_none()
+        {
+            blocking(move || Ok(asset::remove(&folder)?)).await?;
+            if request.default {
+                self.make_default_asset(&same.name).await?;
+            }
+            return Ok(same.name);
+        }
         let stored = self.store_asset(id, &request, imported).await;
         if stored.is_err() {
             blocking(move || Ok(asset::remove(&folder)?)).await?;

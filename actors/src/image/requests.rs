@@ -117,7 +117,10 @@ impl Engine {
             let users: Vec<&str> = picture.used_by.iter().map(AsRef::as_ref).collect();
             return Err(Error::new(
                 ErrorKind::InUse,
-                format!("image `{name}` is the base of {}: remove those first", users.join(", ")),
+                format!(
+                    "image `{name}` is the base of workspace {}: remove what was made from it first",
+                    users.join(", workspace ")
+                ),
             ));
         }
         let removal = self.removals.begin(ObjectRef::Image(name.clone()))?;

@@ -155,7 +155,7 @@ impl Engine {
                 let (noun, name) = object.noun_and_name();
                 Error::new(
                     ErrorKind::AlreadyExists,
-                    format!("there is a {noun} named `{name}` already: choose another name"),
+                    format!("the name `{name}` is taken by another {noun}: choose another one"),
                 )
             }
         }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use nexus_host::agent::{AgentClient, AgentError};
-use nexus_model::{ErrorKind, Name};
+use nexus_model::{ErrorKind, Name, vm::VmState};
 use nexus_protocol::Command;
 use tracing::info;
 
@@ -83,6 +83,10 @@ impl Engine {
     }
 
     fn agent(&self, vm: &Name) -> Result<AgentClient, Error> {
+        // What is sent to a guest that stands still is answered by nobody, and may block its vsock device for good.
+        if self.board.vms().get(vm).is_some_and(|picture| picture.lifecycle.state() == VmState::Paused) {
+            return Err(unavailable(self, vm));
+        }
         self.vm(vm)?.agent.borrow().clone().ok_or_else(|| unavailable(self, vm))
     }
 

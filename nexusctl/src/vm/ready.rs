@@ -46,10 +46,9 @@ pub(crate) async fn wait(
     tokio::pin!(deadline);
     loop {
         let vm: VmProperties = bus.read(&what, path).await?;
-        if vm.guest_ready {
-            return Ok(());
-        }
         match vm.state.as_str() {
+            "paused" => return Err(NotReady::Ended(Box::new(vm))),
+            _ if vm.guest_ready => return Ok(()),
             "running" => progress.stage("booting, until its agent answers"),
             "starting" => progress.stage("starting the VMM"),
             // Its restart policy is at work; it is `failed` when that gives up.
@@ -78,6 +77,7 @@ impl NotReady {
                 vm.name,
                 amount::duration(*limit)
             )),
+            Self::Ended(vm) if vm.state == "paused" => Failure::new(format!("VM {} is paused", vm.name)),
             Self::Ended(vm) => {
                 let reason = match vm.exit_reason.as_str() {
                     "" => vm.state_reason.replace('-', " "),

@@ -12,7 +12,7 @@ fn what_destroys_wants_yes_where_nobody_can_be_asked() {
         (&["image", "delete", "alpine"], "delete image alpine"),
     ] {
         let expected = format!(
-            "Error: will not {what} without being told so\n  \
+            "Error: nobody confirmed to {what}\n  \
                There is no terminal to ask on.\n  \
                Say it with the option: --yes\n"
         );

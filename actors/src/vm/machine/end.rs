@@ -85,7 +85,7 @@ impl Machine {
         match self.operation.take() {
             Some(operation) if operation.kind == OperationKind::Start => {
                 let what = if record.who == ProgramRole::Vmm { "the VMM" } else { "the vsock sidecar" };
-                let words = self.last_words();
+                let words = self.last_words(record.status);
                 let text = format!("{what} {} while VM `{}` was starting{words}", record.status, self.vm.name);
                 self.clear_away_or_warn().await;
                 self.start_failed(&text, Some(record.status)).await?;
@@ -119,7 +119,7 @@ impl Machine {
     /// The VMM ended and no operation had asked it to.
     pub(super) async fn ended_unasked(&mut self, record: ExitRecord) -> Result<(), Error> {
         self.cause = None;
-        let words = self.last_words();
+        let words = self.last_words(record.status);
         let end = self.meaning(record);
         self.clear_away_or_warn().await;
         if self.row.desired != Desired::Running {
@@ -337,7 +337,11 @@ impl Machine {
     }
 
     /// The last line that the VMM wrote about itself, for an error's text.
-    fn last_words(&self) -> String {
+    fn last_words(&self, status: ExitStatus) -> String {
+        // Who is killed has said nothing about it.
+        if matches!(status, ExitStatus::Signal(_)) {
+            return String::new();
+        }
         nexus_host::vmm::last_words(&self.plan_of_run().console_log)
             .map(|words| format!(": {words}"))
             .unwrap_or_default()
