@@ -456,6 +456,9 @@ async fn a_real_vm_runs_a_command() {
     has(&ok(&daemon, &["kernel", "import", kernel, "--initrd", initrd]).await, &["Kernel kernel-", "initrd-"]);
     has(&ok(&daemon, &["kernel", "list"]).await, &["kernel", "initrd", "yes"]);
     let names = ok(&daemon, &["kernel", "list", "-q"]).await;
+    // Once more is no more.
+    ok(&daemon, &["kernel", "import", kernel, "--initrd", initrd]).await;
+    assert_eq!(ok(&daemon, &["kernel", "list", "-q"]).await, names);
     let name = names.lines().find(|name| name.starts_with("kernel-")).unwrap();
     has(&ok(&daemon, &["kernel", "inspect", name]).await, &[name, "sha256:", "Default:", "yes"]);
     has(&ok(&daemon, &["kernel", "verify", name]).await, &["is as it was imported"]);
