@@ -37,7 +37,7 @@ impl fmt::Display for Noun {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The name is taken.
-    #[error("the name `{name}` is taken by another {noun}: choose another one")]
+    #[error("the name `{name}` is taken by another {noun} already: choose another one")]
     AlreadyExists {
         /// What has the name.
         noun: Noun,

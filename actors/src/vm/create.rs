@@ -155,7 +155,7 @@ impl Engine {
                 let (noun, name) = object.noun_and_name();
                 Error::new(
                     ErrorKind::AlreadyExists,
-                    format!("the name `{name}` is taken by another {noun}: choose another one"),
+                    format!("the name `{name}` is taken by another {noun} already: choose another one"),
                 )
             }
         }
