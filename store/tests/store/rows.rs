@@ -77,7 +77,10 @@ fn names_are_taken_once_for_each_noun() {
     ];
     for (expected, error) in errors {
         assert_eq!(error.kind(), ErrorKind::AlreadyExists);
-        assert_eq!(error.to_string(), format!("the name `demo` is taken by another {expected} already: choose another one"));
+        assert_eq!(
+            error.to_string(),
+            format!("the name `demo` is taken by another {expected} already: choose another one")
+        );
         assert!(matches!(error, Error::AlreadyExists { noun, name } if noun == expected && name == "demo"));
     }
     assert_eq!(Content::of(&store), before);
