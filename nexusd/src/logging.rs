@@ -10,7 +10,11 @@ use std::{
 use nexus_dbus::server::LogControl;
 use nix::sys::stat::fstat;
 use tracing_subscriber::{
-    EnvFilter, Layer, Registry, filter::ParseError, layer::SubscriberExt, reload, util::SubscriberInitExt,
+    Layer, Registry,
+    filter::{ParseError, Targets},
+    layer::SubscriberExt,
+    reload,
+    util::SubscriberInitExt,
 };
 
 /// syslog's words and the level that stands for each. There is nothing between `warning` and `info`.
@@ -43,7 +47,7 @@ pub(crate) enum LogError {
 
 /// What can be read and changed of the log while it goes on.
 pub(crate) struct Log {
-    filter: reload::Handle<EnvFilter, Registry>,
+    filter: reload::Handle<Targets, Registry>,
     level: Mutex<String>,
     journal: bool,
 }
@@ -93,8 +97,8 @@ impl LogControl for Log {
 
 /// The directives, and quiet about what libraries say of themselves: ractor's spans would put the number of an actor into
 /// every record.
-fn filter(directives: &str) -> Result<EnvFilter, ParseError> {
-    EnvFilter::try_new(format!("ractor=warn,zbus=warn,{directives}"))
+fn filter(directives: &str) -> Result<Targets, ParseError> {
+    format!("ractor=warn,zbus=warn,{directives}").parse()
 }
 
 /// systemd says in `JOURNAL_STREAM` which device and inode the journal's stream has, since a service may have sent its

@@ -47,7 +47,10 @@ impl TestEngine {
     /// # Panics
     /// When it can't be started.
     pub async fn start() -> Self {
-        let _ = tracing_subscriber::fmt().with_test_writer().with_env_filter("debug").try_init();
+        let _ = tracing_subscriber::fmt()
+            .with_test_writer()
+            .with_max_level(tracing_subscriber::filter::LevelFilter::DEBUG)
+            .try_init();
         let folder = tempfile::Builder::new().prefix("nx").tempdir().expect("a temporary folder");
         Self::start_in(Arc::new(folder)).await
     }
