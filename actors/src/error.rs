@@ -131,6 +131,7 @@ impl From<AgentError> for Error {
             AgentError::Failed(failure) => match failure.kind {
                 FailureKind::NotFound => ErrorKind::NotFound,
                 FailureKind::NotExecutable => ErrorKind::PermissionDenied,
+                FailureKind::Invalid => ErrorKind::InvalidArgs,
                 _ => ErrorKind::GuestFailed,
             },
             AgentError::Revision { .. } | AgentError::Nonsense | AgentError::Stream(_) | AgentError::Descriptor(_) => {

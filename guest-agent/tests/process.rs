@@ -117,10 +117,10 @@ async fn says_what_is_wrong_with_a_command() {
     assert_eq!(kind(client.run(&Command::new(["/usr"])).await), FailureKind::NotExecutable);
     let mut command = sh("true");
     command.cwd = Some("/no/such/folder".to_owned());
-    assert_eq!(kind(client.run(&command).await), FailureKind::NotFound);
+    assert_eq!(kind(client.run(&command).await), FailureKind::Invalid);
     let mut command = sh("true");
     command.user = Some("no-such-user".to_owned());
-    assert_eq!(kind(client.run(&command).await), FailureKind::NotFound);
+    assert_eq!(kind(client.run(&command).await), FailureKind::Invalid);
     assert!(matches!(client.run(&Command::default()).await, Err(AgentError::InvalidCommand(_))));
     assert!(matches!(client.run(&Command::new(["a\0b"])).await, Err(AgentError::InvalidCommand(_))));
     bounded(client.ping()).await.unwrap();

@@ -190,11 +190,11 @@ impl Failure {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FailureKind {
-    /// No such program, folder, user or command.
+    /// No such program, or no such command of the agent's.
     NotFound,
     /// The program is there, but must not or can't be executed.
     NotExecutable,
-    /// The request makes no sense.
+    /// The request makes no sense, or names a folder or a user that is not there.
     Invalid,
     /// The token is missing or wrong, or there was no handshake.
     Unauthorized,

@@ -158,7 +158,7 @@ impl Spawner {
         let own = rustix::process::geteuid();
         let Some(user) = user else { return Ok(Account::find(&own.as_raw().to_string())) };
         let account = Account::find(user)
-            .ok_or_else(|| Failure::new(FailureKind::NotFound, format!("there is no user `{user}` in the guest")))?;
+            .ok_or_else(|| Failure::new(FailureKind::Invalid, format!("there is no user `{user}` in the guest")))?;
         if !own.is_root() && account.uid != own.as_raw() {
             let message = format!("the agent is not root and can't run a command as `{user}`");
             return Err(Failure::new(FailureKind::Refused, message));
@@ -247,7 +247,7 @@ fn working_folder(command: &Command, account: Option<&Account>) -> Result<CStrin
     let folder = match &command.cwd {
         Some(folder) if Path::new(folder).is_dir() => folder.as_str(),
         Some(folder) => {
-            return Err(Failure::new(FailureKind::NotFound, format!("there is no folder `{folder}` in the guest")));
+            return Err(Failure::new(FailureKind::Invalid, format!("there is no folder `{folder}` in the guest")));
         }
         None => account.map(|account| account.home.as_str()).filter(|home| Path::new(home).is_dir()).unwrap_or("/"),
     };

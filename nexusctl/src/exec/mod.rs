@@ -178,7 +178,12 @@ impl<'a> Guest<'a> {
         };
         let mut waited = false;
         loop {
-            let error = match self.proxy.exec(&argv, options()).await {
+            let answer = tokio::select! {
+                answer = self.proxy.exec(&argv, options()) => answer,
+                // Should it start after all, its streams are closed at once.
+                number = interrupts.next() => return Err(Failure::silent(Exit::signal(number))),
+            };
+            let error = match answer {
                 Ok((id, stdin, stdout, stderr)) => {
                     return Ok((id, Streams { stdin: stdin.into(), stdout: stdout.into(), stderr: stderr.into() }));
                 }
