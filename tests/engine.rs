@@ -198,6 +198,15 @@ async fn memory_beyond_the_hosts_is_refused() {
     let (kind, text) = test.job(job).await.error.unwrap();
     assert_eq!(kind, ErrorKind::ResourcesExhausted, "{text}");
     assert_eq!(test.state(&name), VmState::Failed);
+    let mut machine = test.engine.board().actors().watch(&"root/vms/huge/machine".to_owned()).unwrap();
+    let failed = machine.wait_for(|status| status.health == Health::Failed);
+    tokio::time::timeout(Duration::from_secs(60), failed).await.unwrap().unwrap();
+
+    // What another nexusd finds says the same.
+    let test = test.restart().await;
+    let mut machine = test.engine.board().actors().watch(&"root/vms/huge/machine".to_owned()).unwrap();
+    let failed = machine.wait_for(|status| status.health == Health::Failed);
+    tokio::time::timeout(Duration::from_secs(60), failed).await.unwrap().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

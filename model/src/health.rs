@@ -7,7 +7,7 @@ words! {
     pub enum Health {
         /// As it should be.
         Ok = "ok",
-        /// Its actor is in back-off or starting again.
+        /// Its actor is in back-off or starting again, or its VM is about to.
         Restarting = "restarting",
         /// It works, but something that it asked for is missing.
         Degraded = "degraded",
@@ -15,7 +15,7 @@ words! {
         Unreachable = "unreachable",
         /// Its actor gave up; the VMM was left running.
         Unmanaged = "unmanaged",
-        /// Its actor gave up, or its thing could not be had.
+        /// Its actor gave up, or its thing could not be had, or its VM has ended in a way that nobody wanted.
         Failed = "failed",
     }
 }

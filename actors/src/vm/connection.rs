@@ -157,6 +157,7 @@ impl Dialer {
     async fn keep(&mut self, run: u64, endpoint: &Endpoint, token: Option<&str>) {
         let begun = Instant::now();
         let mut known = false;
+        let mut silent = false;
         let mut attempt = 0;
         loop {
             self.show(ConnectionState::Connecting);
@@ -170,6 +171,11 @@ impl Dialer {
                 }
                 Err(error) => {
                     debug!(NEXUS_VM = %self.vm.name, "the guest agent does not answer yet: {error}");
+                    // A guest that answered another nexusd, and is adopted, has had its time to boot.
+                    if !known && !silent && begun.elapsed() > BOOT_TIME && !self.is_paused() {
+                        silent = true;
+                        self.tell(MachineMessage::GuestDown { run, missed: true }).await;
+                    }
                 }
             }
             let wait = if known || begun.elapsed() > BOOT_TIME {

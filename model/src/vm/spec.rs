@@ -153,10 +153,10 @@ impl VmSpec {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidSpec {
     /// `vcpus` is out of range.
-    #[error("vcpus is {0}: use 1 to {MAX_VCPUS}")]
+    #[error("{0} virtual CPUs can't be had: use 1 to {MAX_VCPUS}")]
     Vcpus(u32),
     /// `memory-bytes` is too small or not whole MiB.
-    #[error("memory-bytes is {0}: use whole MiB, at least {MIN_MEMORY_BYTES}")]
+    #[error("{0} bytes of memory can't be had: use whole MiB, at least {min} of them", min = MIN_MEMORY_BYTES >> 20)]
     Memory(u64),
     /// `kernel-args` is too long or has control characters.
     #[error("kernel-args must be one line of at most {MAX_KERNEL_ARGS} characters")]

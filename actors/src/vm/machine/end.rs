@@ -11,7 +11,7 @@ use nexus_host::{
     vmm::GuestEnd,
 };
 use nexus_model::{
-    ErrorKind, ExitStatus, ProcessIdentity, Timestamp,
+    ErrorKind, ExitStatus, Health, ProcessIdentity, Timestamp,
     restart::{RestartPolicy, Verdict},
     vm::{Desired, Reason, VmState},
 };
@@ -142,7 +142,13 @@ impl Machine {
             }
             End::Failure(reason) => {
                 let what = if reason == Reason::VsockExited { "the vsock sidecar" } else { "the VMM" };
-                let text = format!("{what} {}{words}", record.status);
+                let mut text = format!("{what} {}{words}", record.status);
+                if record.status.is_success() && self.row.ready_duration.is_none() {
+                    let memory = self.row.spec.memory_bytes >> 20;
+                    text.push_str(&format!(
+                        "; the guest never got far: {memory} MiB of memory may be too little for it"
+                    ));
+                }
                 let now = Self::now();
                 let lifecycle = self.row.lifecycle.crashed(reason, now).map_err(|error| self.illegal(error))?;
                 self.child.reporter.count_failure();
@@ -280,6 +286,7 @@ impl Machine {
         self.timers += 1;
         let timer = self.timers;
         self.restart_timer = Some(timer);
+        self.child.reporter.set_health(Health::Restarting);
         self.child.reporter.set_next_restart((SystemTime::now() + wait).into());
         self.myself.send_after(wait, move || MachineMessage::RestartDue { timer });
         info!(

@@ -123,8 +123,9 @@ impl Machine {
             MachineMessage::RestartDue { timer } => self.restart_due(timer).await,
             MachineMessage::GuestUp { run, guest } => self.guest_up(run, *guest).await,
             MachineMessage::GuestDown { run, missed } => {
-                if run == self.run && self.guest.take().is_some() {
-                    if missed {
+                if run == self.run {
+                    let answered = self.guest.take().is_some() || self.row.ready_duration.is_some();
+                    if missed && answered {
                         self.child.reporter.set_health(Health::Unreachable);
                     }
                     self.publish();
@@ -164,6 +165,9 @@ impl Machine {
         let stored = row.clone();
         self.engine.store.call(move |store| store.update_vm(&stored, history.as_ref())).await?;
         self.row = row;
+        if from.state() != to.state() {
+            self.show_health();
+        }
         if from != to {
             info!(
                 NEXUS_VM = %self.vm.name,
@@ -182,6 +186,16 @@ impl Machine {
         }
         self.publish();
         Ok(())
+    }
+
+    /// Says of the VM what its state says. What is said of a guest and its VMM while they run is over with them.
+    pub(super) fn show_health(&self) {
+        let health = match self.state() {
+            VmState::Created | VmState::Stopped | VmState::Starting => Health::Ok,
+            VmState::Crashed | VmState::Failed => Health::Failed,
+            VmState::Running | VmState::Paused | VmState::Stopping => return,
+        };
+        self.child.reporter.set_health(health);
     }
 
     /// Writes down that somebody wants something done to the VM.
@@ -241,10 +255,6 @@ impl Machine {
     }
 
     pub(super) fn turn_power(&self, power: Power) {
-        // What was said of a guest, or of its VMM, is over with it.
-        if power == Power::Off {
-            self.child.reporter.set_health(Health::Ok);
-        }
         self.vm.power.send_if_modified(|current| {
             let changed = *current != power;
             *current = power;
