@@ -32,7 +32,7 @@ pub(crate) enum KernelCommand {
     Default(Name),
     /// Hash them again and compare with what was imported
     Verify(Names),
-    /// Delete kernels and initial RAM disks that no VM names
+    /// Delete kernels and initial RAM disks that no VM uses
     #[command(visible_alias = "rm")]
     Delete(Delete),
 }
@@ -261,7 +261,7 @@ fn fields(asset: &AssetProperties, objects: &Objects) -> Fields {
         .field("Default", if asset.default { "yes" } else { "no" })
         .field("Made from", &asset.source)
         .field("File", &asset.path)
-        .field("Named by", objects.names(&asset.used_by).join(", "))
+        .field("Used by", objects.names(&asset.used_by).join(", "))
         .field("Imported", amount::when(Timestamp(asset.created_at), objects.now))
 }
 
