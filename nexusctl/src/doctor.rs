@@ -1,6 +1,6 @@
 //! `nexusctl doctor`.
 
-use std::fs::File;
+use std::{env, fs::File, io};
 
 use clap::{Args, builder::styling::Style};
 use serde_json::{Value, json};
@@ -19,6 +19,13 @@ pub(crate) struct Doctor {
     #[command(flatten)]
     format: FormatArgs,
 }
+
+const FIRECRACKER: &str = "firecracker";
+const FIRECRACKER_ADVICE: &str =
+    "take it from https://github.com/firecracker-microvm/firecracker/releases, or leave it to QEMU";
+/// What QEMU's guests are reached through.
+const SIDECAR: &str = "vhost-device-vsock";
+const SIDECAR_ADVICE: &str = "cargo install vhost-device-vsock --version 0.3.0 --locked";
 
 /// One thing that was looked at.
 struct Check {
@@ -63,7 +70,7 @@ async fn checks() -> Vec<Check> {
     let bus = match Bus::connect().await {
         Ok(bus) => bus,
         Err(failure) => {
-            let mut checks = vec![Check::new("session-bus", false, true, failure.reason())];
+            let mut checks = vec![Check::new("session-bus", false, true, failure.in_one_line())];
             checks.extend(without_daemon());
             return checks;
         }
@@ -72,7 +79,7 @@ async fn checks() -> Vec<Check> {
     match with_daemon(&bus).await {
         Ok(found) => checks.extend(found),
         Err(failure) => {
-            checks.push(Check::new("nexusd", false, true, failure.reason()));
+            checks.push(Check::new("nexusd", false, true, failure.in_one_line()));
             checks.extend(without_daemon());
         }
     }
@@ -103,23 +110,49 @@ async fn with_daemon(bus: &Bus) -> Result<Vec<Check>, Failure> {
     Ok(checks)
 }
 
-/// What can be seen from here.
+/// What can be seen from here, under the names that the daemon gives it (`Manager.CheckHost`).
 fn without_daemon() -> Vec<Check> {
-    let program = |name: &str| match which::which(name) {
-        Ok(path) => Check::new(name, true, false, path.display().to_string()),
-        Err(_) => Check::new(name, false, false, "not on PATH"),
-    };
-    let kvm = match File::options().read(true).write(true).open("/dev/kvm") {
-        Ok(_) => Check::new("kvm", true, false, "/dev/kvm opens"),
-        Err(error) => Check::new("kvm", false, false, format!("/dev/kvm: {error}")),
-    };
-    let mut checks = vec![program("nexusd"), kvm, program("firecracker")];
-    checks.push(program("qemu-system-x86_64"));
-    checks.push(program("vhost-device-vsock"));
-    let vmm = checks.iter().any(|check| check.found && ["firecracker", "qemu-system-x86_64"].contains(&&*check.name));
+    let mut checks = vec![
+        kvm(),
+        program(FIRECRACKER, FIRECRACKER, FIRECRACKER_ADVICE),
+        program("qemu", "qemu-system-x86_64", "install qemu-system-x86"),
+        sidecar(),
+    ];
+    let vmm = checks.iter().any(|check| check.found && [FIRECRACKER, "qemu"].contains(&&*check.name));
     let detail = if vmm { "at least one is on PATH" } else { "install qemu-system-x86 or firecracker" };
     checks.push(Check::new("vmm", vmm, true, detail));
     checks
+}
+
+fn kvm() -> Check {
+    let detail = match File::options().read(true).write(true).open("/dev/kvm") {
+        Ok(_) => return Check::new("kvm", true, false, "/dev/kvm opens"),
+        Err(error) => match error.kind() {
+            io::ErrorKind::NotFound => "/dev/kvm does not exist: load the module kvm_intel or kvm_amd".to_owned(),
+            io::ErrorKind::PermissionDenied => "/dev/kvm may not be opened: add your user to group kvm".to_owned(),
+            _ => format!("/dev/kvm cannot be opened: {error}"),
+        },
+    };
+    Check::new("kvm", false, false, format!("{detail}; VMs run in plain emulation"))
+}
+
+fn program(name: &str, program: &str, advice: &str) -> Check {
+    match which::which(program) {
+        Ok(path) => Check::new(name, true, false, path.display().to_string()),
+        Err(_) => Check::new(name, false, false, format!("`{program}` is not on PATH: {advice}")),
+    }
+}
+
+fn sidecar() -> Check {
+    // Where `make install` puts what only nexusd calls, seen from nexusctl.
+    let installed = || {
+        let folder = env::current_exe().ok()?.parent()?.join("../libexec/nexus");
+        folder.join(SIDECAR).canonicalize().ok()
+    };
+    match installed() {
+        Some(path) => Check::new(SIDECAR, true, false, path.display().to_string()),
+        None => program(SIDECAR, SIDECAR, SIDECAR_ADVICE),
+    }
 }
 
 fn draw(checks: &[Check]) -> String {

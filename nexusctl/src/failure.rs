@@ -102,9 +102,10 @@ impl Failure {
         self.kind
     }
 
-    /// Why, without the rest.
-    pub(crate) fn reason(&self) -> String {
-        if self.why.is_empty() { self.what.clone() } else { self.why.join(" ") }
+    /// Why, and what to do next, in one line.
+    pub(crate) fn in_one_line(&self) -> String {
+        let why = if self.why.is_empty() { self.what.clone() } else { self.why.join(" ") };
+        self.hints.iter().fold(why, |line, (text, command)| format!("{line} {text}: {command}"))
     }
 
     /// Whatever is tried after it would fail as well.

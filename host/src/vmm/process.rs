@@ -24,7 +24,10 @@ impl Process {
         let check = if config.allow_process {
             HostCheck::found("process", "allowed by the configuration; it isolates nothing")
         } else {
-            HostCheck::missing("process", "not allowed by the configuration; needed for tests and benches only")
+            HostCheck::missing(
+                "process",
+                "not allowed: tests and benches, which alone need it, configure vmm.allow-process",
+            )
         };
         Detection {
             kind: VmmKind::Process,

@@ -137,7 +137,8 @@ fn check_kvm(kvm: &Kvm) -> HostCheck {
         Kvm::Hardware => HostCheck::found("kvm", "/dev/kvm opens, and the CPU has hardware virtualization"),
         Kvm::Emulated => HostCheck::missing(
             "kvm",
-            "/dev/kvm opens, but the CPU shows no hardware virtualization (vmx or svm): VMs run in plain emulation",
+            "/dev/kvm opens, but the CPU shows no hardware virtualization (vmx or svm), and VMs run in plain emulation: \
+             switch it on in the firmware, or where this machine is a VM itself, in its host",
         ),
         Kvm::Absent { reason } => HostCheck::missing("kvm", format!("{reason}; VMs run in plain emulation")),
     }

@@ -1,6 +1,6 @@
 //! When there is no daemon.
 
-use std::process::Command;
+use std::{fs, os::unix::fs::PermissionsExt, process::Command};
 
 use crate::{bus::PrivateBus, nexusctl, parts};
 
@@ -92,5 +92,40 @@ fn doctor_works_without_the_daemon_and_says_what_is_missing() {
     assert_eq!(status, Some(1), "{stdout}");
     assert!(stdout.starts_with("ok        session-bus"), "{stdout}");
     assert!(stdout.contains("\nmissing   nexusd") && stdout.contains("kvm"), "{stdout}");
+    assert!(stdout.contains("The daemon is not running. Start it: nexusd\n"), "{stdout}");
     assert!(stderr.starts_with("Error: this machine is not ready for Nexus\n  Missing: nexusd"), "{stderr}");
+}
+
+/// Regression: without the daemon, qemu went by the name of its program, and nexusd was there twice.
+#[test]
+fn doctor_names_things_as_the_daemon_does_and_says_what_to_do_about_them() {
+    let bus = PrivateBus::start();
+    let folder = tempfile::tempdir().unwrap();
+    let doctor = || {
+        let mut command = on(&bus, &["doctor", "-o", "json"]);
+        let output = command.env("PATH", folder.path()).output().unwrap();
+        let checks: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout).unwrap();
+        checks
+    };
+    let checks = doctor();
+    let names: Vec<&str> = checks.iter().map(|check| check["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["session-bus", "nexusd", "kvm", "firecracker", "qemu", "vhost-device-vsock", "vmm"]);
+    for (name, advice) in [
+        ("nexusd", "Start it: nexusd"),
+        ("firecracker", "https://"),
+        ("qemu", "install qemu-system-x86"),
+        ("vhost-device-vsock", "cargo install"),
+        ("vmm", "install"),
+    ] {
+        let check = checks.iter().find(|check| check["name"] == name).unwrap();
+        assert_eq!(check["found"], false, "{check}");
+        assert!(check["detail"].as_str().unwrap().contains(advice), "{check}");
+    }
+
+    let qemu = folder.path().join("qemu-system-x86_64");
+    fs::write(&qemu, "").unwrap();
+    fs::set_permissions(&qemu, fs::Permissions::from_mode(0o755)).unwrap();
+    let checks = doctor();
+    let check = checks.iter().find(|check| check["name"] == "qemu").unwrap();
+    assert_eq!((&check["found"], &check["detail"]), (&true.into(), &qemu.to_str().unwrap().into()));
 }

@@ -25,6 +25,8 @@ use crate::{
 };
 
 const PROGRAM: &str = "firecracker";
+/// Where its binaries are published.
+const RELEASES: &str = "https://github.com/firecracker-microvm/firecracker/releases";
 
 /// The driver, with the binary of this machine.
 pub(super) struct Firecracker {
@@ -35,7 +37,9 @@ impl Firecracker {
     pub(super) fn detect(config: &VmmConfig, kvm: &Kvm) -> Detection {
         let program = find_program(config.firecracker.as_deref(), PROGRAM);
         let check = match (&program, kvm) {
-            (Err(reason), _) => HostCheck::missing(PROGRAM, reason.clone()),
+            (Err(reason), _) => {
+                HostCheck::missing(PROGRAM, format!("{reason}: take it from {RELEASES}, or leave it to QEMU"))
+            }
             (Ok(program), Kvm::Hardware) => HostCheck::found(PROGRAM, program.display().to_string()),
             (Ok(program), Kvm::Emulated) => HostCheck::missing(
                 PROGRAM,
@@ -44,8 +48,8 @@ impl Firecracker {
                     program.display()
                 ),
             ),
-            (Ok(program), Kvm::Absent { .. }) => {
-                HostCheck::missing(PROGRAM, format!("{} is there, but needs KVM", program.display()))
+            (Ok(program), Kvm::Absent { reason }) => {
+                HostCheck::missing(PROGRAM, format!("{} is there, but needs KVM: {reason}", program.display()))
             }
         };
         let driver = match (program, kvm) {

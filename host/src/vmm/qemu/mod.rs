@@ -61,7 +61,7 @@ impl Qemu {
             } else {
                 HostCheck::missing(
                     "vhost-vsock",
-                    format!("{VHOST_VSOCK} cannot be opened: QEMU's guests are reached through {SIDECAR}"),
+                    format!("{VHOST_VSOCK} cannot be opened: load the module vhost_vsock, or leave it to {SIDECAR}"),
                 )
             },
             match &sidecar {
