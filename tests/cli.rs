@@ -134,13 +134,31 @@ async fn status_version_doctor_and_tree_show_the_daemon() {
     let doctor = ctl(&daemon, &["doctor"]).await;
     assert!(matches!(doctor.code, Some(0 | 1)), "{doctor:?}");
     has(&doctor.out, &["session-bus", "nexusd", "qemu"]);
+    let doctor = ctl(&daemon, &["doctor", "-o", "json"]).await;
+    let checks: Vec<Value> = serde_json::from_str(&doctor.out).unwrap();
+    let names: Vec<&str> = checks.iter().map(|check| check["name"].as_str().unwrap()).collect();
+    let expected = ["session-bus", "nexusd", "kvm", "user-namespaces", "firecracker", "qemu", "vhost-vsock"];
+    assert_eq!(names, [&expected[..], &["vhost-device-vsock", "process", "vmm", "kernel"]].concat());
 
     let tree = ok(&daemon, &["tree"]).await;
     let parts = ["store", "assets", "images", "workspaces", "vms", "web", "jobs", "bus"];
     has(&tree, &parts);
     // The order of their start.
     assert!(parts.is_sorted_by_key(|part| tree.find(&format!("─ {part}"))), "{tree}");
-    assert!(json(&daemon, &["tree"]).await.is_object() || json(&daemon, &["tree"]).await.is_array());
+    let tree = json(&daemon, &["tree"]).await;
+    let names = |actor: &Value| -> Vec<String> {
+        actor["children"].as_array().unwrap().iter().map(|child| child["name"].as_str().unwrap().to_owned()).collect()
+    };
+    let [root] = tree.as_array().unwrap().as_slice() else { panic!("{tree}") };
+    assert_eq!(
+        (&root["name"], &root["strategy"], &root["health"]),
+        (&"root".into(), &"rest-for-one".into(), &"ok".into())
+    );
+    assert_eq!(names(root), ["store", "assets", "images", "workspaces", "vms", "jobs", "bus"]);
+    let vms = &root["children"][4];
+    assert_eq!(names(vms), ["web"]);
+    assert_eq!(names(&vms["children"][0]), ["machine", "connection 1"]);
+    assert_eq!(vms["children"][0]["children"][0]["path"], "/org/workfort/Nexus1/vm/web");
 }
 
 #[tokio::test]
@@ -185,7 +203,7 @@ async fn a_vm_goes_through_its_life() {
     has(&ok(&daemon, &["vm", "list"]).await, &["web", "db", "running", "process (not isolated)"]);
 
     let row = json(&daemon, &["vm", "inspect", "web"]).await;
-    let pid = row["leader"].as_u64().or(row["pid"].as_u64()).unwrap();
+    let pid = row["pid"].as_u64().unwrap();
     assert!(fs::exists(format!("/proc/{pid}")).unwrap());
     assert_eq!((&row["state"], &row["guest_ready"]), (&"running".into(), &true.into()));
     has(&ok(&daemon, &["vm", "inspect", "web"]).await, &[&pid.to_string(), "vsock.sock", "console.log", "web"]);
@@ -196,7 +214,7 @@ async fn a_vm_goes_through_its_life() {
     assert_eq!(ok(&daemon, &["exec", "web", "--", "sh", "-c", "echo $WORD"]).await, "hello\n");
 
     ok(&daemon, &["vm", "restart", "web"]).await;
-    assert_ne!(json(&daemon, &["vm", "inspect", "web"]).await["leader"].as_u64(), Some(pid));
+    assert_ne!(json(&daemon, &["vm", "inspect", "web"]).await["pid"].as_u64().unwrap(), pid);
     ok(&daemon, &["vm", "stop", "web"]).await;
     ok(&daemon, &["vm", "kill", "db", "--yes"]).await;
     let states: Vec<Value> =
