@@ -97,8 +97,10 @@ impl State {
         self.engine
             .store
             .call(move |store| {
-                store.insert_asset(&row)?;
-                if default || none_yet { store.make_default_asset(row.id) } else { Ok(()) }
+                store.together(|store| {
+                    store.insert_asset(&row)?;
+                    if default || none_yet { store.make_default_asset(row.id) } else { Ok(()) }
+                })
             })
             .await?;
         self.publish().await

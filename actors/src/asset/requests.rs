@@ -149,11 +149,17 @@ impl Engine {
             })
         })
         .await?;
+        if let Some(wanted) = &request.digest
+            && !wanted.eq_ignore_ascii_case(&imported.digest)
+        {
+            let text = format!("{} has SHA-256 {}, not {wanted}", request.path.display(), imported.digest);
+            blocking(move || Ok(asset::remove(&folder)?)).await?;
+            return Err(Error::new(ErrorKind::IntegrityFailed, text));
+        }
         // The same once more, as by a script that is run again.
         let same = self.assets_where(|asset| asset.kind == request.kind && asset.digest == imported.digest);
         if let Some(same) = same
             && request.version.as_ref().is_none_or(|version| *version == same.version)
-            && request.digest.is_none()
         {
             blocking(move || Ok(asset::remove(&folder)?)).await?;
             if request.default {
@@ -169,14 +175,6 @@ impl Engine {
     }
 
     async fn store_asset(&self, id: Id, request: &ImportAsset, imported: Imported) -> Result<ArtifactName, Error> {
-        if let Some(wanted) = &request.digest
-            && !wanted.eq_ignore_ascii_case(&imported.digest)
-        {
-            return Err(Error::new(
-                ErrorKind::IntegrityFailed,
-                format!("{} has SHA-256 {}, not {wanted}", request.path.display(), imported.digest),
-            ));
-        }
         let version = request.version.clone().or(imported.version).filter(|version| !version.is_empty());
         let version = version.ok_or_else(|| {
             Error::new(
