@@ -116,6 +116,26 @@ impl Actor for ConnectionActor {
     }
 }
 
+/// How a connection was lost.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Loss {
+    /// The guest had said that it goes down.
+    Orderly,
+    /// The guest missed its heartbeats.
+    Missed,
+    /// It broke off.
+    Sudden,
+}
+
+/// A guest that does not answer.
+struct Silence {
+    since: Instant,
+    /// For that long it need not.
+    patience: Duration,
+    /// Whether that it is over has been said.
+    told: bool,
+}
+
 /// Follows the VM's power: dials while it is on, is parked while it is off.
 struct Dialer {
     engine: Engine,
@@ -148,6 +168,7 @@ impl Dialer {
                         _ = power.changed() => {}
                     }
                     self.vm.agent.send_replace(None);
+                    self.opened_at = Timestamp::NEVER;
                 }
             }
         }
@@ -156,25 +177,34 @@ impl Dialer {
     /// Dials, serves the connection until it is lost, and dials again, for ever.
     async fn keep(&mut self, run: u64, endpoint: &Endpoint, token: Option<&str>) {
         let begun = Instant::now();
+        let mut silence = Silence { since: begun, patience: self.engine.settings.heartbeat * MISSES, told: false };
         let mut known = false;
-        let mut silent = false;
         let mut attempt = 0;
         loop {
             self.show(ConnectionState::Connecting);
             match AgentClient::connect(endpoint, token, HANDSHAKE).await {
                 Ok((agent, welcome, events)) => {
                     known = true;
-                    attempt = 0;
-                    if !self.serve(run, agent, &welcome, events).await {
+                    let opened = Instant::now();
+                    let loss = self.serve(run, agent, &welcome, events).await;
+                    let heartbeat = self.engine.settings.heartbeat;
+                    // A guest that shakes hands only to hang up is not dialled faster for it.
+                    if opened.elapsed() > heartbeat {
+                        attempt = 0;
+                    }
+                    if loss != Loss::Orderly {
                         self.child.reporter.count_failure();
                     }
+                    let patience = if loss == Loss::Orderly { BOOT_TIME } else { heartbeat * MISSES };
+                    silence = Silence { since: Instant::now(), patience, told: loss == Loss::Missed };
                 }
                 Err(error) => {
                     debug!(NEXUS_VM = %self.vm.name, "the guest agent does not answer yet: {error}");
-                    // A guest that answered another nexusd, and is adopted, has had its time to boot.
-                    if !known && !silent && begun.elapsed() > BOOT_TIME && !self.is_paused() {
-                        silent = true;
-                        self.tell(MachineMessage::GuestDown { run, missed: true }).await;
+                    if self.is_paused() {
+                        silence.since = Instant::now();
+                    } else if !silence.told && silence.since.elapsed() > silence.patience && self.has_answered() {
+                        silence.told = true;
+                        self.report_unreachable(run, silence.since.elapsed()).await;
                     }
                 }
             }
@@ -188,8 +218,8 @@ impl Dialer {
         }
     }
 
-    /// Serves one connection until it is lost. True when the guest had said that it goes down.
-    async fn serve(&mut self, run: u64, agent: AgentClient, welcome: &Welcome, mut events: AgentEvents) -> bool {
+    /// Serves one connection until it is lost.
+    async fn serve(&mut self, run: u64, agent: AgentClient, welcome: &Welcome, mut events: AgentEvents) -> Loss {
         self.opened_at = SystemTime::now().into();
         self.vm.agent.send_replace(Some(agent.clone()));
         self.show(ConnectionState::Open);
@@ -234,20 +264,32 @@ impl Dialer {
         }
         self.vm.agent.send_replace(None);
         self.opened_at = Timestamp::NEVER;
-        let missed = misses >= MISSES;
-        if missed {
-            self.child.reporter.set_health(Health::Unreachable);
-            warn!(
-                NEXUS_VM = %self.vm.name,
-                NEXUS_ACTOR = self.child.path,
-                NEXUS_GENERATION = self.child.generation,
-                MESSAGE_ID = catalogue::GUEST_UNREACHABLE,
-                "the guest agent of VM {} missed {misses} heartbeats",
-                self.vm.name,
-            );
+        if misses >= MISSES {
+            self.report_unreachable(run, self.engine.settings.heartbeat * MISSES).await;
+            return Loss::Missed;
         }
-        self.tell(MachineMessage::GuestDown { run, missed }).await;
-        orderly
+        self.tell(MachineMessage::GuestDown { run, missed: false }).await;
+        if orderly { Loss::Orderly } else { Loss::Sudden }
+    }
+
+    /// A guest that has answered in this run does so no more.
+    async fn report_unreachable(&self, run: u64, silent: Duration) {
+        self.child.reporter.set_health(Health::Unreachable);
+        warn!(
+            NEXUS_VM = %self.vm.name,
+            NEXUS_ACTOR = self.child.path,
+            NEXUS_GENERATION = self.child.generation,
+            MESSAGE_ID = catalogue::GUEST_UNREACHABLE,
+            "the guest agent of VM {} has not answered for {:.1} s",
+            self.vm.name,
+            silent.as_secs_f64(),
+        );
+        self.tell(MachineMessage::GuestDown { run, missed: true }).await;
+    }
+
+    /// Whether the guest has answered in this run, be it another nexusd.
+    fn has_answered(&self) -> bool {
+        self.engine.board.vms().get(&self.vm.name).is_some_and(|vm| !vm.ready_duration.is_zero())
     }
 
     async fn answers(&self, agent: &AgentClient) -> bool {

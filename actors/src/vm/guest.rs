@@ -50,8 +50,7 @@ impl Engine {
         let context = self.vm(vm)?;
         let mut agents = context.agent.subscribe();
         loop {
-            let agent = agents.borrow_and_update().clone().ok_or_else(|| unavailable(self, vm))?;
-            match agent.wait_exec(exec).await {
+            match self.agent(vm)?.wait_exec(exec).await {
                 Err(error @ AgentError::Gone(_)) => {
                     let next = tokio::time::timeout(AWAY, agents.wait_for(Option::is_some)).await;
                     if !matches!(next, Ok(Ok(_))) {
