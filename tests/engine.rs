@@ -380,9 +380,19 @@ async fn an_asset_that_is_used_stays_and_a_default_has_a_successor() {
     let path = GuestParts::find().unwrap().kernel;
     let newer =
         ImportAsset { kind: AssetKind::Kernel, path, version: Some("newer".to_owned()), digest: None, default: true };
+    let again = newer.clone();
     let job = test.engine.import_asset(&origin, newer).await.unwrap();
     assert_eq!(test.job(job).await.state, JobState::Done);
     let [kernel, initrd, newer] = ["kernel-test", "initrd-test", "kernel-newer"].map(|name| name.parse().unwrap());
+    // The same once more is no other one, be its digest named or not.
+    let digest = test.engine.board().assets().get(&newer).unwrap().digest.clone();
+    for digest in [None, Some(digest)] {
+        let job = test.engine.import_asset(&origin, ImportAsset { digest, ..again.clone() }).await.unwrap();
+        assert_eq!(test.job(job).await.state, JobState::Done);
+    }
+    let wrong = ImportAsset { digest: Some("0".repeat(64)), ..again };
+    let job = test.engine.import_asset(&origin, wrong).await.unwrap();
+    assert_eq!(test.job(job).await.error.unwrap().0, ErrorKind::IntegrityFailed);
     let names = |spec: &mut VmSpec| {
         spec.vmm = VmmChoice::Qemu;
         spec.image = Some("guest".parse().unwrap());

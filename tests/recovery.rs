@@ -5,8 +5,9 @@
 use std::time::Duration;
 
 use nexus_actors::{ImportImage, StopOptions};
+use nexus_host::unit::{ExitRecord, ProgramRole};
 use nexus_model::{
-    Health, JobState, Name, Timestamp, WorkspaceState,
+    ExitStatus, Health, JobState, Name, Timestamp, WorkspaceState,
     restart::RestartPolicy,
     vm::{Desired, Reason, VmSpec, VmState},
 };
@@ -167,4 +168,26 @@ async fn a_removal_goes_on_as_it_was_asked_for() {
     assert!(disk_is_left(Desired::Removed).await);
     assert!(!disk_is_left(Desired::RemovedWithOwnDisks).await);
     assert!(!disk_is_left(Desired::RemovedWithDisks).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ephemeral_vm_whose_next_start_is_called_off_goes() {
+    let (test, name) = after_end(RestartPolicy::Always, Reason::GuestPoweroff).await;
+    let mut machine = test.engine.board().actors().watch(&"root/vms/web/machine".to_owned()).unwrap();
+    let waits = machine.wait_for(|status| status.next_restart_at != Timestamp::NEVER);
+    tokio::time::timeout(PATIENCE, waits).await.unwrap().unwrap();
+    let mut vm = test.engine.board().vms().watch(&name).unwrap();
+    test.engine.stop_vm(&TestEngine::origin(), &name, StopOptions { timeout: None }).await.unwrap();
+    tokio::time::timeout(PATIENCE, async { while vm.changed().await.is_ok() {} }).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_that_could_not_be_taken_away_are_no_hindrance() {
+    let test = TestEngine::start().await;
+    let name = test.create("web", |_| ()).await.unwrap();
+    let runtime = test.folder.path().join("run/vm").join(test.vm(&name).id.to_string());
+    std::fs::create_dir_all(&runtime).unwrap();
+    let record = ExitRecord { who: ProgramRole::Vmm, status: ExitStatus::Code(0), at: Timestamp(1) };
+    std::fs::write(runtime.join("exit.json"), serde_json::to_vec(&record).unwrap()).unwrap();
+    test.start_vm(&name).await;
 }

@@ -24,6 +24,7 @@ use crate::{
     jobs::JobControl,
     snapshot::WorkspaceSnapshot,
     supervisor::{ActorSlot, ChildContext, ChildSpec, GiveUp},
+    work::blocking,
 };
 
 const BACKOFF: Backoff = Backoff { initial: Duration::from_millis(200), max: Duration::from_secs(30), jitter: 0.2 };
@@ -309,9 +310,7 @@ impl State {
             }
         }
         let (storage, path) = (self.engine.storage.clone(), self.row.path.clone());
-        tokio::task::spawn_blocking(move || storage.remove(&path))
-            .await
-            .map_err(|error| Error::caused(ErrorKind::Internal, "the removal broke off", error))??;
+        blocking(move || Ok(storage.remove(&path)?)).await?;
         let id = self.row.id;
         self.engine.store.call(move |store| store.delete_workspace(id)).await
     }

@@ -84,7 +84,7 @@ pub enum UnitError {
     #[error("`{0}` is no unit's name: use letters, digits and hyphens")]
     Name(String),
     /// The records of an older run are still there, or it still runs.
-    #[error("unit `{0}` has an older run that was not collected: restart nexusd, which does that")]
+    #[error("unit `{0}` has an older run that was not collected: stop its VM, then start it again")]
     NotCollected(String),
     /// It was never started, or was collected.
     #[error("there is no unit `{0}`")]

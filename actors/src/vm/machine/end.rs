@@ -58,15 +58,25 @@ impl Machine {
         let keeper = self.engine.keeper.clone();
         let (unit, runtime) = (self.unit(), self.runtime());
         let lease = self.child.lease.clone();
-        let name = self.vm.name.clone();
+        let (name, path, generation) = (self.vm.name.clone(), self.child.path.clone(), self.child.generation);
         self.watch = Some(AbortOnDropHandle::new(tokio::spawn(async move {
             let _lease = lease;
             while let Err(error) = wait_for(&leader).await {
-                warn!(NEXUS_VM = %name, "the VMM's process cannot be watched, which is tried again: {error}");
+                warn!(
+                    NEXUS_VM = %name,
+                    NEXUS_ACTOR = path,
+                    NEXUS_GENERATION = generation,
+                    "the VMM's process of VM {name} cannot be watched, which is tried again: {error}",
+                );
                 tokio::time::sleep(WATCH_RETRY).await;
             }
             let record = keeper.ended(&unit, &runtime).await.unwrap_or_else(|error| {
-                warn!(NEXUS_VM = %name, "how the VMM ended is not known: {error}");
+                warn!(
+                    NEXUS_VM = %name,
+                    NEXUS_ACTOR = path,
+                    NEXUS_GENERATION = generation,
+                    "how the VMM of VM {name} ended is not known: {error}",
+                );
                 ExitRecord { who: ProgramRole::Vmm, status: ExitStatus::Unknown, at: Self::now() }
             });
             let _ = myself.send_message(MachineMessage::Ended { leader, record });
@@ -149,20 +159,9 @@ impl Machine {
                         "; the guest never got far: {memory} MiB of memory may be too little for it"
                     ));
                 }
-                let now = Self::now();
-                let lifecycle = self.row.lifecycle.crashed(reason, now).map_err(|error| self.illegal(error))?;
-                self.child.reporter.count_failure();
-                self.commit(&text, |row| {
-                    row.lifecycle = lifecycle;
-                    row.process = None;
-                    row.exit = Some(record.status);
-                    row.exit_reason.clone_from(&text);
-                    row.stopped_at = record.at;
-                    row.failure_count += 1;
-                })
-                .await?;
-                self.announce_exit(record.status, &text);
-                self.schedule_restart().await
+                let verdict = self.crashed(reason, &text, Some(record.status), record.at).await?;
+                self.announce_exit(record.status);
+                self.follow(verdict).await
             }
         }
     }
@@ -192,7 +191,7 @@ impl Machine {
         })
         .await?;
         if let Some(record) = record {
-            self.announce_exit(record.status, reason.as_str());
+            self.announce_exit(record.status);
         }
         if next == Next::Rest {
             self.rest();
@@ -207,24 +206,50 @@ impl Machine {
         }
     }
 
-    /// After a crash: what the restart policy says.
-    pub(super) async fn schedule_restart(&mut self) -> Result<(), Error> {
-        if self.row.spec.restart_policy == RestartPolicy::No || self.retired || self.row.desired != Desired::Running {
-            self.commit("", rests).await?;
-            self.rest();
-            return Ok(());
-        }
-        let verdict = self.failures.failed(Self::now(), fastrand::f64());
+    /// Writes down a crash and what the restart policy makes of it, in one step: a failure that is known is counted.
+    /// Gives what follows; `None` when nothing does.
+    pub(super) async fn crashed(
+        &mut self,
+        reason: Reason,
+        text: &str,
+        exit: Option<ExitStatus>,
+        at: Timestamp,
+    ) -> Result<Option<Verdict>, Error> {
+        let now = Self::now();
+        let lifecycle = self.row.lifecycle.crashed(reason, now).map_err(|error| self.illegal(error))?;
+        let wanted =
+            self.row.spec.restart_policy != RestartPolicy::No && !self.retired && self.row.desired == Desired::Running;
+        let verdict = wanted.then(|| self.failures.failed(now, fastrand::f64()));
         let recent = self.failures.recent().collect();
-        match verdict {
-            Verdict::Retry(wait) => {
-                self.restart_after(wait);
-                self.commit("", |row| {
-                    row.recent_failures = recent;
-                })
-                .await
+        self.child.reporter.count_failure();
+        self.commit(text, |row| {
+            row.lifecycle = lifecycle;
+            row.process = None;
+            row.exit = exit;
+            text.clone_into(&mut row.exit_reason);
+            row.stopped_at = at;
+            row.failure_count += 1;
+            row.recent_failures = recent;
+            if verdict.is_none() {
+                rests(row);
             }
-            Verdict::GiveUp => {
+        })
+        .await?;
+        Ok(verdict)
+    }
+
+    /// Does what follows a crash.
+    pub(super) async fn follow(&mut self, verdict: Option<Verdict>) -> Result<(), Error> {
+        match verdict {
+            None => {
+                self.rest();
+                Ok(())
+            }
+            Some(Verdict::Retry(wait)) => {
+                self.restart_after(wait);
+                Ok(())
+            }
+            Some(Verdict::GiveUp) => {
                 let now = Self::now();
                 let lifecycle = self.row.lifecycle.failed(Reason::TooManyFailures, now);
                 let lifecycle = lifecycle.map_err(|error| self.illegal(error))?;
@@ -239,7 +264,6 @@ impl Machine {
                 );
                 self.commit("", |row| {
                     row.lifecycle = lifecycle;
-                    row.recent_failures = recent;
                     rests(row);
                 })
                 .await?;
@@ -247,6 +271,15 @@ impl Machine {
                 Ok(())
             }
         }
+    }
+
+    /// Nothing follows any more by itself, whatever was stored as wanted.
+    async fn stay(&mut self) -> Result<(), Error> {
+        if self.row.desired == Desired::Running {
+            self.commit("", rests).await?;
+        }
+        self.rest();
+        Ok(())
     }
 
     /// Goes on with what was under way when an incarnation, or the daemon, ended between the end of a run and the next.
@@ -266,20 +299,17 @@ impl Machine {
                 self.restart_after(POLICY_BACKOFF.initial);
                 Ok(())
             }
-            _ => {
-                self.rest();
-                Ok(())
-            }
+            _ => self.stay().await,
         }
     }
 
     /// Goes on with a restart that was waited for: the failure was counted then, the wait begins anew.
-    pub(super) fn resume_restart(&mut self) {
+    pub(super) async fn resume_restart(&mut self) -> Result<(), Error> {
         if self.row.spec.restart_policy == RestartPolicy::No {
-            self.rest();
-        } else {
-            self.restart_after(POLICY_BACKOFF.initial);
+            return self.stay().await;
         }
+        self.restart_after(POLICY_BACKOFF.initial);
+        Ok(())
     }
 
     pub(super) fn restart_after(&mut self, wait: Duration) {
@@ -300,9 +330,9 @@ impl Machine {
         );
     }
 
-    /// Whether what a start is waited for is still so by the restart policy.
-    pub(super) fn restart_is_due_by_policy(&self) -> bool {
-        match (self.state(), self.row.lifecycle.reason(), self.row.spec.restart_policy) {
+    /// Whether the start that is waited for is due under that restart policy.
+    pub(super) fn restart_is_due_under(&self, policy: RestartPolicy) -> bool {
+        match (self.state(), self.row.lifecycle.reason(), policy) {
             (VmState::Crashed, _, policy) => policy != RestartPolicy::No,
             (VmState::Stopped, Reason::GuestPoweroff, policy) => policy == RestartPolicy::Always,
             _ => true,
@@ -313,6 +343,12 @@ impl Machine {
     pub(super) fn forget_restart(&mut self) {
         self.restart_timer = None;
         self.child.reporter.set_next_restart(Timestamp::NEVER);
+    }
+
+    /// The start that is waited for is not wanted any more.
+    pub(super) fn call_off_restart(&mut self) {
+        self.forget_restart();
+        self.show_health();
     }
 
     /// [`MachineMessage::RestartDue`].
@@ -354,8 +390,8 @@ impl Machine {
             .unwrap_or_default()
     }
 
-    fn announce_exit(&self, status: ExitStatus, reason: &str) {
-        let reason = reason.to_owned();
+    fn announce_exit(&self, status: ExitStatus) {
+        let reason = self.row.exit_reason.clone();
         self.engine.board.announce(Change::VmExited { name: self.vm.name.clone(), status, reason });
     }
 }

@@ -11,7 +11,7 @@ use std::{
 
 use nexus_host::{
     storage::DISK,
-    unit::{UnitSpec, UnitState},
+    unit::{UnitError, UnitSpec, UnitState},
     vmm::MachinePlan,
 };
 use nexus_model::{
@@ -19,7 +19,6 @@ use nexus_model::{
     vm::{Desired, Reason, VmSpec, VmmKind},
 };
 use nexus_store::{AssetRow, ProcessRow};
-use tracing::warn;
 
 use super::{
     MachineMessage,
@@ -100,7 +99,7 @@ impl Machine {
                 // Nobody asked, so nobody would ask again.
                 None => {
                     let text = error.text();
-                    warn!(NEXUS_VM = %self.vm.name, "the start of VM {} could not be stored: {text}", self.vm.name);
+                    self.warn(format_args!("the start of VM {} could not be stored: {text}", self.vm.name));
                     self.restart_after(POLICY_BACKOFF.max);
                 }
             }
@@ -173,7 +172,14 @@ impl Machine {
             return Ok(());
         };
         // The VMM may have ended in the middle of it: its status says more than the broken API does.
-        let exit = self.clear_away_or_warn().await;
+        let exit = match self.clear_away().await {
+            Ok(exit) => exit,
+            // Something of it may still run, which the next incarnation tries again.
+            Err(left) => {
+                operation.answer(Err(error));
+                return Err(left);
+            }
+        };
         let text = exit.map_or_else(|| error.text(), |status| format!("{}; the VMM {status}", error.text()));
         self.start_failed(&text, exit).await?;
         operation.answer(Err(Error::new(error.kind(), text)));
@@ -182,14 +188,12 @@ impl Machine {
 
     /// A start that came to nothing: a failure like any other if the restart policy made it, else the end of it.
     pub(super) async fn start_failed(&mut self, text: &str, exit: Option<ExitStatus>) -> Result<(), Error> {
-        let by_policy = self.row.lifecycle.reason() == Reason::RestartPolicy;
         let now = Self::now();
-        let lifecycle = if by_policy {
-            self.row.lifecycle.crashed(Reason::StartFailed, now)
-        } else {
-            self.row.lifecycle.failed(Reason::StartFailed, now)
-        };
-        let lifecycle = lifecycle.map_err(|error| self.illegal(error))?;
+        if self.row.lifecycle.reason() == Reason::RestartPolicy {
+            let verdict = self.crashed(Reason::StartFailed, text, exit, now).await?;
+            return self.follow(verdict).await;
+        }
+        let lifecycle = self.row.lifecycle.failed(Reason::StartFailed, now).map_err(|error| self.illegal(error))?;
         self.child.reporter.count_failure();
         self.commit(text, |row| {
             row.lifecycle = lifecycle;
@@ -198,14 +202,9 @@ impl Machine {
             row.exit = exit;
             text.clone_into(&mut row.exit_reason);
             row.failure_count += 1;
-            if !by_policy {
-                rests(row);
-            }
+            rests(row);
         })
         .await?;
-        if by_policy {
-            return self.schedule_restart().await;
-        }
         self.rest();
         Ok(())
     }
@@ -235,8 +234,7 @@ impl Machine {
     /// As [`clear_away`](Self::clear_away), where the VMM is known to be gone and only records may be left.
     pub(super) async fn clear_away_or_warn(&mut self) -> Option<ExitStatus> {
         self.clear_away().await.unwrap_or_else(|error| {
-            let name = &self.vm.name;
-            warn!(NEXUS_VM = %name, "what is left of VM {name} could not be cleared away: {}", error.text());
+            self.warn(format_args!("what is left of VM {} could not be cleared away: {}", self.vm.name, error.text()));
             None
         })
     }
@@ -347,7 +345,15 @@ impl Launch {
             launch,
             memory_max_bytes: Some(self.spec.memory_bytes.saturating_add(driver.overhead_bytes())),
         };
-        let started = self.engine.keeper.start(&unit).await?;
+        let started = match self.engine.keeper.start(&unit).await {
+            // The records of a run that has ended could not be taken away then.
+            Err(UnitError::NotCollected(_)) => {
+                self.engine.keeper.kill(&self.unit, &self.runtime).await?;
+                self.engine.keeper.collect(&self.unit, &self.runtime).await?;
+                self.engine.keeper.start(&unit).await?
+            }
+            started => started?,
+        };
         let leader = started.leader.clone();
         let (kernel, initrd) = match assets {
             Some((kernel, initrd)) => (Some(kernel.name), initrd.map(|initrd| initrd.name)),

@@ -23,7 +23,8 @@ pub(crate) enum MachineMessage {
     /// while something else is under way.
     Start { origin: Origin, reason: Reason, job: Option<JobControl>, reply: Reply<()> },
     /// Stop the VM; the answer comes when it is stopped. Ends a start under way and a restart in back-off. A VM that is
-    /// not running answers at once. One that is being stopped has the shorter of both times. With [`Next::StartAgain`] it stays wanted, and the caller starts it.
+    /// not running answers at once. One that is being stopped has the shorter of both times. With [`Next::StartAgain`] it
+    /// stays wanted, and the caller starts it.
     Stop { origin: Origin, timeout: Duration, next: Next, job: Option<JobControl>, reply: Reply<()> },
     /// End the start that this job has under way, and answer when nothing of it is left. Nothing else is touched: not what
     /// it has started, nor a start by somebody else.

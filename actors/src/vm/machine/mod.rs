@@ -1,10 +1,11 @@
 //! The actor that owns a VM's VMM.
 //!
 //! Owns the VM's row, its state and the watch for the end of its VMM; holds at most one operation (start, stop, pause,
-//! resume) at a time, each in a task of its own. Only what is left of a run is cleared away between two messages, which takes
-//! milliseconds while the user manager answers. Supervised by its VM's supervisor, before the connections. A crash of it leaves the VMM alone: its next incarnation reads the row, looks at the machine
-//! and adopts what it finds ([`recover`](self)). Lost is only the operation that was under way, which is finished or
-//! undone from the row; its callers get an error.
+//! resume) at a time, each in a task of its own. Only what is left of a run is cleared away between two messages, which
+//! takes milliseconds while the user manager answers. Supervised by its VM's supervisor, before the connections. A crash
+//! of it leaves the VMM alone: its next incarnation reads the row, looks at the machine and adopts what it finds
+//! ([`recover`](self)). Lost is only the operation that was under way, which is finished or undone from the row; its
+//! callers get an error.
 
 mod end;
 mod launch;

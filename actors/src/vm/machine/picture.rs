@@ -50,7 +50,7 @@ impl Machine {
             vmm: row.vmm,
             isolated: self.driver.as_ref().map_or(row.spec.vmm != VmmChoice::Process, |driver| driver.isolated()),
             image: row.spec.image.clone(),
-            kernel: row.kernel.clone().or_else(|| row.spec.kernel.clone()),
+            kernel: row.spec.kernel.clone().or_else(|| row.kernel.clone().filter(|_| self.state().has_vmm())),
             assets: self.assets(),
             workspaces: row.spec.workspace.iter().cloned().collect(),
             connections: vec![super::super::connection::AGENT],

@@ -32,7 +32,7 @@ impl Machine {
         self.publish();
         if let Some(disks) = Disks::of(self.row.desired) {
             self.retired = true;
-            self.clear_away_or_warn().await;
+            self.clear_away().await?;
             if self.state().has_vmm() || self.state() == VmState::Crashed {
                 self.stopped(Reason::Requested, None, Next::Rest).await?;
             }
@@ -41,7 +41,7 @@ impl Machine {
         }
         match self.state() {
             VmState::Starting | VmState::Running | VmState::Paused | VmState::Stopping => self.recover_run().await?,
-            VmState::Crashed if self.row.desired == Desired::Running => self.resume_restart(),
+            VmState::Crashed if self.row.desired == Desired::Running => self.resume_restart().await?,
             VmState::Stopped => self.resume_stopped().await?,
             VmState::Crashed | VmState::Failed => self.rest(),
             VmState::Created => {}
@@ -66,7 +66,7 @@ impl Machine {
             // Cut off in the middle of a start: the guest has hardly begun, so it begins anew.
             (VmState::Starting, _) => {
                 let next = self.next_by_desire();
-                self.clear_away_or_warn().await;
+                self.clear_away().await?;
                 self.stopped(Reason::Cancelled, None, next).await?;
                 match next {
                     Next::StartAgain => self.begin_start(Reason::Requested, None, None).await,
@@ -109,17 +109,16 @@ impl Machine {
             leader.pid,
         );
         self.power_on()?;
-        let Some(driver) = self.driver.clone() else {
-            tracing::warn!(NEXUS_VM = %self.vm.name, "VM {} runs on, but its VMM's driver is not to be had", self.vm.name);
+        if self.driver.is_none() {
+            self.warn(format_args!("VM {} runs on, but its VMM's driver is not to be had", self.vm.name));
             self.child.reporter.set_health(Health::Degraded);
-            self.publish();
-            return Ok(());
-        };
+        }
         self.publish();
         if self.state() == VmState::Stopping {
             self.resume_stop();
             return Ok(());
         }
+        let Some(driver) = self.driver.clone() else { return Ok(()) };
         let plan = self.plan_of_run();
         match (tokio::time::timeout(PROBE, driver.state(&plan, &leader)).await, self.state()) {
             (Ok(Ok(MachineState::Running)), VmState::Paused) => {
@@ -132,12 +131,12 @@ impl Machine {
             }
             (Ok(Ok(_)), _) => {}
             (Ok(Err(error)), _) => {
-                let name = &self.vm.name;
-                tracing::warn!(NEXUS_VM = %name, "the VMM of {name} does not say what it does: {}", Error::from(error).text());
+                let text = Error::from(error).text();
+                self.warn(format_args!("the VMM of VM {} does not say what it does: {text}", self.vm.name));
             }
             (Err(_), _) => {
-                let name = &self.vm.name;
-                tracing::warn!(NEXUS_VM = %name, "the VMM of {name} does not say what it does within {} s", PROBE.as_secs());
+                let (name, seconds) = (&self.vm.name, PROBE.as_secs());
+                self.warn(format_args!("the VMM of VM {name} does not say what it does within {seconds} s"));
             }
         }
         Ok(())

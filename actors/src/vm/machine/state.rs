@@ -10,14 +10,14 @@ use nexus_host::{vmm::VmmDriver, vsock::Endpoint};
 use nexus_model::{
     ErrorKind, Health, Timestamp,
     restart::{Backoff, FailureWindow, Intensity},
-    vm::{Desired, IllegalTransition, Lifecycle, VmState},
+    vm::{IllegalTransition, Lifecycle, VmState},
 };
 use nexus_store::{HistoryEntry, VmRow};
 use ractor::ActorRef;
 use tokio_util::task::AbortOnDropHandle;
-use tracing::info;
+use tracing::{info, warn};
 
-use super::{MachineMessage, Next, operation::Operation};
+use super::{MachineMessage, Next, end::rests, operation::Operation};
 use crate::{
     Engine, Error, Origin, VmSetting,
     ask::Reply,
@@ -124,8 +124,8 @@ impl Machine {
             MachineMessage::GuestUp { run, guest } => self.guest_up(run, *guest).await,
             MachineMessage::GuestDown { run, missed } => {
                 if run == self.run {
-                    let answered = self.guest.take().is_some() || self.row.ready_duration.is_some();
-                    if missed && answered {
+                    self.guest = None;
+                    if missed {
                         self.child.reporter.set_health(Health::Unreachable);
                     }
                     self.publish();
@@ -213,6 +213,16 @@ impl Machine {
         );
     }
 
+    /// Writes down that something about the VM is not as it should be.
+    pub(super) fn warn(&self, text: std::fmt::Arguments<'_>) {
+        warn!(
+            NEXUS_VM = %self.vm.name,
+            NEXUS_ACTOR = self.child.path,
+            NEXUS_GENERATION = self.child.generation,
+            "{text}",
+        );
+    }
+
     /// A transition and nothing else.
     pub(super) async fn transition(
         &mut self,
@@ -290,14 +300,20 @@ impl Machine {
             return Ok(());
         }
         self.asked(origin, "changed");
-        let result = self.commit("", |row| row.spec = spec).await;
-        let stored = result.is_ok();
-        let _ = reply.send(result);
-        if stored && self.restart_timer.is_some() && !self.restart_is_due_by_policy() {
-            self.forget_restart();
-            self.commit("", |row| row.desired = Desired::Stopped).await?;
+        let unwanted = self.restart_timer.is_some() && !self.restart_is_due_under(spec.restart_policy);
+        let stored = self
+            .commit("", |row| {
+                row.spec = spec;
+                if unwanted {
+                    rests(row);
+                }
+            })
+            .await;
+        if stored.is_ok() && unwanted {
+            self.call_off_restart();
             self.rest();
         }
+        let _ = reply.send(stored);
         Ok(())
     }
 

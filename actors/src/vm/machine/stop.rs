@@ -56,7 +56,8 @@ impl Machine {
                 self.commit("", |row| row.desired = desired).await
             };
         }
-        self.forget_restart();
+        let waited = self.restart_timer.is_some();
+        self.call_off_restart();
         // What is broken off may have come far enough to make the virtual CPUs stand still.
         let mut frozen = self.state() == VmState::Paused;
         if let Some(operation) = self.operation.take() {
@@ -80,7 +81,11 @@ impl Machine {
                 Ok(())
             }
             VmState::Created | VmState::Stopped | VmState::Failed => {
-                let _ = reply.send(self.commit("", |row| row.desired = desired).await);
+                let stored = self.commit("", |row| row.desired = desired).await;
+                if stored.is_ok() && waited && next == Next::Rest {
+                    self.rest();
+                }
+                let _ = reply.send(stored);
                 Ok(())
             }
         }
@@ -167,12 +172,19 @@ impl Machine {
         let killed = self.killed.clone();
         let keeper = self.engine.keeper.clone();
         let (unit, runtime, name) = (self.unit(), self.runtime(), self.vm.name.clone());
+        let (path, generation) = (self.child.path.clone(), self.child.generation);
         self.begin(OperationKind::Stop, job, reply, move |_| async move {
             tokio::select! {
                 biased;
                 () = passed(due) => {}
                 Err(error) = ask => {
-                    tracing::warn!(NEXUS_VM = %name, "the orderly stop broke off: {}", error.text());
+                    tracing::warn!(
+                        NEXUS_VM = %name,
+                        NEXUS_ACTOR = path,
+                        NEXUS_GENERATION = generation,
+                        "the orderly stop of VM {name} broke off: {}",
+                        error.text(),
+                    );
                 }
             }
             killed.store(true, Ordering::Relaxed);
@@ -188,8 +200,7 @@ impl Machine {
         match result {
             Ok(()) => self.operation = Some(operation),
             Err(error) => {
-                let name = &self.vm.name;
-                tracing::error!(NEXUS_VM = %name, "VM {name} could not be killed: {}", error.text());
+                self.warn(format_args!("VM {} could not be killed: {}", self.vm.name, error.text()));
                 operation.answer(Err(error));
                 self.publish();
             }
