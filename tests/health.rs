@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use nexus_actors::{StopOptions, VmSetting, supervisor::ChildStatus};
 use nexus_model::{
-    Health, Name,
+    Health, JobState, Name,
     restart::RestartPolicy,
     vm::{Reason, VmState},
 };
@@ -55,7 +55,8 @@ async fn a_crash_that_the_policy_lets_rest_is_a_failure() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_forgives_a_crash() {
     let (test, name, mut machine) = crashed().await;
-    test.engine.stop_vm(&TestEngine::origin(), &name, StopOptions { timeout: None }).await.unwrap();
+    let job = test.engine.stop_vm(&TestEngine::origin(), &name, StopOptions { timeout: None }).await.unwrap();
+    assert_eq!(test.job(job).await.state, JobState::Done);
     until(&mut machine, Health::Ok).await;
     assert_eq!(test.state(&name), VmState::Stopped);
 }

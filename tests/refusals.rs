@@ -221,23 +221,11 @@ async fn a_job_that_has_ended_is_not_cancelled() {
 #[tokio::test]
 async fn more_memory_than_there_is() {
     let daemon = TestDaemon::start().await;
-    let huge = daemon.create("huge", [("memory-bytes", (1_u64 << 50).into())]).await;
-    // The statuses of new actors come by a way of their own, a moment after the answer.
-    let whole = async {
-        loop {
-            let shown = everything(&daemon).await;
-            let is_whole = |line: &String| {
-                line.ends_with("connection/1: org.workfort.Nexus1.Connection org.workfort.Nexus1.Supervised")
-            };
-            if shown.0.iter().any(is_whole) {
-                return shown;
-            }
-        }
-    };
-    let before = tokio::time::timeout(std::time::Duration::from_secs(60), whole).await.expect("the VM is shown whole");
-    let job = daemon.vm(&huge).await.start(Options::new()).await;
-    sentence(end(&daemon, job).await, ErrorKind::ResourcesExhausted, &["memory"]);
-    assert_eq!(daemon.read(&huge).await.state, "failed");
+    let manager = daemon.manager().await;
+    let before = everything(&daemon).await;
+    let huge = process([("memory-bytes", (1_u64 << 50).into())]);
+    let refused = manager.create_vm("huge", huge).await;
+    sentence(refused, ErrorKind::ResourcesExhausted, &["1073741824 MiB", "MiB at most"]);
     assert_eq!(everything(&daemon).await, before);
 }
 

@@ -16,9 +16,10 @@ impl Objects {
         vm.or(workspace).or(image).or(asset).cloned()
     }
 
-    /// The names of what is at these paths.
+    /// The names of what is at these paths, or was.
     pub(crate) fn names(&self, paths: &[OwnedObjectPath]) -> Vec<String> {
-        paths.iter().filter_map(|path| self.name(path)).collect()
+        let gone = |path: &OwnedObjectPath| decode(path.as_str().rsplit('/').next().unwrap_or_default());
+        paths.iter().map(|path| self.name(path).unwrap_or_else(|| gone(path))).collect()
     }
 
     /// All VMs by name, and how their machines' actors are.
@@ -49,5 +50,35 @@ impl Objects {
         let mut assets: Vec<_> = self.all.values().filter_map(|object| object.asset.as_ref()).collect();
         assets.sort_by(|one, other| (&one.kind, &one.name).cmp(&(&other.kind, &other.name)));
         assets
+    }
+}
+
+/// What an element of an object path stands for: the other way round than `sd_bus_path_encode(3)`.
+pub(crate) fn decode(element: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = element.bytes();
+    while let Some(byte) = rest.next() {
+        let mut digits = rest.clone();
+        let hex = |digit: Option<u8>| char::from(digit?).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+        match (byte, hex(digits.next()), hex(digits.next())) {
+            (b'_', Some(high), Some(low)) => {
+                bytes.push(high << 4 | low);
+                rest = digits;
+            }
+            _ => bytes.push(byte),
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn elements_of_paths_are_decoded() {
+        for (element, text) in [("vms_2fweb_2d1", "vms/web-1"), ("_33proxy", "3proxy"), ("a_", "a_"), ("_zz", "_zz")] {
+            assert_eq!(decode(element), text);
+        }
     }
 }

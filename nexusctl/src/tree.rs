@@ -11,6 +11,7 @@ use zbus::OwnedObjectPath;
 use crate::{
     bus::{Bus, Objects},
     failure::{Exit, Failure},
+    objects::decode,
     output::{self, Format, FormatArgs, amount, clean, style},
 };
 
@@ -94,24 +95,6 @@ fn name(path: &OwnedObjectPath, object: &Interfaces) -> String {
     // A supervisor's element of the path holds its whole place in the tree.
     let place = decode(last);
     place.rsplit('/').next().unwrap_or_default().to_owned()
-}
-
-/// What an element of an object path stands for: the other way round than `sd_bus_path_encode(3)`.
-fn decode(element: &str) -> String {
-    let mut bytes = Vec::new();
-    let mut rest = element.bytes();
-    while let Some(byte) = rest.next() {
-        let mut digits = rest.clone();
-        let hex = |digit: Option<u8>| char::from(digit?).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-        match (byte, hex(digits.next()), hex(digits.next())) {
-            (b'_', Some(high), Some(low)) => {
-                bytes.push(high << 4 | low);
-                rest = digits;
-            }
-            _ => bytes.push(byte),
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 fn about(object: &Interfaces) -> String {
@@ -284,12 +267,5 @@ root          degraded
         );
         let value = as_json(&roots(&objects)[0]);
         assert_eq!(value["children"][1]["children"][0]["fault_count"], 2);
-    }
-
-    #[test]
-    fn elements_of_paths_are_decoded() {
-        for (element, text) in [("vms_2fweb_2d1", "vms/web-1"), ("_33proxy", "3proxy"), ("a_", "a_"), ("_zz", "_zz")] {
-            assert_eq!(decode(element), text);
-        }
     }
 }

@@ -7,7 +7,7 @@ use nexus_model::{
 use nexus_store::{NewVm, WorkspaceRow};
 use tracing::{info, warn};
 
-use super::{VmContext, context::child_spec, removal::Disks};
+use super::{VmContext, context::child_spec, memory::check_total, removal::Disks};
 use crate::{
     Engine, Error, Origin,
     ask::ACTOR_DEADLINE,
@@ -22,11 +22,12 @@ impl Engine {
     /// # Errors
     /// `InvalidArgs` for a specification that no VM can have; `NotFound` for an image, a workspace, a kernel or an
     /// initrd that is not there; `AlreadyExists`; `InUse` for a workspace that another VM has; `HostUnsupported` for a
-    /// VMM that this machine does not have.
+    /// VMM that this machine does not have; `ResourcesExhausted` for more memory than it has.
     pub async fn create_vm(&self, origin: &Origin, name: Option<Name>, mut spec: VmSpec) -> Result<Name, Error> {
         self.check_accepting()?;
         spec.validate()?;
         let vmm = self.vmms.choose(spec.vmm)?.kind();
+        check_total(spec.memory_bytes)?;
         if spec.vmm != VmmChoice::Process {
             let kernel = self.kernel(spec.kernel.as_ref())?;
             self.initrd(spec.initrd.as_ref(), &kernel)?;

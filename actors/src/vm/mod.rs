@@ -6,6 +6,7 @@ mod context;
 mod create;
 mod guest;
 mod machine;
+mod memory;
 mod power;
 mod removal;
 

@@ -31,13 +31,11 @@ use crate::{
     Engine, Error, Origin,
     ask::Reply,
     jobs::JobControl,
-    vm::{Power, random_id},
+    vm::{Power, memory::check_available, random_id},
 };
 
 /// How long a VM may wait for its workspace to be made. Copies of large images take minutes.
 const WORKSPACE_DEADLINE: Duration = Duration::from_secs(3600);
-/// Nexus keeps this much memory of the host free of guests.
-const HOST_RESERVE_BYTES: u64 = 128 << 20;
 /// File of the secret that the agent of a run asks for, in the VM's runtime folder.
 const TOKEN: &str = "token";
 
@@ -319,7 +317,7 @@ struct Launch {
 impl Launch {
     async fn run(self, launched: impl FnOnce(Launched)) -> Result<(), Error> {
         let driver = self.engine.vmms.choose(self.spec.vmm)?;
-        self.check_memory()?;
+        check_available(&self.vm.name, self.spec.memory_bytes)?;
         self.stage("workspace");
         let disk = self.disk().await?;
         let assets = self.assets(driver.kind())?;
@@ -369,23 +367,6 @@ impl Launch {
         if let Some(job) = &self.job {
             job.stage(stage);
         }
-    }
-
-    /// A guest that the host can't hold would take everything else down with it.
-    fn check_memory(&self) -> Result<(), Error> {
-        let Some(available) = nexus_host::memory::available_bytes() else { return Ok(()) };
-        if self.spec.memory_bytes.saturating_add(HOST_RESERVE_BYTES) <= available {
-            return Ok(());
-        }
-        Err(Error::new(
-            ErrorKind::ResourcesExhausted,
-            format!(
-                "VM `{}` wants {} MiB of memory and this machine has {} MiB left: stop another VM, or create it with less",
-                self.vm.name,
-                self.spec.memory_bytes >> 20,
-                available >> 20,
-            ),
-        ))
     }
 
     /// The root disk, once its workspace is ready.
