@@ -43,8 +43,8 @@ async fn after_end(policy: RestartPolicy, reason: Reason) -> (TestEngine, Name) 
     (test.restart_after(|store| ended(store, policy, reason)).await, name)
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_restart_cut_off_in_its_stop_is_finished() {
+/// A restart is cut off in its stop. `meanwhile` is what happens to the VMM, which gets it, before the next daemon starts.
+async fn cut_off_in_the_stop_of_a_restart(meanwhile: impl FnOnce(u32)) {
     let test = TestEngine::start().await;
     let name = test.create("web", |_| ()).await.unwrap();
     let before = test.start_vm(&name).await;
@@ -54,25 +54,20 @@ async fn a_restart_cut_off_in_its_stop_is_finished() {
     test.engine.restart_vm(&TestEngine::origin(), &name, options).await.unwrap();
     test.wait(&name, |vm| vm.lifecycle.state() == VmState::Stopping).await;
 
-    // Which lets it go on before it asks.
-    let test = test.restart().await;
+    let test = test.restart_after(|_| meanwhile(before.leader)).await;
     let after = test.wait(&name, |vm| vm.lifecycle.state() == VmState::Running && vm.guest.is_some()).await;
     assert_ne!(after.leader, before.leader);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_restart_whose_vm_ended_while_the_daemon_was_away_is_finished() {
-    let test = TestEngine::start().await;
-    let name = test.create("web", |_| ()).await.unwrap();
-    let before = test.start_vm(&name).await;
-    strike(before.leader, Signal::SIGSTOP);
-    let options = StopOptions { timeout: Some(PATIENCE) };
-    test.engine.restart_vm(&TestEngine::origin(), &name, options).await.unwrap();
-    test.wait(&name, |vm| vm.lifecycle.state() == VmState::Stopping).await;
+async fn a_restart_cut_off_in_its_stop_is_finished() {
+    // The next daemon lets the guest go on before it asks it.
+    cut_off_in_the_stop_of_a_restart(|_| ()).await;
+}
 
-    let test = test.restart_after(|_| strike(before.leader, Signal::SIGKILL)).await;
-    let after = test.wait(&name, |vm| vm.lifecycle.state() == VmState::Running && vm.guest.is_some()).await;
-    assert_ne!(after.leader, before.leader);
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_whose_vm_ended_while_the_daemon_was_away_is_finished() {
+    cut_off_in_the_stop_of_a_restart(|leader| strike(leader, Signal::SIGKILL)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -93,12 +88,7 @@ async fn a_power_off_is_what_the_policy_makes_of_it() {
     test.wait(&name, |vm| vm.guest.is_some()).await;
 
     let (test, name) = after_end(RestartPolicy::OnFailure, Reason::GuestPoweroff).await;
-    let gone = async {
-        while test.engine.board().vms().get(&name).is_some() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, gone).await.unwrap();
+    test.gone(&name).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -153,13 +143,10 @@ async fn disk_is_left(desired: Desired) -> bool {
         store.update_vm(&row, None).unwrap();
     };
     let test = test.restart_after(cut_off).await;
-    let removed = async {
-        let busy = || test.engine.board().jobs().all().iter().any(|job| !job.state.is_final());
-        while test.engine.board().vms().get(&name).is_some() || busy() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, removed).await.unwrap();
+    test.gone(&name).await;
+    // The disks go with the job, a moment after the VM.
+    test.engine.jobs_ended(PATIENCE).await;
+    assert!(test.engine.board().jobs().all().iter().all(|job| job.state.is_final()));
     test.engine.board().workspaces().get(&name).is_some()
 }
 

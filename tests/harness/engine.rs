@@ -136,7 +136,8 @@ impl TestEngine {
             database,
             agent: program("guest-agent"),
             vmm,
-            allowed_paths: vec![root.canonicalize().expect("a real path"), GuestParts::folder()],
+            // Without guest parts there is no such folder, and nothing to import from it.
+            allowed_paths: [root, &GuestParts::folder()].iter().filter_map(|path| path.canonicalize().ok()).collect(),
             stop_timeout: Duration::from_secs(20),
             console_max_bytes: 1 << 20,
             heartbeat: Duration::from_millis(500),
@@ -231,6 +232,16 @@ impl TestEngine {
             Ok(vm) => vm.expect("the VM stays").clone(),
             Err(_) => panic!("VM {name} does not get there: {:#?}", self.engine.board().vms().get(name)),
         }
+    }
+
+    /// Waits until a VM is no more.
+    ///
+    /// # Panics
+    /// When that takes too long.
+    pub async fn gone(&self, name: &Name) {
+        let Some(mut picture) = self.engine.board().vms().watch(name) else { return };
+        let gone = tokio::time::timeout(PATIENCE, async { while picture.changed().await.is_ok() {} }).await;
+        assert!(gone.is_ok(), "VM {name} stays: {:#?}", self.engine.board().vms().get(name));
     }
 
     /// The VM as it is now.
