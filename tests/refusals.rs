@@ -198,11 +198,16 @@ async fn a_guest_that_is_asked_wrongly() {
     sentence(guest.run(&[], Options::new()).await, ErrorKind::InvalidArgs, &["argv"]);
     sentence(guest.run(&["no-such-program"], Options::new()).await, ErrorKind::NotFound, &["no-such-program"]);
     let nowhere = Options::from([("working-directory", "/nowhere".into())]);
-    assert!(guest.run(&["true"], nowhere).await.is_err());
+    let words = &["there is no folder `/nowhere` in the guest"];
+    sentence(guest.run(&["true"], nowhere).await, ErrorKind::InvalidArgs, words);
+    let nobody = Options::from([("user", "nobody-at-all".into())]);
+    let words = &["there is no user `nobody-at-all` in the guest"];
+    sentence(guest.run(&["true"], nobody).await, ErrorKind::InvalidArgs, words);
     let short = Options::from([("timeout-usec", 200_000_u64.into())]);
     sentence(guest.run(&["sleep", "1000"], short).await, ErrorKind::Timeout, &["killed"]);
-    assert!(guest.wait_exec(4711).await.is_err());
-    assert!(guest.signal_exec(4711, 9).await.is_err());
+    for unknown in [guest.wait_exec(4711).await.map(|_| ()), guest.signal_exec(4711, 9).await] {
+        sentence(unknown, ErrorKind::NotFound, &["command 4711 is unknown"]);
+    }
     assert_eq!(guest.list_execs().await.unwrap(), []);
     assert_eq!(daemon.shell(&web, "echo well").await, (0, "well\n".to_owned()));
 }
