@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use nexus_actors::{
@@ -32,6 +32,27 @@ fn shell(script: &str) -> GuestCommand {
 
 fn strike(pid: u32, signal: Signal) {
     kill(Pid::from_raw(i32::try_from(pid).unwrap()), signal).unwrap();
+}
+
+/// A process that stands still until this is dropped.
+struct Held(u32);
+
+impl Held {
+    /// What holds a VMM: its parent, whose end the end of the VM waits for.
+    fn keeper_of(leader: u32) -> Self {
+        let status = std::fs::read_to_string(format!("/proc/{leader}/status")).unwrap();
+        let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap().trim();
+        assert_eq!(std::fs::read_to_string(format!("/proc/{parent}/comm")).unwrap(), "nexus-shim\n");
+        let keeper = parent.parse().unwrap();
+        strike(keeper, Signal::SIGSTOP);
+        Self(keeper)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        strike(self.0, Signal::SIGCONT);
+    }
 }
 
 /// Regression: creation, start and removal were steps of the caller, and a caller that gave up between them left a VM
@@ -111,8 +132,17 @@ async fn a_killed_vm_without_a_policy_stays_crashed() {
     strike(vm.leader, Signal::SIGABRT);
     let crashed = test.wait(&name, |vm| vm.lifecycle.state() == VmState::Crashed).await;
     assert_eq!(crashed.exit, Some(ExitStatus::Signal(6)));
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    // Another VM that crashes later and does come back, after some 1 s and then some 2 s, tells that the time for it is over.
+    let other = test.create("db", |_| ()).await.unwrap();
+    let mut leader = test.start_vm(&other).await.leader;
+    for _ in 0..2 {
+        strike(leader, Signal::SIGKILL);
+        leader = test.wait(&other, |vm| ![0, leader].contains(&vm.leader) && vm.guest.is_some()).await.leader;
+    }
     assert_eq!(test.state(&name), VmState::Crashed);
+    let history = test.engine.vm_history(&name, 0).await.unwrap();
+    let states: Vec<_> = history.iter().rev().map(|line| line.to).collect();
+    assert_eq!(states, [VmState::Starting, VmState::Running, VmState::Crashed]);
     // A stop of what has crashed says that nobody wants it back.
     let job = test.engine.stop_vm(&TestEngine::origin(), &name, StopOptions { timeout: None }).await.unwrap();
     assert_eq!(test.job(job).await.state, JobState::Done);
@@ -240,13 +270,30 @@ async fn a_guest_that_says_nothing_is_unreachable_until_it_does() {
 async fn a_paused_guest_is_not_unreachable() {
     let test = TestEngine::start().await;
     let name = test.create("web", |_| ()).await.unwrap();
-    test.start_vm(&name).await;
+    let before = test.start_vm(&name).await;
     test.engine.pause_vm(&TestEngine::origin(), &name).await.unwrap();
-    // Ten heartbeats, of which three missed would be too many.
-    tokio::time::sleep(Duration::from_secs(5)).await;
-    let status = test.engine.board().actors().get(&"root/vms/web/machine".to_owned()).unwrap();
-    assert_eq!(status.health, Health::Ok);
-    assert!(test.vm(&name).guest.is_some());
+    let mut changes = test.engine.board().follow();
+    // Another VM counts the heartbeats: each time that it misses three, the paused one has gone without three as well.
+    let other = test.create("db", |_| ()).await.unwrap();
+    let leader = test.start_vm(&other).await.leader;
+    let mut counter = test.engine.board().actors().watch(&"root/vms/db/machine".to_owned()).unwrap();
+    for _ in 0..2 {
+        for (signal, health) in [(Signal::SIGSTOP, Health::Unreachable), (Signal::SIGCONT, Health::Ok)] {
+            strike(leader, signal);
+            let counted = counter.wait_for(|status| status.health == health);
+            tokio::time::timeout(PATIENCE, counted).await.unwrap().unwrap();
+        }
+        test.wait(&other, |vm| vm.guest.is_some()).await;
+    }
+    while let Ok(change) = changes.try_recv() {
+        if let Change::Actor(Update::Changed(actor, status)) = change
+            && actor.starts_with("root/vms/web/")
+        {
+            assert_eq!(status.health, Health::Ok, "{actor}");
+        }
+    }
+    let after = test.vm(&name);
+    assert_eq!((after.lifecycle.state(), &after.guest), (VmState::Paused, &before.guest));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -261,12 +308,9 @@ async fn an_ephemeral_vm_survives_a_restart_and_goes_when_it_stops() {
     let after = test.wait(&name, |vm| vm.guest.is_some()).await;
     assert_ne!(after.leader, before.leader);
 
-    let mut picture = test.engine.board().vms().watch(&name).unwrap();
     let job = test.engine.stop_vm(&TestEngine::origin(), &name, options).await.unwrap();
     assert_eq!(test.job(job).await.state, JobState::Done);
-    let gone = async { while picture.changed().await.is_ok() {} };
-    tokio::time::timeout(Duration::from_secs(60), gone).await.unwrap();
-    assert!(test.engine.board().vms().get(&name).is_none());
+    test.gone(&name).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -277,12 +321,9 @@ async fn an_ephemeral_vm_that_can_not_start_goes() {
         spec.memory_bytes = not_to_spare();
     };
     let name = test.create("web", too_large).await.unwrap();
-    let mut picture = test.engine.board().vms().watch(&name).unwrap();
     let job = test.engine.start_vm(&TestEngine::origin(), &name).await.unwrap();
     assert_eq!(test.job(job).await.state, JobState::Failed);
-    let gone = async { while picture.changed().await.is_ok() {} };
-    tokio::time::timeout(Duration::from_secs(60), gone).await.unwrap();
-    assert!(test.engine.board().vms().get(&name).is_none());
+    test.gone(&name).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -329,25 +370,32 @@ async fn what_is_being_removed_is_removed_once_and_its_name_is_free_after_that()
     let origin = TestEngine::origin();
     let name = test.create("web", |_| ()).await.unwrap();
     let old = test.start_vm(&name).await;
+    let keeper = Held::keeper_of(old.leader);
     let force = RemoveOptions { force: true, ..RemoveOptions::default() };
     let job = test.engine.remove_vm(&origin, &name, force).await.unwrap();
-    let asked = Instant::now();
-    let again = test.engine.remove_vm(&origin, &name, force).await;
-    if !test.engine.board().jobs().get(&job).unwrap().state.is_final() {
-        // The VM goes shortly before its job ends.
-        let refusal = again.map(|_| ()).unwrap_err();
-        assert!(matches!(refusal.kind(), ErrorKind::Busy | ErrorKind::NotFound), "{}", refusal.text());
-        assert!(asked.elapsed() < Duration::from_secs(5));
+    let refused = [
+        test.engine.remove_vm(&origin, &name, force).await.map(drop),
+        test.engine.start_vm(&origin, &name).await.map(drop),
+        test.create("web", |_| ()).await.map(drop),
+    ];
+    for refusal in refused {
+        let refusal = refusal.unwrap_err();
+        assert_eq!(refusal.kind(), ErrorKind::Busy, "{}", refusal.text());
+        assert!(refusal.text().contains("is being removed"), "{}", refusal.text());
     }
-    let new = loop {
-        match test.create("web", |_| ()).await {
-            Ok(_) => break test.vm(&name),
-            Err(error) => {
-                assert!(matches!(error.kind(), ErrorKind::Busy | ErrorKind::AlreadyExists), "{}", error.text())
+    assert_eq!(test.engine.board().jobs().get(&job).unwrap().state, JobState::Running);
+
+    drop(keeper);
+    let freed = async {
+        loop {
+            match test.create("web", |_| ()).await {
+                Ok(_) => return test.vm(&name),
+                Err(error) => assert_eq!(error.kind(), ErrorKind::Busy, "{}", error.text()),
             }
+            tokio::task::yield_now().await;
         }
-        tokio::task::yield_now().await;
     };
+    let new = tokio::time::timeout(PATIENCE, freed).await.unwrap();
     assert_eq!(test.job(job).await.state, JobState::Done);
     assert_ne!(new.id, old.id);
     assert_eq!(test.start_vm(&name).await.id, new.id);
