@@ -112,6 +112,20 @@ async fn where_there_is_nothing_it_says_what_to_do() {
 }
 
 #[tokio::test]
+async fn without_a_terminal_progress_is_shown_when_it_is_asked_for() {
+    let daemon = with_image().await;
+    daemon.create("web", []).await;
+    let mut start = daemon.nexusctl(&["vm", "start", "web"]);
+    start.env("NEXUSCTL_PROGRESS", "plain");
+    let said = run(start).await;
+    assert_eq!(said.code, Some(0), "{said:?}");
+    has(&said.err, &["Starting web: "]);
+    ok(&daemon, &["vm", "stop", "web"]).await;
+    // Which `ok` finds silent.
+    ok(&daemon, &["vm", "start", "web"]).await;
+}
+
+#[tokio::test]
 async fn status_version_doctor_and_tree_show_the_daemon() {
     let daemon = with_image().await;
     daemon.run("web", []).await;

@@ -82,6 +82,14 @@ impl Job {
         let progress = Progress::new(self.title.clone());
         let proxy = proxy(bus, &self.path).await?;
         let mut watch = if progress.is_seen() { Some(bus.watch(&self.path).await?) } else { None };
+        let show = async || {
+            if let Ok(job) = JobProperties::read(bus.connection(), &self.path).await {
+                progress.job(&job);
+            }
+        };
+        if watch.is_some() {
+            show().await;
+        }
         let waiting = proxy.wait();
         tokio::pin!(waiting);
         loop {
@@ -100,11 +108,7 @@ impl Job {
                     };
                 }
                 number = interrupts.next() => return Err(self.interrupted(bus, number).await),
-                () = changed => {
-                    if let Ok(job) = JobProperties::read(bus.connection(), &self.path).await {
-                        progress.job(&job);
-                    }
-                }
+                () = changed => show().await,
             }
         }
     }

@@ -1,46 +1,59 @@
-//! The line that shows what is being waited for. It is on standard error, and only on a terminal.
+//! What is shown of what is being waited for, on standard error: a line that moves on a terminal, and otherwise a line for
+//! each step where `NEXUSCTL_PROGRESS=plain` asks for it.
 
-use std::time::Duration;
+use std::{cell::RefCell, env, time::Duration};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use nexus_dbus::client::JobProperties;
 
-use crate::output::{amount, clean, style};
+use crate::output::{self, amount, clean, style};
 
-/// A line that shows one thing under way; nothing at all where nobody looks. It vanishes when it is dropped.
+/// The environment variable that asks for lines: `plain`, as docker's `--progress=plain` does.
+const VARIABLE: &str = "NEXUSCTL_PROGRESS";
+
+/// Shows one thing under way; nothing at all where nobody looks. The moving line vanishes when it is dropped.
 pub(crate) struct Progress {
-    bar: ProgressBar,
     title: String,
+    looks: Looks,
+}
+
+enum Looks {
+    Moving(ProgressBar),
+    /// With what was said last.
+    Plain(RefCell<String>),
+    Hidden,
 }
 
 impl Progress {
-    /// A line for what is called `title`: `Starting web`.
+    /// For what is called `title`: `Starting web`.
     pub(crate) fn new(title: impl Into<String>) -> Self {
-        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-        // The templates are constants that the tests draw.
-        if let Ok(looks) = ProgressStyle::with_template(if style::on_stderr() {
-            "{spinner:.green} {msg} {elapsed:.dim}"
-        } else {
-            "{spinner} {msg} {elapsed}"
-        }) {
-            bar.set_style(looks);
-        }
         let title = clean(&title.into());
-        bar.set_message(title.clone());
-        if !bar.is_hidden() {
-            bar.enable_steady_tick(Duration::from_millis(100));
-        }
-        Self { bar, title }
+        let looks = if env::var_os(VARIABLE).is_some_and(|looks| looks == "plain") {
+            Looks::Plain(RefCell::default())
+        } else {
+            moving(&title).map_or(Looks::Hidden, Looks::Moving)
+        };
+        Self { title, looks }
     }
 
     /// Whether anybody sees it, so that it is worth asking for news.
-    pub(crate) fn is_seen(&self) -> bool {
-        !self.bar.is_hidden()
+    pub(crate) const fn is_seen(&self) -> bool {
+        !matches!(self.looks, Looks::Hidden)
     }
 
     /// Shows what is being done.
     pub(crate) fn stage(&self, stage: &str) {
-        self.bar.set_message(format!("{}: {}", self.title, clean(stage)));
+        let text = format!("{}: {}", self.title, clean(stage));
+        match &self.looks {
+            Looks::Moving(bar) => bar.set_message(text),
+            Looks::Plain(told) => {
+                if *told.borrow() != text {
+                    output::note(&text);
+                    *told.borrow_mut() = text;
+                }
+            }
+            Looks::Hidden => {}
+        }
     }
 
     /// Shows how far a job is.
@@ -54,8 +67,29 @@ impl Progress {
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        self.bar.finish_and_clear();
+        if let Looks::Moving(bar) = &self.looks {
+            bar.finish_and_clear();
+        }
     }
+}
+
+/// A line that moves; none where standard error is no terminal.
+fn moving(title: &str) -> Option<ProgressBar> {
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+    if bar.is_hidden() {
+        return None;
+    }
+    // The templates are constants that the tests draw.
+    if let Ok(looks) = ProgressStyle::with_template(if style::on_stderr() {
+        "{spinner:.green} {msg} {elapsed:.dim}"
+    } else {
+        "{spinner} {msg} {elapsed}"
+    }) {
+        bar.set_style(looks);
+    }
+    bar.set_message(title.to_owned());
+    bar.enable_steady_tick(Duration::from_millis(100));
+    Some(bar)
 }
 
 /// A job's stage, and the share of it that is done.
