@@ -34,7 +34,7 @@ help: ## this list
 	@echo
 	@echo "Start here:"
 	@echo "  make demo       everything from nothing: packages, build, a VM, a command in it, crash and recovery"
-	@echo "  make test       everything that CI checks"
+	@echo "  make test       every check and every test, with real VMs"
 	@echo
 	@echo "All targets:"
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name what; do \
