@@ -1,7 +1,7 @@
 //! A database that the program with schema 1 wrote. Each later schema gets a file of rows and a file of tests like these;
 //! the tests of the older ones stay, and say what became of their rows.
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use nexus_model::{
     ArtifactState, AssetKind, BackendKind, ErrorKind, ExitStatus, Id, JobKind, JobState, ProcessIdentity, Timestamp,
@@ -12,19 +12,16 @@ use nexus_model::{
 use nexus_store::{
     AgentRow, AssetRow, Failure, HistoryEntry, ImageRow, JobRow, ProcessRow, Store, VmRow, WorkspaceRow,
 };
-use rusqlite::Connection;
 
-use crate::sample::{Content, artifact, at, name, new_job, new_vm};
+use crate::{
+    old::{assert_tables_become_new, build},
+    sample::{Content, artifact, at, name, new_job, new_vm},
+};
 
-/// Writes the database to a file.
-fn build(path: &Path) {
-    let connection = Connection::open(path).unwrap();
-    connection.execute_batch(include_str!("v1.sql")).unwrap();
-    connection.pragma_update(None, "journal_mode", "WAL").unwrap();
-}
+const SQL: &str = include_str!("v1.sql");
 
 /// What it holds, in today's terms.
-fn content() -> Content {
+pub(crate) fn content() -> Content {
     let boot_id = "0a1b2c3d-0000-4000-8000-0123456789ab".to_owned();
     let id = |bits| Id::from(bits);
     let demo = VmRow {
@@ -201,7 +198,7 @@ fn content() -> Content {
 fn its_rows_are_all_there() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("nexus.db");
-    build(&path);
+    build(&path, SQL);
     let mut store = Store::open(&path).unwrap();
     assert_eq!(store.instance().to_string(), "0badcafe");
     assert_eq!(Content::of(&store), content());
@@ -212,20 +209,5 @@ fn its_rows_are_all_there() {
 
 #[test]
 fn its_tables_become_those_of_a_new_database() {
-    let tables = |path: &Path| -> Vec<(String, String, String)> {
-        let connection = Connection::open(path).unwrap();
-        let sql = "SELECT type, name, coalesce(sql, '') FROM sqlite_schema ORDER BY type, name";
-        let mut statement = connection.prepare(sql).unwrap();
-        statement
-            .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
-            .unwrap()
-            .collect::<Result<_, _>>()
-            .unwrap()
-    };
-    let folder = tempfile::tempdir().unwrap();
-    let (old, new) = (folder.path().join("old.db"), folder.path().join("new.db"));
-    build(&old);
-    drop(Store::open(&old).unwrap());
-    drop(Store::open(&new).unwrap());
-    assert_eq!(tables(&old), tables(&new));
+    assert_tables_become_new(SQL);
 }

@@ -1,0 +1,50 @@
+//! A database that the program with schema 2 wrote: the rows of [`v1`], and what schema 2 knows besides.
+
+use nexus_model::{BackendKind, ErrorKind, Id, Timestamp, WorkspaceState};
+use nexus_store::{Failure, Store, WorkspaceRow};
+
+use crate::{
+    old::{assert_tables_become_new, build},
+    sample::{Content, artifact, name},
+    v1,
+};
+
+const SQL: &str = include_str!("v2.sql");
+
+/// What it holds, in today's terms.
+fn content() -> Content {
+    let mut content = v1::content();
+    content.vms[0].kernel = Some(artifact("kernel-6.18.9"));
+    content.vms[0].initrd = Some(artifact("initrd-6.18.9"));
+    content.workspaces.push(WorkspaceRow {
+        id: Id::from(0xdd),
+        name: name("lost"),
+        label: String::new(),
+        state: WorkspaceState::Missing,
+        failure: Some(Failure { kind: ErrorKind::StorageFailed, message: "its folder is gone".to_owned() }),
+        backend: BackendKind::Btrfs,
+        path: "/data/workspaces/lost".into(),
+        size_bytes: 1 << 20,
+        read_only: true,
+        base: Some(artifact("base")),
+        vm: None,
+        owner: None,
+        created_at: Timestamp(1_700_000_000_000_008),
+        attached_at: Timestamp::NEVER,
+        detached_at: Timestamp::NEVER,
+    });
+    content
+}
+
+#[test]
+fn its_rows_are_all_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("nexus.db");
+    build(&path, SQL);
+    assert_eq!(Content::of(&Store::open(&path).unwrap()), content());
+}
+
+#[test]
+fn its_tables_are_those_of_a_new_database() {
+    assert_tables_become_new(SQL);
+}
