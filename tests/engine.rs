@@ -530,3 +530,24 @@ async fn a_paused_guest_is_asked_nothing() {
     test.engine.resume_vm(&origin, &name).await.unwrap();
     assert_eq!(test.engine.guest_run(&origin, &name, shell("true")).await.unwrap().status, ExitStatus::Code(0));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_for_a_command_is_told_that_its_vm_ended() {
+    let test = TestEngine::start().await;
+    let origin = TestEngine::origin();
+    let name = test.create("web", |_| ()).await.unwrap();
+    for (force, text) in [(false, "the VM is stopped"), (true, "web")] {
+        test.start_vm(&name).await;
+        let streams = test.engine.guest_exec(&origin, &name, shell("sleep 3600")).await.unwrap();
+        let (engine, vm, exec) = (test.engine.clone(), name.clone(), streams.exec);
+        let waiting = tokio::spawn(async move { engine.guest_wait_exec(&vm, exec).await });
+        if force {
+            let force = RemoveOptions { force: true, ..RemoveOptions::default() };
+            test.engine.remove_vm(&origin, &name, force).await.unwrap();
+        } else {
+            test.engine.kill_vm(&origin, &name).await.unwrap();
+        }
+        let error = tokio::time::timeout(PATIENCE, waiting).await.unwrap().unwrap().unwrap_err();
+        assert!(error.text().contains(text), "{}", error.text());
+    }
+}

@@ -52,9 +52,20 @@ impl Engine {
         loop {
             match self.agent(vm)?.wait_exec(exec).await {
                 Err(error @ AgentError::Gone(_)) => {
-                    let next = tokio::time::timeout(AWAY, agents.wait_for(Option::is_some)).await;
-                    if !matches!(next, Ok(Ok(_))) {
-                        return Err(error.into());
+                    let mut picture = self.board.vms().watch(vm).ok_or_else(|| Error::not_found("VM", vm.as_str()))?;
+                    tokio::select! {
+                        next = tokio::time::timeout(AWAY, agents.wait_for(Option::is_some)) => {
+                            if !matches!(next, Ok(Ok(_))) {
+                                return Err(error.into());
+                            }
+                        }
+                        // With its VM the command has ended, however that was.
+                        ended = picture.wait_for(|vm| !vm.lifecycle.state().has_vmm()) => {
+                            return Err(match ended {
+                                Ok(_) => unavailable(self, vm),
+                                Err(_) => Error::not_found("VM", vm.as_str()),
+                            });
+                        }
                     }
                 }
                 other => return other.map_err(Error::from),

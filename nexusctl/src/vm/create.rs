@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use clap::Args;
+use clap::{Args, builder::NonEmptyStringValueParser};
 use nexus_dbus::client::{Options, VmProperties};
 use nexus_model::{
     restart::RestartPolicy,
@@ -47,8 +47,8 @@ pub(crate) struct MachineArgs {
 #[derive(Debug, Args)]
 pub(crate) struct Create {
     /// The VM's name [default: one that Nexus makes up]
-    #[arg(default_value = "", hide_default_value = true)]
-    name: String,
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
+    name: Option<String>,
     /// Make a workspace of its own from this image
     #[arg(long, conflicts_with = "workspace")]
     image: Option<String>,
@@ -117,9 +117,9 @@ impl MachineArgs {
 }
 
 pub(super) async fn run(bus: &Bus, args: &Create) -> Result<Exit, Failure> {
-    let what = match args.name.as_str() {
-        "" => "create a VM".to_owned(),
-        name => format!("create VM {name}"),
+    let what = match &args.name {
+        None => "create a VM".to_owned(),
+        Some(name) => format!("create VM {name}"),
     };
     let mut options = args.machine.options();
     let role = args.role.map(|role| role.as_str());
@@ -140,9 +140,11 @@ pub(super) async fn run(bus: &Bus, args: &Create) -> Result<Exit, Failure> {
         }
     }
     let manager = bus.manager().await?;
-    let path = bus.ask(&what, manager.create_vm(&args.name, options)).await?;
-    let name =
-        if args.name.is_empty() { bus.read::<VmProperties>(&what, &path).await?.name } else { args.name.clone() };
+    let path = bus.ask(&what, manager.create_vm(args.name.as_deref().unwrap_or_default(), options)).await?;
+    let name = match &args.name {
+        Some(name) => name.clone(),
+        None => bus.read::<VmProperties>(&what, &path).await?.name,
+    };
     if args.quiet {
         output::line(&name)?;
     } else {

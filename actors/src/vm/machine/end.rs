@@ -153,7 +153,9 @@ impl Machine {
             End::Failure(reason) => {
                 let what = if reason == Reason::VsockExited { "the vsock sidecar" } else { "the VMM" };
                 let mut text = format!("{what} {}{words}", record.status);
-                if record.status.is_success() && self.row.ready_duration.is_none() {
+                if reason == Reason::GuestPanic {
+                    text = "the guest's kernel panicked: its console says why".to_owned();
+                } else if record.status.is_success() && self.row.ready_duration.is_none() {
                     let memory = self.row.spec.memory_bytes >> 20;
                     text.push_str(&format!(
                         "; the guest never got far: {memory} MiB of memory may be too little for it"
