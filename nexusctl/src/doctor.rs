@@ -126,7 +126,9 @@ fn without_daemon() -> Vec<Check> {
 
 fn kvm() -> Check {
     let detail = match File::options().read(true).write(true).open("/dev/kvm") {
-        Ok(_) => return Check::new("kvm", true, false, "/dev/kvm opens"),
+        Ok(_) => {
+            return Check::new("kvm", true, false, "/dev/kvm opens; the daemon finds out whether the CPU virtualizes");
+        }
         Err(error) => match error.kind() {
             io::ErrorKind::NotFound => "/dev/kvm does not exist: load the module kvm_intel or kvm_amd".to_owned(),
             io::ErrorKind::PermissionDenied => "/dev/kvm may not be opened: add your user to group kvm".to_owned(),
