@@ -18,9 +18,9 @@ use tracing::{info, warn};
 use crate::{
     Engine, Error,
     ask::Reply,
-    imports::Imports,
     snapshot::AssetSnapshot,
     supervisor::{ChildContext, ChildSpec},
+    underway::Underway,
     work::blocking,
 };
 
@@ -136,7 +136,7 @@ impl State {
 }
 
 /// Folders are named by their asset's id, so one that no row names is of an import or a removal that was cut off.
-fn remove_unknown(folder: &Path, rows: &[AssetRow], imports: &Imports) -> Result<(), Error> {
+fn remove_unknown(folder: &Path, rows: &[AssetRow], imports: &Underway<Id>) -> Result<(), Error> {
     asset::sweep(folder)?;
     let entries = match fs::read_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -147,7 +147,7 @@ fn remove_unknown(folder: &Path, rows: &[AssetRow], imports: &Imports) -> Result
     for entry in entries.flatten() {
         let path = entry.path();
         let id = entry.file_name().to_str().and_then(|name| name.parse::<Id>().ok());
-        let unknown = id.is_some_and(|id| !imports.contains(id));
+        let unknown = id.is_some_and(|id| !imports.contains(&id));
         if unknown && !rows.iter().any(|row| row.path.starts_with(&path)) {
             info!("removed {}: an unfinished asset", path.display());
             asset::remove(&path)?;

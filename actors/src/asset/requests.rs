@@ -80,7 +80,7 @@ impl Engine {
             );
             return Err(Error::new(ErrorKind::InUse, text));
         }
-        let removal = self.removals.begin(ObjectRef::Asset(name.clone()))?;
+        let removal = self.removals.begin_removal(ObjectRef::Asset(name.clone()))?;
         let engine = self.clone();
         self.jobs
             .submit(asset_job(origin, JobKind::RemoveAsset, name), move |_| async move {

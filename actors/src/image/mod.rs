@@ -60,7 +60,7 @@ impl Actor for ImagesActor {
                 state.rows.insert(row.id, row);
                 continue;
             }
-            if state.engine.imports.contains(row.id) {
+            if state.engine.imports.contains(&row.id) {
                 // Its job goes on, and asks for it to be shown.
                 continue;
             }

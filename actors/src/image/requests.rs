@@ -123,7 +123,7 @@ impl Engine {
                 ),
             ));
         }
-        let removal = self.removals.begin(ObjectRef::Image(name.clone()))?;
+        let removal = self.removals.begin_removal(ObjectRef::Image(name.clone()))?;
         let id = picture.id;
         let row = self.store.call(move |store| store.image(id)).await?;
         let request = self.image_job(origin, JobKind::RemoveImage, name);

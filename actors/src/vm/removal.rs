@@ -79,7 +79,7 @@ impl Engine {
     async fn start_removal(&self, origin: &Origin, name: &Name, force: bool, disks: Disks) -> Result<JobId, Error> {
         let engine = self.clone();
         let vm = self.vm(name)?;
-        let removal = self.removals.begin(ObjectRef::Vm(name.clone()))?;
+        let removal = self.removals.begin_removal(ObjectRef::Vm(name.clone()))?;
         self.vm_job(origin, vm, JobKind::RemoveVm, false, move |vm, origin, _| async move {
             let _removal = removal;
             engine.remove(&vm, origin, force, disks).await
@@ -146,7 +146,7 @@ impl Engine {
             context.refresh().await;
             if row.state == WorkspaceState::Removing {
                 // Busy: somebody else removes it.
-                let Ok(removal) = self.removals.begin(ObjectRef::Workspace(row.name.clone())) else { continue };
+                let Ok(removal) = self.removals.begin_removal(ObjectRef::Workspace(row.name.clone())) else { continue };
                 self.remove_workspace_now(&context, removal).await?;
             }
         }

@@ -10,8 +10,8 @@ use super::{WorkspaceContext, WorkspaceMessage, child_spec};
 use crate::{
     Engine, Error, Origin, WorkspaceUsage,
     jobs::{JobControl, JobRequest, JobResult},
-    removals::Removal,
     snapshot::{JobId, ObjectRef, ResultValue},
+    underway::Hold,
     vm::random_id,
     work::{blocking, unbroken},
 };
@@ -78,7 +78,7 @@ impl Engine {
 
     /// Removes a workspace that was not made, unless somebody else does.
     async fn undo_workspace(&self, context: &Arc<WorkspaceContext>) {
-        let Ok(removal) = self.removals.begin(ObjectRef::Workspace(context.name.clone())) else { return };
+        let Ok(removal) = self.removals.begin_removal(ObjectRef::Workspace(context.name.clone())) else { return };
         if let Err(left) = self.remove_workspace_now(context, removal).await {
             warn!(NEXUS_WORKSPACE = %context.name, "what is left of it stays: {}", left.text());
         }
@@ -96,7 +96,7 @@ impl Engine {
                 format!("workspace `{name}` is the disk of VM `{vm}`: remove the VM first"),
             ));
         }
-        let removal = self.removals.begin(ObjectRef::Workspace(name.clone()))?;
+        let removal = self.removals.begin_removal(ObjectRef::Workspace(name.clone()))?;
         let request = JobRequest {
             kind: JobKind::RemoveWorkspace,
             objects: vec![ObjectRef::Workspace(name.clone())],
@@ -190,7 +190,7 @@ impl Engine {
     pub(crate) async fn remove_workspace_now(
         &self,
         context: &Arc<WorkspaceContext>,
-        _removal: Removal,
+        _removal: Hold<ObjectRef>,
     ) -> Result<(), Error> {
         context.ask(|reply| WorkspaceMessage::Remove { reply }).await?;
         self.stop_child(&self.workspaces_supervisor, context.name.as_str()).await?;
@@ -204,7 +204,7 @@ impl Engine {
     pub(super) fn resume_workspace_removal(&self, context: &Arc<WorkspaceContext>) {
         let (engine, context) = (self.clone(), context.clone());
         tokio::spawn(async move {
-            let Ok(removal) = engine.removals.begin(ObjectRef::Workspace(context.name.clone())) else { return };
+            let Ok(removal) = engine.removals.begin_removal(ObjectRef::Workspace(context.name.clone())) else { return };
             if let Err(error) = engine.remove_workspace_now(&context, removal).await {
                 warn!(NEXUS_WORKSPACE = %context.name, "workspace {} could not be removed: {}", context.name, error.text());
             }

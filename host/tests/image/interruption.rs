@@ -24,15 +24,21 @@ use crate::{
     scratch::{LoopFs, names},
 };
 
+/// A root file system with a file of so many MiB, as a folder and as an archive.
+fn large_root(ground: &Ground, mebibytes: u64) -> (PathBuf, PathBuf) {
+    let root = root_folder(ground.path());
+    // Nothing that could be left out as a hole.
+    fs::write(root.join("large"), vec![1; (mebibytes * MIB) as usize]).unwrap();
+    let tar = ground.path().join("root.tar");
+    assert!(Command::new("tar").arg("-C").arg(&root).arg("-cf").arg(&tar).arg(".").status().unwrap().success());
+    (root, tar)
+}
+
 #[test]
 fn a_full_disk_leaves_nothing_of_an_import() {
     let Some(ext4) = LoopFs::new("ext4", 64) else { return };
     let ground = Ground::new();
-    let root = root_folder(ground.path());
-    // Nothing that could be left out as a hole.
-    fs::write(root.join("large"), vec![1; 80 * MIB as usize]).unwrap();
-    let tar = ground.path().join("root.tar");
-    assert!(Command::new("tar").arg("-C").arg(&root).arg("-cf").arg(&tar).arg(".").status().unwrap().success());
+    let (root, tar) = large_root(&ground, 80);
     ground.import(&request(&root)).unwrap();
     let disk = ground.disk();
 
@@ -50,10 +56,7 @@ fn a_full_disk_leaves_nothing_of_an_import() {
 #[test]
 fn a_cancel_at_any_point_leaves_nothing() {
     let ground = Ground::new();
-    let root = root_folder(ground.path());
-    fs::write(root.join("large"), vec![1; 20 * MIB as usize]).unwrap();
-    let tar = ground.path().join("root.tar");
-    assert!(Command::new("tar").arg("-C").arg(&root).arg("-cf").arg(&tar).arg(".").status().unwrap().success());
+    let (root, tar) = large_root(&ground, 20);
     ground.import(&small(&root)).unwrap();
     let disk = ground.path().join("disk.img");
     fs::copy(ground.disk(), &disk).unwrap();
@@ -112,10 +115,7 @@ fn imports_until_it_is_killed() {
 #[test]
 fn a_kill_at_any_point_leaves_nothing_under_the_final_name() {
     let ground = Ground::new();
-    let root = root_folder(ground.path());
-    fs::write(root.join("large"), vec![1; 20 * MIB as usize]).unwrap();
-    let tar = ground.path().join("root.tar");
-    assert!(Command::new("tar").arg("-C").arg(&root).arg("-cf").arg(&tar).arg(".").status().unwrap().success());
+    let (root, tar) = large_root(&ground, 20);
     ground.import(&small(&root)).unwrap();
     let disk = ground.disk();
     let btrfs = LoopFs::new("btrfs", 512);
