@@ -394,6 +394,21 @@ fn file_watches(pid: Pid) -> usize {
 }
 
 #[tokio::test]
+async fn a_console_that_can_not_be_followed_any_longer_says_so() {
+    let (daemon, vm) = web().await;
+    let mut child = daemon.nexusctl(&["vm", "logs", "web", "--follow", "--tail", "1"]).spawn().unwrap();
+    daemon.shell(&vm, "echo here >/proc/$PPID/fd/1").await;
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    while timeout(PATIENCE, lines.next_line()).await.expect("output in time").unwrap().as_deref() != Some("here") {}
+    let _daemon = daemon.replace().await;
+    let output = timeout(PATIENCE, child.wait_with_output()).await.expect("nexusctl ends").unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    // The daemon may not be back yet when it asks.
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("any longer") || said.contains("not running"), "{said}");
+}
+
+#[tokio::test]
 async fn a_console_is_followed_until_ctrl_c() {
     let (daemon, vm) = web().await;
     let watches = file_watches(daemon.pid());

@@ -109,6 +109,13 @@ impl Bus {
         }
     }
 
+    /// Which daemon there is: its unique name on the bus, another one for each run; none while there is no daemon.
+    pub(crate) async fn daemon(&self) -> Option<String> {
+        let bus = DBusProxy::new(&self.connection).await.ok()?;
+        let owner = bus.get_name_owner(SERVICE.try_into().ok()?).await.ok()?;
+        Some(owner.to_string())
+    }
+
     async fn not_running(&self) -> Failure {
         let systemd = match DBusProxy::new(&self.connection).await {
             Ok(bus) => match SYSTEMD.try_into() {

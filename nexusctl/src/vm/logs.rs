@@ -10,6 +10,7 @@ use std::{
 use anstream::adapter::StripBytes;
 use clap::Args;
 use nexus_dbus::client::Options;
+use nexus_model::ErrorKind;
 use tokio::sync::oneshot;
 
 use super::{at, find};
@@ -43,6 +44,7 @@ pub(super) async fn run(bus: &Bus, args: &Logs) -> Result<Exit, Failure> {
         options.insert("tail-lines", lines.into());
     }
     let mut interrupts = Interrupts::listen()?;
+    let daemon = bus.daemon().await;
     let log = bus.ask(&what, at(bus, &path, &what).await?.open_log(options)).await?;
     let log = File::from(OwnedFd::from(log));
     let (copied, end) = oneshot::channel();
@@ -50,8 +52,21 @@ pub(super) async fn run(bus: &Bus, args: &Logs) -> Result<Exit, Failure> {
     thread::Builder::new().spawn(move || copied.send(copy(log, io::stdout().lock(), io::stdout().is_terminal())))?;
     tokio::select! {
         // It does not go without a word unless it panics.
-        end = end => Ok(end.unwrap_or_else(|_| Err(io::ErrorKind::Other.into())).map(|()| Exit::OK)?),
-        number = interrupts.next() => Ok(Exit::signal(number)),
+        end = end => end.unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))?,
+        number = interrupts.next() => return Ok(Exit::signal(number)),
+    }
+    if args.follow { ended(bus, &args.name, &what, daemon).await } else { Ok(Exit::OK) }
+}
+
+/// What is followed ends with its VM, and with the daemon that read it.
+async fn ended(bus: &Bus, name: &str, what: &str, daemon: Option<String>) -> Result<Exit, Failure> {
+    match find(bus, name, what).await {
+        Err(failure) if failure.kind() == Some(ErrorKind::NotFound) => Ok(Exit::OK),
+        Err(failure) => Err(failure),
+        Ok(_) if bus.daemon().await == daemon => Ok(Exit::OK),
+        Ok(_) => Err(Failure::new(format!("cannot follow the console of VM {name} any longer"))
+            .because("The daemon was restarted.")
+            .hint("Go on with it", format!("nexusctl vm logs --follow --tail 0 {name}"))),
     }
 }
 
