@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use nexus_actors::{ImportImage, StopOptions};
 use nexus_host::unit::{ExitRecord, ProgramRole};
@@ -118,6 +118,26 @@ async fn an_unreachable_guest_is_forgotten_with_its_run() {
     assert_eq!(test.state(&name), VmState::Stopped);
     let well = machine.wait_for(|status| status.health == Health::Ok);
     tokio::time::timeout(PATIENCE, well).await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_that_was_one_too_many_is_given_up_on_by_the_next_incarnation() {
+    let test = TestEngine::start().await;
+    let name = test.create("web", |_| ()).await.unwrap();
+    let cut_off = |store: &mut Store| {
+        let [mut row] = store.vms().unwrap().try_into().unwrap();
+        let at = Timestamp::from(SystemTime::now());
+        let running = row.lifecycle.starting(Reason::Requested, at).unwrap().running(Reason::VmmStarted, at).unwrap();
+        let from = row.lifecycle.state();
+        row.lifecycle = running.crashed(Reason::VmmExited, at).unwrap();
+        row.desired = Desired::Running;
+        row.recent_failures = vec![at; 6];
+        let (to, reason) = (row.lifecycle.state(), row.lifecycle.reason());
+        store.update_vm(&row, Some(&HistoryEntry { at, from, to, reason, detail: String::new() })).unwrap();
+    };
+    let test = test.restart_after(cut_off).await;
+    let vm = test.wait(&name, |vm| vm.lifecycle.state() != VmState::Crashed).await;
+    assert_eq!((vm.lifecycle.state(), vm.lifecycle.reason()), (VmState::Failed, Reason::TooManyFailures));
 }
 
 /// Whether the disk of an ephemeral VM, made for it, is there once a removal that was cut off has gone on.

@@ -86,13 +86,19 @@ impl FailureWindow {
             self.recent.pop_front();
         }
         self.recent.push_back(now);
-        if self.recent.len() > usize::try_from(self.intensity.max).unwrap_or(usize::MAX) {
+        if self.is_exhausted() {
             return Verdict::GiveUp;
         }
         let delay = self.backoff.delay(self.attempt, spread);
         self.attempt = self.attempt.saturating_add(1);
         self.retried = now.after(delay);
         Verdict::Retry(delay)
+    }
+
+    /// Whether the last failure was one too many.
+    #[must_use]
+    pub fn is_exhausted(&self) -> bool {
+        self.recent.len() > usize::try_from(self.intensity.max).unwrap_or(usize::MAX)
     }
 
     /// Forgets every failure: a person said so, or the thing has been well for long enough.

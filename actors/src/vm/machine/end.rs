@@ -181,8 +181,9 @@ impl Machine {
         self.killed.store(false, Ordering::Relaxed);
         self.commit("", |row| {
             row.lifecycle = lifecycle;
-            if next == Next::Rest {
-                rests(row);
+            match next {
+                Next::Rest => rests(row),
+                Next::StartAgain => row.desired = Desired::Running,
             }
             row.process = None;
             row.stopped_at = record.map_or(now, |record| record.at);
@@ -255,6 +256,11 @@ impl Machine {
                 let now = Self::now();
                 let lifecycle = self.row.lifecycle.failed(Reason::TooManyFailures, now);
                 let lifecycle = lifecycle.map_err(|error| self.illegal(error))?;
+                self.commit("", |row| {
+                    row.lifecycle = lifecycle;
+                    rests(row);
+                })
+                .await?;
                 error!(
                     NEXUS_VM = %self.vm.name,
                     NEXUS_ACTOR = self.child.path,
@@ -264,11 +270,6 @@ impl Machine {
                     self.vm.name,
                     self.vm.name,
                 );
-                self.commit("", |row| {
-                    row.lifecycle = lifecycle;
-                    rests(row);
-                })
-                .await?;
                 self.rest();
                 Ok(())
             }
@@ -310,8 +311,9 @@ impl Machine {
         if self.row.spec.restart_policy == RestartPolicy::No {
             return self.stay().await;
         }
-        self.restart_after(POLICY_BACKOFF.initial);
-        Ok(())
+        // The incarnation before this one ended between a crash that was one too many and what follows it.
+        let exhausted = self.failures.is_exhausted();
+        self.follow(Some(if exhausted { Verdict::GiveUp } else { Verdict::Retry(POLICY_BACKOFF.initial) })).await
     }
 
     pub(super) fn restart_after(&mut self, wait: Duration) {

@@ -74,10 +74,6 @@ impl Machine {
         reply: Option<Reply<()>>,
     ) -> Result<(), Error> {
         self.cause = job.as_ref().map(JobControl::id);
-        self.run += 1;
-        self.forget_restart();
-        self.ending = None;
-        self.guest = None;
         let now = Self::now();
         let lifecycle = self.row.lifecycle.starting(reason, now).map_err(|error| self.illegal(error))?;
         let recent = self.failures.recent().collect();
@@ -103,6 +99,10 @@ impl Machine {
             }
             return Ok(());
         }
+        self.run += 1;
+        self.ending = None;
+        self.guest = None;
+        self.forget_restart();
         let launch = Launch {
             engine: self.engine.clone(),
             vm: self.vm.clone(),
@@ -172,8 +172,18 @@ impl Machine {
         // The VMM may have ended in the middle of it: its status says more than the broken API does.
         let exit = match self.clear_away().await {
             Ok(exit) => exit,
-            // Something of it may still run, which the next incarnation tries again.
+            // Something of it may still run, which the next incarnation clears away. Whoever asked is told that it failed,
+            // so that no start may follow, unless the policy asked.
             Err(left) => {
+                let text = error.text();
+                let asked = self.row.lifecycle.reason() != Reason::RestartPolicy;
+                self.commit("", |row| {
+                    row.exit_reason = text;
+                    if asked {
+                        rests(row);
+                    }
+                })
+                .await?;
                 operation.answer(Err(error));
                 return Err(left);
             }

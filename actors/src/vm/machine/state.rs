@@ -123,7 +123,7 @@ impl Machine {
             MachineMessage::RestartDue { timer } => self.restart_due(timer).await,
             MachineMessage::GuestUp { run, guest } => self.guest_up(run, *guest).await,
             MachineMessage::GuestDown { run, missed } => {
-                if run == self.run {
+                if self.is_of(run) {
                     self.guest = None;
                     if missed {
                         self.child.reporter.set_health(Health::Unreachable);
@@ -133,7 +133,7 @@ impl Machine {
                 Ok(())
             }
             MachineMessage::GuestEnding { run, reboot } => {
-                if run == self.run {
+                if self.is_of(run) {
                     self.ending = Some(reboot);
                 }
                 Ok(())
@@ -143,6 +143,11 @@ impl Machine {
 
     pub(super) const fn state(&self) -> VmState {
         self.row.lifecycle.state()
+    }
+
+    /// Whether what a guest of that run says is still about something that is there.
+    const fn is_of(&self, run: u64) -> bool {
+        run == self.run && self.state().has_vmm()
     }
 
     pub(super) fn now() -> Timestamp {
@@ -273,11 +278,11 @@ impl Machine {
     }
 
     async fn guest_up(&mut self, run: u64, guest: GuestSnapshot) -> Result<(), Error> {
-        if run != self.run {
+        if !self.is_of(run) {
             return Ok(());
         }
         self.guest = Some(guest);
-        self.child.reporter.set_health(Health::Ok);
+        self.child.reporter.set_health(if self.driver.is_some() { Health::Ok } else { Health::Degraded });
         if self.row.ready_duration.is_none() && !self.row.started_at.is_never() {
             let ready = self.row.started_at.until(Self::now());
             self.commit("", |row| row.ready_duration = Some(ready)).await
@@ -333,7 +338,7 @@ impl Machine {
             return Ok(());
         }
         self.retired = true;
-        self.forget_restart();
+        self.call_off_restart();
         if runs {
             self.stop(origin, None, Next::Rest, None, reply).await
         } else {

@@ -34,6 +34,7 @@ impl Machine {
         reply: Reply<()>,
     ) -> Result<(), Error> {
         self.asked(&origin, if timeout.is_some() { "stopped" } else { "killed" });
+        let next = if self.retired { Next::Rest } else { next };
         let desired = match next {
             _ if self.retired => self.row.desired,
             Next::StartAgain => Desired::Running,
@@ -56,8 +57,6 @@ impl Machine {
                 self.commit("", |row| row.desired = desired).await
             };
         }
-        let waited = self.restart_timer.is_some();
-        self.call_off_restart();
         // What is broken off may have come far enough to make the virtual CPUs stand still.
         let mut frozen = self.state() == VmState::Paused;
         if let Some(operation) = self.operation.take() {
@@ -72,18 +71,20 @@ impl Machine {
             VmState::Running | VmState::Paused => self.begin_stop(desired, timeout, frozen, job, Some(reply)).await,
             VmState::Starting | VmState::Stopping => self.call_off_start(desired, reply).await,
             VmState::Crashed => {
-                let stored = self.commit("", |row| row.desired = desired).await;
-                let stopped = match stored {
-                    Ok(()) => self.stopped(Reason::Requested, None, next).await,
-                    error => error,
-                };
+                let stopped = self.stopped(Reason::Requested, None, next).await;
+                if stopped.is_ok() {
+                    self.forget_restart();
+                }
                 let _ = reply.send(stopped);
                 Ok(())
             }
             VmState::Created | VmState::Stopped | VmState::Failed => {
                 let stored = self.commit("", |row| row.desired = desired).await;
-                if stored.is_ok() && waited && next == Next::Rest {
-                    self.rest();
+                if stored.is_ok() && self.restart_timer.is_some() {
+                    self.call_off_restart();
+                    if next == Next::Rest {
+                        self.rest();
+                    }
                 }
                 let _ = reply.send(stored);
                 Ok(())
