@@ -21,6 +21,8 @@ BINARIES   := $(TARGET)/$(PROFILE)
 # In debug mode everything at once, tests included: that is what make test builds, and what it leaves is used again.
 BUILD_release := --release -p nexusd -p nexusctl -p nexus-host --bins
 BUILD_debug   := --workspace --all-targets
+# The daemon that tests break.
+BUILD_failpoints := --workspace --features nexusd/failpoints --bin nexusd-failpoints
 STEP       := tools/step
 
 # The vsock device and cargo-deny are put there by tools/crate.
@@ -65,6 +67,7 @@ test: ## all checks and all tests, with real VMs
 	@$(STEP) guest tools/guest $(AGENT)
 	@$(MAKE) --no-print-directory lint docs units
 	@$(STEP) build $(CARGO) build --locked $(BUILD_debug)
+	@$(STEP) failpoints $(CARGO) build --locked $(BUILD_failpoints)
 	@NEXUS_REQUIRE_ALL=1 $(STEP) tests tools/tests
 	@echo "All checks and all tests passed."
 

@@ -280,6 +280,7 @@ impl Actor for JobsActor {
         message: JobMessage,
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
+        nexus_model::failpoint("actor.jobs");
         match message {
             JobMessage::Submit { request, work, reply } => {
                 let _ = reply.send(state.submit(request, work).await);

@@ -108,6 +108,7 @@ impl ThreadLocalActor for StoreActor {
         StoreMessage(work): StoreMessage,
         state: &mut Opened,
     ) -> Result<(), ActorProcessingErr> {
+        nexus_model::failpoint("actor.store");
         work(&mut state.store);
         Ok(())
     }

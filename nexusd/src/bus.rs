@@ -187,6 +187,7 @@ impl Presence {
             warn!("not everything was looked at within {} s: it follows as it comes", POPULATE.as_secs());
         }
         let options = ServerOptions { version: env!("CARGO_PKG_VERSION").to_owned(), log: self.log.clone() };
+        nexus_model::failpoint("actor.bus");
         let mut server = serve(&connection, self.engine.clone(), options).await.map_err(BusError::Failed)?;
         // zbus' own default takes the name from whoever has it, and lets the next one take it from us.
         let named = connection.request_name_with_flags(SERVICE, RequestNameFlags::DO_NOT_QUEUE).await;

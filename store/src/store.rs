@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use nexus_model::InstanceId;
+use nexus_model::{InstanceId, failpoint};
 use rusqlite::{Connection, TransactionBehavior};
 
 use crate::Error;
@@ -45,7 +45,9 @@ impl Store {
         self.connection.execute_batch("BEGIN IMMEDIATE").map_err(Error::doing(DOING))?;
         let pending = Pending(self);
         let done = work(pending.0)?;
+        failpoint("store.before-commit");
         pending.0.connection.execute_batch("COMMIT").map_err(Error::doing(DOING))?;
+        failpoint("store.after-commit");
         Ok(done)
     }
 
@@ -62,7 +64,9 @@ impl Store {
                 .transaction_with_behavior(TransactionBehavior::Immediate)
                 .map_err(Error::doing(action))?;
             let done = work(&transaction)?;
+            failpoint("store.before-commit");
             transaction.commit().map_err(Error::doing(action))?;
+            failpoint("store.after-commit");
             Ok(done)
         } else {
             let part = self.connection.savepoint().map_err(Error::doing(action))?;

@@ -72,6 +72,7 @@ impl Actor for AssetsActor {
         message: AssetMessage,
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
+        nexus_model::failpoint("actor.assets");
         match message {
             AssetMessage::Insert { row, default, reply } => {
                 let _ = reply.send(state.insert(*row, default).await);

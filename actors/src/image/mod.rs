@@ -85,6 +85,7 @@ impl Actor for ImagesActor {
         message: ImageMessage,
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
+        nexus_model::failpoint("actor.images");
         match message {
             ImageMessage::Insert { row, reply } => {
                 let stored = row.clone();

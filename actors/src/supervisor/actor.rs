@@ -63,6 +63,7 @@ impl Actor for Supervisor {
         message: Self::Msg,
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
+        nexus_model::failpoint("actor.supervisor");
         match message {
             SupervisorMessage::Start(spec, reply) => state.start(*spec, reply),
             SupervisorMessage::Remove { name, reply } => state.remove(&name, reply),

@@ -181,6 +181,7 @@ impl Dialer {
         let mut known = false;
         let mut attempt = 0;
         loop {
+            nexus_model::failpoint("actor.connection");
             self.show(ConnectionState::Connecting);
             match AgentClient::connect(endpoint, token, HANDSHAKE).await {
                 Ok((agent, welcome, events)) => {
@@ -255,6 +256,7 @@ impl Dialer {
                         misses = 0;
                         continue;
                     }
+                    nexus_model::failpoint("actor.connection");
                     misses += 1;
                     if misses >= MISSES {
                         break;

@@ -1,7 +1,7 @@
 //! How a VM comes to be.
 
 use nexus_model::{
-    ErrorKind, Id, Name, Timestamp,
+    ErrorKind, Id, Name, Timestamp, failpoint,
     vm::{Desired, VmSpec, VmmChoice},
 };
 use nexus_store::{NewVm, WorkspaceRow};
@@ -120,6 +120,7 @@ impl Engine {
                     })
                 })
                 .await;
+            failpoint("create.stored");
             let attached = match (stored, &disk_context) {
                 (Ok(attached), _) => attached,
                 (Err(error), None) => return Err(error),
@@ -134,6 +135,7 @@ impl Engine {
             if let Some(context) = attached.and_then(|row| self.workspaces.get(&row.name)) {
                 context.refresh().await;
             }
+            failpoint("create.before-actor");
             self.start_child(&self.vms_supervisor, child_spec(self, &vm)).await
         };
         if let Err(error) = made.await {

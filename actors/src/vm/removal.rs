@@ -7,7 +7,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use nexus_model::{ErrorKind, Id, JobKind, Name, Timestamp, WorkspaceState, vm::Desired};
+use nexus_model::{ErrorKind, Id, JobKind, Name, Timestamp, WorkspaceState, failpoint, vm::Desired};
 use nexus_store::{Store, WorkspaceRow};
 use tracing::{info, warn};
 
@@ -117,8 +117,10 @@ impl Engine {
     /// removal that is cut off goes on at the next start.
     async fn remove(&self, vm: &Arc<VmContext>, origin: Origin, force: bool, disks: Disks) -> Result<JobResult, Error> {
         vm.ask(KILL_DEADLINE, |reply| MachineMessage::Retire { origin: origin.clone(), force, disks, reply }).await?;
+        failpoint("remove.retired");
         let folders = [self.settings.folders.vm_runtime(vm.id), self.settings.folders.vm_logs(vm.id)];
         blocking(move || folders.iter().try_for_each(|folder| remove_folder(folder))).await?;
+        failpoint("remove.folders");
         self.forget_vm(vm, disks).await?;
         info!(NEXUS_VM = %vm.name, NEXUS_REQUEST = %origin.request, DBUS_SENDER = origin.sender, "VM {} removed", vm.name);
         Ok(JobResult::new())
@@ -128,6 +130,7 @@ impl Engine {
     pub(super) async fn forget_vm(&self, vm: &Arc<VmContext>, disks: Disks) -> Result<(), Error> {
         let (id, now) = (vm.id, Timestamp::from(SystemTime::now()));
         let rows = self.store.call(move |store| store.together(|store| forget(store, id, disks, now))).await?;
+        failpoint("remove.stored");
         // Its name is free once its actors are gone. Their supervisor may be on its way down; the next one has none of them.
         let mut tries = 0;
         while let Err(error) = self.stop_child(&self.vms_supervisor, vm.name.as_str()).await {
@@ -143,6 +146,7 @@ impl Engine {
         self.vms.release(&vm.name, vm);
         for row in rows {
             let Some(context) = self.workspaces.get(&row.name) else { continue };
+            failpoint("remove.disk");
             context.refresh().await;
             if row.state == WorkspaceState::Removing {
                 // Busy: somebody else removes it.

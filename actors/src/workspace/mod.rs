@@ -10,7 +10,7 @@ use std::{sync::Arc, time::Duration};
 
 use nexus_host::storage::{DISK, Progress};
 use nexus_model::{
-    ErrorKind, Id, Name, WorkspaceState,
+    ErrorKind, Id, Name, WorkspaceState, failpoint,
     restart::{Backoff, Intensity},
 };
 use nexus_store::{Failure, WorkspaceRow};
@@ -168,6 +168,7 @@ impl Actor for WorkspaceActor {
         message: WorkspaceMessage,
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
+        failpoint("actor.workspace");
         match message {
             WorkspaceMessage::Made { job, reply } => {
                 *state.job.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = job;
@@ -210,6 +211,7 @@ impl State {
             let _lease = lease;
             let base = base.ok_or_else(|| Error::new(ErrorKind::NotFound, "its image is gone"))?;
             storage.snapshot(&base.path, &path, &work)?;
+            failpoint("workspace.copied");
             let disk = path.join(DISK);
             let size = std::fs::metadata(&disk).map(|metadata| metadata.len());
             size.map_err(|error| {
@@ -311,6 +313,7 @@ impl State {
         }
         let (storage, path) = (self.engine.storage.clone(), self.row.path.clone());
         blocking(move || Ok(storage.remove(&path)?)).await?;
+        failpoint("workspace.removed");
         let id = self.row.id;
         self.engine.store.call(move |store| store.delete_workspace(id)).await
     }

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use nexus_model::Id;
+use nexus_model::{Id, failpoint};
 use nix::{
     errno::Errno,
     fcntl::{AT_FDCWD, Flock, FlockArg, RenameFlags, renameat2},
@@ -63,6 +63,7 @@ impl Draft {
             .map_err(StorageError::io("create the folder", parent))?;
         let path = temporary_sibling(destination)?;
         create(&path).map_err(StorageError::io("create the folder", &path))?;
+        failpoint("draft.created");
         let locked = fs::set_permissions(&path, fs::Permissions::from_mode(0o700))
             .and_then(|()| File::open(&path))
             .and_then(|folder| {
@@ -85,7 +86,9 @@ impl Draft {
         }
         sync(&self.path)?;
         seal(&self.path)?;
+        failpoint("draft.before-rename");
         rename_new(&self.path, &self.destination)?;
+        failpoint("draft.renamed");
         self.landed = true;
         sync(parent_of(&self.destination))
     }

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use nexus_model::{ExitStatus, InstanceId, ProcessIdentity, Timestamp};
+use nexus_model::{ExitStatus, InstanceId, ProcessIdentity, Timestamp, failpoint};
 use tokio::{sync::oneshot, time::timeout};
 
 use super::{
@@ -226,6 +226,7 @@ impl Keeper {
         if let Some(manager) = &self.manager {
             manager.forget(&unit_name(name)).await?;
         }
+        failpoint("unit.forgotten");
         let Some(records) = self.open(runtime_dir)? else { return Ok(()) };
         records.remove().map_err(|source| UnitError::File {
             action: "remove the records in",
@@ -259,6 +260,7 @@ impl Keeper {
         if let Some(leader) = watch(name, &process.leader)? {
             leader.signal(Signal::SIGKILL).map_err(process_error(name))?;
         }
+        failpoint("unit.killed");
         self.settle(name, records, process).await.map(|_| ())
     }
 

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use nexus_model::ProcessIdentity;
+use nexus_model::{ProcessIdentity, failpoint};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     net::{UnixListener, UnixStream},
@@ -52,10 +52,13 @@ impl<'a> Attempt<'a> {
         let name = &self.spec.name;
         let socket = StartSocket::listen(&self.spec.runtime_dir)?;
         let socket = self.socket.get_or_init(|| socket);
+        failpoint("unit.listening");
         // The call may come before systemd says that it was executed.
         let both = async { tokio::try_join!(self.called(socket), self.execute()) };
         let (stream, ()) = timeout(CALL, both).await.map_err(|_| self.keeper_error("did not call back"))??;
+        failpoint("unit.called");
         let answer = timeout(START, self.converse(stream)).await;
+        failpoint("unit.answered");
         let answer = answer.map_err(|_| UnitError::Timeout { name: name.clone(), what: "start", after: START })??;
         match answer {
             Ok(record) => Ok(record.into()),

@@ -15,7 +15,7 @@ use nexus_host::{
     vmm::MachinePlan,
 };
 use nexus_model::{
-    ErrorKind, ExitStatus, Name, WorkspaceState,
+    ErrorKind, ExitStatus, Name, WorkspaceState, failpoint,
     vm::{Desired, Reason, VmSpec, VmmKind},
 };
 use nexus_store::{AssetRow, ProcessRow};
@@ -224,11 +224,13 @@ impl Machine {
         let keeper = self.engine.keeper.clone();
         let cleared = async {
             keeper.kill(&unit, &runtime).await?;
+            failpoint("clear.killed");
             let status = match keeper.inspect(&unit, &runtime).await? {
                 UnitState::Ended(record) => Some(record.status),
                 _ => None,
             };
             keeper.collect(&unit, &runtime).await?;
+            failpoint("clear.collected");
             Ok(status)
         };
         let cleared = cleared.await;
@@ -340,12 +342,16 @@ impl Launch {
                 Error::caused(ErrorKind::StorageFailed, format!("cannot create {}", folder.display()), error)
             })?;
         }
+        failpoint("start.folders");
         set_aside_console(&plan.console_log)?;
+        failpoint("start.console");
         if driver.isolated() {
             let token = new_token(&self.runtime.join(TOKEN))?;
             plan.kernel_args = format!("{} nexus.token={token}", plan.kernel_args).trim_start().to_owned();
         }
+        failpoint("start.token");
         let launch = driver.prepare(&plan)?;
+        failpoint("start.prepared");
         let unit = UnitSpec {
             name: self.unit.clone(),
             description: format!("Nexus VM {}", self.vm.name),
@@ -362,6 +368,7 @@ impl Launch {
             }
             started => started?,
         };
+        failpoint("start.unit");
         let leader = started.leader.clone();
         let (kernel, initrd) = match assets {
             Some((kernel, initrd)) => (Some(kernel.name), initrd.map(|initrd| initrd.name)),
@@ -370,7 +377,9 @@ impl Launch {
         launched(Launched { started, vmm: driver.kind(), kernel, initrd });
 
         self.stage("boot");
-        driver.boot(&plan, &leader).await.map_err(Error::from)
+        driver.boot(&plan, &leader).await?;
+        failpoint("start.booted");
+        Ok(())
     }
 
     fn stage(&self, stage: &str) {

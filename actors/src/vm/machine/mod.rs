@@ -76,6 +76,7 @@ impl Actor for MachineActor {
         message: MachineMessage,
         machine: &mut Machine,
     ) -> Result<(), ActorProcessingErr> {
+        nexus_model::failpoint("actor.machine");
         Ok(machine.handle(message).await?)
     }
 }

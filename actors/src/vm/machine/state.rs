@@ -8,7 +8,7 @@ use std::{
 
 use nexus_host::{vmm::VmmDriver, vsock::Endpoint};
 use nexus_model::{
-    ErrorKind, Health, Timestamp,
+    ErrorKind, Health, Timestamp, failpoint,
     restart::{Backoff, FailureWindow, Intensity},
     vm::{IllegalTransition, Lifecycle, VmState},
 };
@@ -168,7 +168,9 @@ impl Machine {
             detail: detail.to_owned(),
         });
         let stored = row.clone();
+        failpoint("machine.before-store");
         self.engine.store.call(move |store| store.update_vm(&stored, history.as_ref())).await?;
+        failpoint("machine.after-store");
         self.row = row;
         if from.state() != to.state() {
             self.show_health();

@@ -10,7 +10,7 @@ use std::{
 
 use nexus_host::agent::{AgentClient, AgentError};
 use nexus_model::{
-    ErrorKind,
+    ErrorKind, failpoint,
     vm::{Desired, Reason, VmState},
 };
 use nexus_protocol::ShutdownMode;
@@ -189,7 +189,10 @@ impl Machine {
                 }
             }
             killed.store(true, Ordering::Relaxed);
-            keeper.kill(&unit, &runtime).await.map_err(Error::from)
+            failpoint("stop.before-kill");
+            keeper.kill(&unit, &runtime).await?;
+            failpoint("stop.killed");
+            Ok(())
         });
         if let Some(operation) = &mut self.operation {
             operation.deadline = Some(deadline);
@@ -230,6 +233,7 @@ async fn ask_to_power_off(mut agents: watch::Receiver<Option<AgentClient>>) -> R
         Err(_) => None,
     };
     if let Some(agent) = agent {
+        failpoint("stop.before-guest");
         match agent.shutdown(ShutdownMode::Poweroff).await {
             // A connection that is gone may as well mean that it was quick.
             Ok(()) | Err(AgentError::Gone(_)) => {}
