@@ -147,7 +147,7 @@ impl Engine {
             board,
         }));
         let mut children = vec![
-            engine.store.child_spec(engine.settings.database.clone()),
+            engine.store.child_spec(engine.settings.database.clone(), engine.settings.history),
             asset::child_spec(&engine),
             image::child_spec(&engine),
             engine.workspaces_child(),

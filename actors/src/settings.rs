@@ -3,6 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use nexus_model::{Id, InstanceId};
+use nexus_store::Bounds;
 
 /// Folders of one Nexus.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,4 +67,6 @@ pub struct Settings {
     pub heartbeat: Duration,
     /// How long a finished job stays on the bus.
     pub job_retention: Duration,
+    /// How much is remembered of what is over.
+    pub history: Bounds,
 }

@@ -10,7 +10,7 @@ use nexus_model::{
     ErrorKind,
     restart::{Backoff, Intensity},
 };
-use nexus_store::Store;
+use nexus_store::{Bounds, Store};
 use ractor::{
     ActorProcessingErr, ActorRef,
     thread_local::{ThreadLocalActor, ThreadLocalActorSpawner},
@@ -63,9 +63,9 @@ impl StoreHandle {
     }
 
     /// The actor as a child of the root.
-    pub(crate) fn child_spec(&self, path: PathBuf) -> ChildSpec {
+    pub(crate) fn child_spec(&self, path: PathBuf, bounds: Bounds) -> ChildSpec {
         let spec = ChildSpec::new("store", move |child: ChildContext| {
-            let arguments = Arguments { path: path.clone(), lease: child.lease };
+            let arguments = Arguments { path: path.clone(), bounds, lease: child.lease };
             async move {
                 let spawner = ThreadLocalActorSpawner::new();
                 let (actor, _) = StoreActor::spawn_linked(None, arguments, child.supervisor, spawner).await?;
@@ -81,6 +81,7 @@ struct StoreActor;
 
 struct Arguments {
     path: PathBuf,
+    bounds: Bounds,
     lease: Lease,
 }
 
@@ -99,7 +100,8 @@ impl ThreadLocalActor for StoreActor {
         _myself: ActorRef<StoreMessage>,
         arguments: Arguments,
     ) -> Result<Opened, ActorProcessingErr> {
-        Ok(Opened { store: Store::open(&arguments.path)?, _lease: arguments.lease })
+        let Arguments { path, bounds, lease } = arguments;
+        Ok(Opened { store: Store::open(&path)?.keeping(bounds), _lease: lease })
     }
 
     async fn handle(

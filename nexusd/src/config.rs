@@ -7,6 +7,7 @@ use std::{
 };
 
 use nexus_model::BackendKind;
+use nexus_store::Bounds;
 use serde::Deserialize;
 
 /// All of it.
@@ -21,6 +22,8 @@ pub(crate) struct Config {
     pub(crate) vmm: Vmm,
     /// How VMs are treated.
     pub(crate) vm: Vm,
+    /// How much is remembered of what is over.
+    pub(crate) history: History,
 }
 
 /// Where things are.
@@ -85,6 +88,32 @@ impl Vm {
     }
 }
 
+/// How much is remembered of what is over, in rows. Older ones go as new ones come.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct History {
+    /// Events. Of one VM at most 1000 are kept. Default: 100000.
+    pub(crate) events: u32,
+    /// Calls that changed something. Default: 100000.
+    pub(crate) audit: u32,
+    /// Jobs that have ended. Default: 1000.
+    pub(crate) jobs: u32,
+}
+
+impl Default for History {
+    fn default() -> Self {
+        let Bounds { events, audit, jobs } = Bounds::default();
+        Self { events, audit, jobs }
+    }
+}
+
+impl History {
+    /// As the store wants it.
+    pub(crate) const fn bounds(&self) -> Bounds {
+        Bounds { events: self.events, audit: self.audit, jobs: self.jobs }
+    }
+}
+
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConfigError {
@@ -143,6 +172,10 @@ impl Config {
         if *console_max_bytes < 64 << 10 {
             return Err("vm.console-max-bytes must be at least 65536".to_owned());
         }
+        let History { events, audit, jobs } = &self.history;
+        if [events, audit, jobs].into_iter().any(|kept| *kept == 0) {
+            return Err("history.events, history.audit and history.jobs must be at least 1".to_owned());
+        }
         Ok(())
     }
 
@@ -177,6 +210,7 @@ mod tests {
     fn a_value_of_another_type_is_refused() {
         assert!(Config::parse("vm:\n  heartbeat-sec: soon\n").is_err());
         assert!(Config::parse("vm:\n  heartbeat-sec: 0\n").is_err());
+        assert!(Config::parse("history:\n  audit: 0\n").is_err());
         assert!(Config::parse("paths:\n  allow: [images]\n").is_err());
         assert!(Config::parse("storage:\n  backend: zfs\n").is_err());
     }

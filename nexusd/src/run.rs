@@ -152,6 +152,7 @@ fn settle(xdg: &XdgFolders, config: Config, programs: Programs) -> anyhow::Resul
         console_max_bytes: config.vm.console_max_bytes,
         heartbeat: config.vm.heartbeat(),
         job_retention: JOB_RETENTION,
+        history: config.history.bounds(),
     };
     Ok((settings, manager))
 }

@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 
-use nexus_model::{ArtifactName, ArtifactState, AssetKind, Id, Timestamp, Verification};
+use nexus_model::{ArtifactName, ArtifactState, AssetKind, EventKind, Id, Timestamp, Verification};
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 
 use crate::{
-    Error, Noun, Store,
+    Error, NewEvent, Noun, Store,
     column::{At, PathText, Text},
+    event,
 };
 
 /// What is remembered of an asset.
@@ -52,11 +53,15 @@ impl Store {
     /// there is no room, `StorageFailed` when the database fails.
     pub fn insert_asset(&mut self, row: &AssetRow) -> Result<(), Error> {
         const DOING: &str = "store a new asset";
+        let bounds = self.bounds;
         self.write(DOING, |transaction| {
             if name_taken(transaction, &row.name).map_err(Error::doing(DOING))? {
                 return Err(Error::AlreadyExists { noun: Noun::Asset(None), name: row.name.to_string() });
             }
-            insert(transaction, row).map_err(Error::doing(DOING))
+            let created = NewEvent::step(EventKind::AssetCreated, subject(row), "", row.state);
+            insert(transaction, row)
+                .and_then(|()| event::append(transaction, bounds, &created))
+                .map_err(Error::doing(DOING))
         })
     }
 
@@ -67,12 +72,18 @@ impl Store {
     /// a digest, `ResourcesExhausted` when there is no room, `StorageFailed` when the database fails.
     pub fn update_asset(&mut self, row: &AssetRow) -> Result<(), Error> {
         const DOING: &str = "store an asset";
+        let bounds = self.bounds;
         self.write(DOING, |transaction| {
             let stored = found(transaction, row.id, DOING)?;
             if row.state == ArtifactState::Removing {
                 unused(transaction, &stored, DOING)?;
             }
-            update(transaction, row).map_err(Error::doing(DOING))
+            update(transaction, row).map_err(Error::doing(DOING))?;
+            if stored.state == row.state {
+                return Ok(());
+            }
+            let step = NewEvent::step(EventKind::AssetState, subject(row), stored.state, row.state);
+            event::append(transaction, bounds, &step).map_err(Error::doing(DOING))
         })
     }
 
@@ -132,12 +143,17 @@ impl Store {
     /// when the database fails.
     pub fn delete_asset(&mut self, id: Id) -> Result<(), Error> {
         const DOING: &str = "remove an asset";
+        let bounds = self.bounds;
         self.write(DOING, |transaction| {
             let stored = found(transaction, id, DOING)?;
             unused(transaction, &stored, DOING)?;
             transaction
                 .prepare_cached("DELETE FROM asset WHERE id = :id")
                 .and_then(|mut statement| statement.execute(named_params! { ":id": Text(id) }))
+                .and_then(|_| {
+                    let removed = NewEvent::step(EventKind::AssetRemoved, subject(&stored), stored.state, "");
+                    event::append(transaction, bounds, &removed)
+                })
                 .map_err(Error::doing(DOING))?;
             if !stored.is_default {
                 return Ok(());
@@ -152,6 +168,10 @@ impl Store {
                 .map_err(Error::doing(DOING))
         })
     }
+}
+
+fn subject(row: &AssetRow) -> String {
+    format!("asset/{}", row.name)
 }
 
 fn found(connection: &Connection, id: Id, doing: &'static str) -> Result<AssetRow, Error> {

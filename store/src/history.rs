@@ -1,18 +1,16 @@
-//! How VMs came to be in their states.
+//! How VMs came to be in their states: those of the events that are transitions of VMs.
 
 use nexus_model::{
-    Id, Timestamp,
+    EventKind, Id, Timestamp,
     vm::{Reason, VmState},
 };
 use rusqlite::{Connection, Row, named_params};
 
 use crate::{
-    Error, Store,
+    Bounds, Error, NewEvent, Store, VmOf, VmRow,
     column::{At, Text},
+    event,
 };
-
-/// How many transitions of a VM are kept; older ones are forgotten.
-pub const HISTORY_PER_VM: u32 = 1000;
 
 /// A transition of a VM.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,7 +28,7 @@ pub struct HistoryEntry {
 }
 
 impl Store {
-    /// The transitions of a VM, newest first, at most `limit` of them. Empty when there is no such VM.
+    /// The transitions of a VM, newest first, at most `limit` of them. Empty when there never was such a VM.
     ///
     /// # Errors
     /// When the database can't be read.
@@ -39,37 +37,34 @@ impl Store {
         let mut statement = self
             .connection
             .prepare_cached(
-                "SELECT at, from_state, to_state, reason, detail FROM vm_history
-                 WHERE vm = :vm ORDER BY seq DESC LIMIT :limit",
+                "SELECT at, from_state, to_state, reason, detail FROM event
+                 WHERE vm = :vm AND kind = :kind ORDER BY seq DESC LIMIT :limit",
             )
             .map_err(&doing)?;
-        let rows = statement.query_map(named_params! { ":vm": Text(vm), ":limit": limit }, read).map_err(&doing)?;
+        let parameters = named_params! { ":vm": Text(vm), ":kind": Text(EventKind::VmState), ":limit": limit };
+        let rows = statement.query_map(parameters, read).map_err(&doing)?;
         rows.collect::<Result<_, _>>().map_err(&doing)
     }
 }
 
-/// Appends an entry, and forgets the oldest one that is too many.
-pub(crate) fn append(connection: &Connection, vm: Id, entry: &HistoryEntry) -> rusqlite::Result<()> {
-    connection
-        .prepare_cached(
-            "INSERT INTO vm_history (vm, at, from_state, to_state, reason, detail)
-             VALUES (:vm, :at, :from, :to, :reason, :detail)",
-        )?
-        .execute(named_params! {
-            ":vm": Text(vm),
-            ":at": At(entry.at),
-            ":from": Text(entry.from),
-            ":to": Text(entry.to),
-            ":reason": Text(entry.reason),
-            ":detail": entry.detail,
-        })?;
-    connection
-        .prepare_cached(
-            "DELETE FROM vm_history WHERE vm = :vm AND seq <=
-             (SELECT seq FROM vm_history WHERE vm = :vm ORDER BY seq DESC LIMIT 1 OFFSET :keep)",
-        )?
-        .execute(named_params! { ":vm": Text(vm), ":keep": HISTORY_PER_VM })?;
-    Ok(())
+/// Writes down a transition of a VM.
+pub(crate) fn append(
+    connection: &Connection,
+    bounds: Bounds,
+    vm: &VmRow,
+    entry: &HistoryEntry,
+) -> rusqlite::Result<()> {
+    let event = NewEvent {
+        at: entry.at,
+        kind: EventKind::VmState,
+        subject: format!("vm/{}", vm.name),
+        vm: Some(VmOf { name: vm.name.clone(), id: Some(vm.id) }),
+        from: entry.from.to_string(),
+        to: entry.to.to_string(),
+        reason: entry.reason.to_string(),
+        detail: entry.detail.clone(),
+    };
+    event::append(connection, bounds, &event)
 }
 
 fn read(row: &Row<'_>) -> rusqlite::Result<HistoryEntry> {

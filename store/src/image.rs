@@ -2,13 +2,13 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use nexus_model::{ArtifactName, ArtifactState, Id, Timestamp};
+use nexus_model::{ArtifactName, ArtifactState, EventKind, Id, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 
 use crate::{
-    Error, Noun, Store,
+    Error, NewEvent, Noun, Store,
     column::{At, Json, PathText, Text},
-    workspace,
+    event, workspace,
 };
 
 /// What is remembered of an image.
@@ -46,11 +46,15 @@ impl Store {
     /// there is no room, `StorageFailed` when the database fails.
     pub fn insert_image(&mut self, row: &ImageRow) -> Result<(), Error> {
         const DOING: &str = "store a new image";
+        let bounds = self.bounds;
         self.write(DOING, |transaction| {
             if named(transaction, &row.name).map_err(Error::doing(DOING))?.is_some() {
                 return Err(Error::AlreadyExists { noun: Noun::Image, name: row.name.to_string() });
             }
-            insert(transaction, row).map_err(Error::doing(DOING))
+            let created = NewEvent::step(EventKind::ImageCreated, subject(row), "", row.state);
+            insert(transaction, row)
+                .and_then(|()| event::append(transaction, bounds, &created))
+                .map_err(Error::doing(DOING))
         })
     }
 
@@ -61,12 +65,18 @@ impl Store {
     /// without a digest, `ResourcesExhausted` when there is no room, `StorageFailed` when the database fails.
     pub fn update_image(&mut self, row: &ImageRow) -> Result<(), Error> {
         const DOING: &str = "store an image";
+        let bounds = self.bounds;
         self.write(DOING, |transaction| {
             let stored = found(transaction, row.id, DOING)?;
             if row.state != ArtifactState::Ready {
                 unused(transaction, &stored.name, DOING)?;
             }
-            update(transaction, row).map_err(Error::doing(DOING))
+            update(transaction, row).map_err(Error::doing(DOING))?;
+            if stored.state == row.state {
+                return Ok(());
+            }
+            let step = NewEvent::step(EventKind::ImageState, subject(row), stored.state, row.state);
+            event::append(transaction, bounds, &step).map_err(Error::doing(DOING))
         })
     }
 
@@ -96,13 +106,17 @@ impl Store {
     /// `StorageFailed` when the database fails.
     pub fn delete_image(&mut self, id: Id) -> Result<(), Error> {
         const DOING: &str = "remove an image";
+        let bounds = self.bounds;
         self.write(DOING, |transaction| {
             let stored = found(transaction, id, DOING)?;
             unused(transaction, &stored.name, DOING)?;
             transaction
                 .prepare_cached("DELETE FROM image WHERE id = :id")
                 .and_then(|mut statement| statement.execute(named_params! { ":id": Text(id) }))
-                .map(|_| ())
+                .and_then(|_| {
+                    let removed = NewEvent::step(EventKind::ImageRemoved, subject(&stored), stored.state, "");
+                    event::append(transaction, bounds, &removed)
+                })
                 .map_err(Error::doing(DOING))
         })
     }
@@ -114,6 +128,10 @@ pub(crate) fn named(connection: &Connection, name: &ArtifactName) -> rusqlite::R
         .prepare_cached("SELECT * FROM image WHERE name = :name")?
         .query_row(named_params! { ":name": Text(name) }, read)
         .optional()
+}
+
+fn subject(row: &ImageRow) -> String {
+    format!("image/{}", row.name)
 }
 
 fn found(connection: &Connection, id: Id, doing: &'static str) -> Result<ImageRow, Error> {

@@ -1,16 +1,13 @@
 //! Long operations, as a journal: jobs end with the daemon, what is known of them stays.
 
-use nexus_model::{ErrorKind, JobKind, JobState, Timestamp};
+use nexus_model::{ErrorKind, EventKind, JobKind, JobState, Name, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 
 use crate::{
-    Error, Failure, Noun, Store,
+    Bounds, Error, Failure, NewEvent, Noun, Store, VmOf,
     column::{At, Json, Text},
-    failure,
+    event, failure, vm,
 };
-
-/// How many jobs that have ended are kept; older ones are forgotten.
-pub const FINISHED_JOBS: u32 = 1000;
 
 /// A job that is to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,11 +56,12 @@ impl Store {
     /// `ResourcesExhausted` when there is no number or no room, `StorageFailed` when the database fails.
     pub fn insert_job(&mut self, new: &NewJob) -> Result<JobRow, Error> {
         const DOING: &str = "store a new job";
+        let keep = self.bounds.jobs;
         self.write(DOING, |transaction| {
             if exhausted(transaction).map_err(Error::doing(DOING))? {
                 return Err(Error::JobsExhausted);
             }
-            insert(transaction, new).map_err(Error::doing(DOING))
+            insert(transaction, new, keep).map_err(Error::doing(DOING))
         })
     }
 
@@ -73,9 +71,18 @@ impl Store {
     /// `NotFound`, `ResourcesExhausted` when there is no room, `StorageFailed` when the database fails.
     pub fn update_job(&mut self, row: &JobRow) -> Result<(), Error> {
         const DOING: &str = "store a job";
-        self.write(DOING, |transaction| match update(transaction, row).map_err(Error::doing(DOING))? {
-            0 => Err(Error::NotFound { noun: Noun::Job, name: row.id.to_string() }),
-            _ => Ok(()),
+        let bounds = self.bounds;
+        self.write(DOING, |transaction| {
+            let stored = found(transaction, row.id)?;
+            let write = || {
+                update(transaction, row)?;
+                // Stored again, it has not ended again.
+                if stored.finished_at.is_never() && !row.finished_at.is_never() {
+                    tell(transaction, bounds, row)?;
+                }
+                Ok(())
+            };
+            write().map_err(Error::doing(DOING))
         })
     }
 
@@ -86,9 +93,10 @@ impl Store {
     /// `ResourcesExhausted` when there is no room, `StorageFailed` when the database fails.
     pub fn jobs_cut_off(&mut self, alive: &[u32], at: Timestamp) -> Result<Vec<JobRow>, Error> {
         const DOING: &str = "end the jobs of the daemon before this one";
+        let bounds = self.bounds;
         self.write(DOING, |transaction| {
             let end = || {
-                transaction
+                let cut = transaction
                     .prepare_cached(
                         "UPDATE job SET state = :state, error_name = :error_name, finished_at = :at,
                             error_message = 'nexusd ended while the job was under way'
@@ -103,7 +111,9 @@ impl Store {
                         },
                         read,
                     )?
-                    .collect::<rusqlite::Result<Vec<_>>>()
+                    .collect::<rusqlite::Result<Vec<_>>>()?;
+                cut.iter().try_for_each(|row| tell(transaction, bounds, row))?;
+                Ok(cut)
             };
             end().map_err(Error::doing(DOING))
         })
@@ -114,11 +124,7 @@ impl Store {
     /// # Errors
     /// `NotFound`, or `StorageFailed` when the database can't be read.
     pub fn job(&self, id: u32) -> Result<JobRow, Error> {
-        self.connection
-            .prepare_cached("SELECT * FROM job WHERE id = :id")
-            .and_then(|mut statement| statement.query_row(named_params! { ":id": id }, read).optional())
-            .map_err(Error::doing("read a job"))?
-            .ok_or_else(|| Error::NotFound { noun: Noun::Job, name: id.to_string() })
+        found(&self.connection, id)
     }
 
     /// The jobs, newest first, at most `limit` of them.
@@ -134,13 +140,38 @@ impl Store {
     }
 }
 
+fn found(connection: &Connection, id: u32) -> Result<JobRow, Error> {
+    connection
+        .prepare_cached("SELECT * FROM job WHERE id = :id")
+        .and_then(|mut statement| statement.query_row(named_params! { ":id": id }, read).optional())
+        .map_err(Error::doing("read a job"))?
+        .ok_or_else(|| Error::NotFound { noun: Noun::Job, name: id.to_string() })
+}
+
+/// Writes down that a job has ended.
+fn tell(connection: &Connection, bounds: Bounds, row: &JobRow) -> rusqlite::Result<()> {
+    let mut names = row.objects.iter().filter_map(|object| object.strip_prefix("vm/")?.parse::<Name>().ok());
+    let vm = match names.next() {
+        Some(name) => Some(VmOf { id: vm::id_of(connection, &name)?, name }),
+        None => None,
+    };
+    let event = NewEvent {
+        at: row.finished_at,
+        vm,
+        reason: row.kind.to_string(),
+        detail: row.error.as_ref().map(|error| format!("{}: {}", error.kind, error.message)).unwrap_or_default(),
+        ..NewEvent::step(EventKind::JobEnded, format!("job/{}", row.id), JobState::Running, row.state)
+    };
+    event::append(connection, bounds, &event)
+}
+
 fn exhausted(connection: &Connection) -> rusqlite::Result<bool> {
     connection
         .prepare_cached("SELECT 1 FROM sqlite_sequence WHERE name = 'job' AND seq >= :last")?
         .exists(named_params! { ":last": u32::MAX })
 }
 
-fn insert(connection: &Connection, new: &NewJob) -> rusqlite::Result<JobRow> {
+fn insert(connection: &Connection, new: &NewJob, keep: u32) -> rusqlite::Result<JobRow> {
     let row = connection
         .prepare_cached(
             "INSERT INTO job (kind, objects, state, sender, request, created_at, finished_at)
@@ -162,7 +193,7 @@ fn insert(connection: &Connection, new: &NewJob) -> rusqlite::Result<JobRow> {
             "DELETE FROM job WHERE finished_at <> 0 AND id <=
              (SELECT id FROM job WHERE finished_at <> 0 ORDER BY id DESC LIMIT 1 OFFSET :keep)",
         )?
-        .execute(named_params! { ":keep": FINISHED_JOBS })?;
+        .execute(named_params! { ":keep": keep })?;
     Ok(row)
 }
 

@@ -5,14 +5,18 @@
 //! layout of the tables stay in here (`docs/store.md` describes them for whoever opens the database by hand).
 
 mod asset;
+mod audit;
+mod bounds;
 mod column;
 mod error;
+mod event;
 mod failure;
 mod header;
 mod history;
 mod image;
 mod job;
 mod open;
+mod page;
 mod schema;
 mod statistics;
 mod store;
@@ -20,12 +24,16 @@ mod vm;
 mod workspace;
 
 pub use asset::AssetRow;
+pub use audit::{CUT_OFF, CallEnd, CallRow, NewCall, OK};
+pub use bounds::{Bounds, EVENTS_PER_VM};
 pub use error::{Error, Noun};
+pub use event::{EventRow, NewEvent, VmOf};
 pub use failure::Failure;
-pub use history::{HISTORY_PER_VM, HistoryEntry};
+pub use history::HistoryEntry;
 pub use image::ImageRow;
-pub use job::{FINISHED_JOBS, JobRow, NewJob};
+pub use job::{JobRow, NewJob};
 pub use open::OpenError;
+pub use page::{Filter, Page};
 pub use statistics::{Statistics, database_bytes};
 pub use store::Store;
 pub use vm::{AgentRow, NewVm, ProcessRow, VmRow};

@@ -21,7 +21,7 @@ use nix::{errno::Errno, unistd::AccessFlags};
 use rusqlite::{Connection, ErrorCode, OpenFlags, config::DbConfig, named_params};
 
 use crate::{
-    Store,
+    Bounds, Store,
     column::Text,
     error::is_disk_full,
     header,
@@ -225,7 +225,7 @@ impl Store {
             .query_row("SELECT value FROM meta WHERE key = 'instance'", [], |row| row.get::<_, Text<_>>(0))
             .map_err(|error| OpenError::Corrupt { path: path.to_owned(), detail: format!("its instance id: {error}") })?
             .0;
-        Ok(Self { connection, path: path.to_owned(), instance, _folder: lock })
+        Ok(Self { connection, path: path.to_owned(), instance, bounds: Bounds::default(), _folder: lock })
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 use nexus_model::{InstanceId, failpoint};
 use rusqlite::{Connection, TransactionBehavior};
 
-use crate::Error;
+use crate::{Bounds, Error};
 
 /// The database, open and locked. Its methods are in the files of the nouns that they are about.
 ///
@@ -19,10 +19,24 @@ pub struct Store {
     pub(crate) connection: Connection,
     pub(crate) path: PathBuf,
     pub(crate) instance: InstanceId,
+    pub(crate) bounds: Bounds,
     pub(crate) _folder: File,
 }
 
 impl Store {
+    /// Keeps so much of what is over, in place of the [default](Bounds::default).
+    #[must_use]
+    pub const fn keeping(mut self, bounds: Bounds) -> Self {
+        self.bounds = bounds;
+        self
+    }
+
+    /// Grows with every row that is written.
+    #[must_use]
+    pub fn changes(&self) -> u64 {
+        self.connection.total_changes()
+    }
+
     /// Which Nexus this is: made with the database, and never changed.
     #[must_use]
     pub const fn instance(&self) -> InstanceId {
@@ -49,6 +63,25 @@ impl Store {
         pending.0.connection.execute_batch("COMMIT").map_err(Error::doing(DOING))?;
         failpoint("store.after-commit");
         Ok(done)
+    }
+
+    /// As [`Store::together`], for what may be lost with the power, but not with the process: the disk is not waited for.
+    /// Whatever is stored later is never on the disk without it.
+    ///
+    /// # Errors
+    /// As those of [`Store::together`].
+    pub fn together_unsynced<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T, Error>) -> Result<T, Error> {
+        let synchronous = |store: &Self, level: &str| {
+            store
+                .connection
+                .pragma_update(None, "synchronous", level)
+                .map_err(Error::doing("choose how safely it is written"))
+        };
+        // The log is written in order, and the next transaction that waits for the disk brings all of it there.
+        synchronous(self, "NORMAL")?;
+        let done = self.together(work);
+        synchronous(self, "FULL")?;
+        done
     }
 
     /// Runs `work` as one transaction that holds the write lock from its start: all of it happens, or nothing. Within

@@ -3,16 +3,16 @@
 use std::{ops::RangeInclusive, time::Duration};
 
 use nexus_model::{
-    ArtifactName, ExitStatus, Id, InstanceId, Name, ProcessIdentity, Timestamp,
+    ArtifactName, EventKind, ExitStatus, Id, InstanceId, Name, ProcessIdentity, Timestamp,
     vm::{Desired, Lifecycle, VmSpec, VmmKind},
 };
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Error, HistoryEntry, Noun, Store,
+    Error, HistoryEntry, NewEvent, Noun, Store, VmOf,
     column::{At, Json, Micros, Text},
-    history,
+    event, history,
 };
 
 /// The vsock context ids at which an instance may begin. Below lie those that other programs give out from 3 up, such as
@@ -127,7 +127,7 @@ impl Store {
     /// `StorageFailed` when the database fails.
     pub fn insert_vm(&mut self, new: &NewVm) -> Result<VmRow, Error> {
         const DOING: &str = "store a new VM";
-        let first = first_cid(self.instance);
+        let (first, bounds) = (first_cid(self.instance), self.bounds);
         self.write(DOING, |transaction| {
             if name_taken(transaction, &new.name).map_err(Error::doing(DOING))? {
                 return Err(Error::AlreadyExists { noun: Noun::Vm, name: new.name.to_string() });
@@ -156,7 +156,11 @@ impl Store {
                 agent: None,
                 generation: 1,
             };
-            insert(transaction, &row).map_err(Error::doing(DOING))?;
+            insert(transaction, &row)
+                .and_then(|()| {
+                    event::append(transaction, bounds, &happened(EventKind::VmCreated, &row, row.created_at))
+                })
+                .map_err(Error::doing(DOING))?;
             Ok(row)
         })
     }
@@ -185,6 +189,7 @@ impl Store {
     /// not fit, `ResourcesExhausted` when there is no room, `StorageFailed` when the database fails.
     pub fn update_vm(&mut self, row: &VmRow, history: Option<&HistoryEntry>) -> Result<(), Error> {
         const DOING: &str = "store a VM";
+        let bounds = self.bounds;
         self.write(DOING, |transaction| {
             let stored = owned(transaction, row.id, row.generation, DOING)?;
             let (from, to) = (stored.lifecycle.state(), row.lifecycle.state());
@@ -194,7 +199,7 @@ impl Store {
             }
             update(transaction, row).map_err(Error::doing(DOING))?;
             match history {
-                Some(entry) => history::append(transaction, row.id, entry).map_err(Error::doing(DOING)),
+                Some(entry) => history::append(transaction, bounds, &stored, entry).map_err(Error::doing(DOING)),
                 None => Ok(()),
             }
         })
@@ -219,20 +224,24 @@ impl Store {
         rows.collect::<Result<_, _>>().map_err(&doing)
     }
 
-    /// Forgets a VM and its history. Its workspaces stay, detached at `at` and owned by nobody.
+    /// Forgets a VM; its events stay. Its workspaces stay, detached at `at` and owned by nobody.
     ///
     /// # Errors
     /// `NotFound`, `Internal` when `generation` is not the row's, `ResourcesExhausted` when there is no room,
     /// `StorageFailed` when the database fails.
     pub fn delete_vm(&mut self, id: Id, generation: u64, at: Timestamp) -> Result<(), Error> {
         const DOING: &str = "remove a VM";
+        let bounds = self.bounds;
         self.write(DOING, |transaction| {
-            owned(transaction, id, generation, DOING)?;
+            let stored = owned(transaction, id, generation, DOING)?;
             let delete = || {
-                crate::workspace::detach_all(transaction, id, at)?;
-                transaction.prepare_cached("DELETE FROM vm WHERE id = :id")?.execute(named_params! { ":id": Text(id) })
+                crate::workspace::detach_all(transaction, bounds, &stored, at)?;
+                transaction
+                    .prepare_cached("DELETE FROM vm WHERE id = :id")?
+                    .execute(named_params! { ":id": Text(id) })?;
+                event::append(transaction, bounds, &happened(EventKind::VmRemoved, &stored, at))
             };
-            delete().map(|_| ()).map_err(Error::doing(DOING))
+            delete().map_err(Error::doing(DOING))
         })
     }
 }
@@ -243,6 +252,24 @@ pub(crate) fn find(connection: &Connection, id: Id) -> rusqlite::Result<Option<V
         .prepare_cached("SELECT * FROM vm WHERE id = :id")?
         .query_row(named_params! { ":id": Text(id) }, read)
         .optional()
+}
+
+/// The id of the VM with this name, if there is one.
+pub(crate) fn id_of(connection: &Connection, name: &Name) -> rusqlite::Result<Option<Id>> {
+    connection
+        .prepare_cached("SELECT id FROM vm WHERE name = :name")?
+        .query_row(named_params! { ":name": Text(name) }, |row| row.get::<_, Text<_>>(0))
+        .optional()
+        .map(|id| id.map(|id| id.0))
+}
+
+/// That a VM came or went.
+fn happened(kind: EventKind, vm: &VmRow, at: Timestamp) -> NewEvent {
+    NewEvent {
+        at,
+        vm: Some(VmOf { name: vm.name.clone(), id: Some(vm.id) }),
+        ..NewEvent::now(kind, format!("vm/{}", vm.name))
+    }
 }
 
 /// What is said when there is no VM with this id.

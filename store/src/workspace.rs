@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 
-use nexus_model::{ArtifactName, ArtifactState, BackendKind, Id, Name, Timestamp, WorkspaceState};
+use nexus_model::{ArtifactName, ArtifactState, BackendKind, EventKind, Id, Name, Timestamp, WorkspaceState};
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 
 use crate::{
-    Error, Failure, Noun, Store,
+    Bounds, Error, Failure, NewEvent, Noun, Store, VmOf, VmRow,
     column::{At, PathText, Text},
-    failure, image, vm,
+    event, failure, image, vm,
 };
 
 /// What is remembered of a workspace.
@@ -54,6 +54,7 @@ impl Store {
     /// its base is not ready, `ResourcesExhausted` when there is no room, `StorageFailed` when the database fails.
     pub fn insert_workspace(&mut self, row: &WorkspaceRow) -> Result<(), Error> {
         const DOING: &str = "store a new workspace";
+        let bounds = self.bounds;
         self.write(DOING, |transaction| {
             if named(transaction, &row.name).map_err(Error::doing(DOING))? {
                 return Err(Error::AlreadyExists { noun: Noun::Workspace, name: row.name.to_string() });
@@ -74,7 +75,10 @@ impl Store {
             for id in row.owner.into_iter().chain(row.vm) {
                 vm::find(transaction, id).map_err(Error::doing(DOING))?.ok_or_else(|| vm::not_found(id))?;
             }
-            insert(transaction, row).map_err(Error::doing(DOING))
+            let created = NewEvent::step(EventKind::WorkspaceCreated, subject(row), "", row.state);
+            insert(transaction, row)
+                .and_then(|()| event::append(transaction, bounds, &created))
+                .map_err(Error::doing(DOING))
         })
     }
 
@@ -86,12 +90,15 @@ impl Store {
     /// `ResourcesExhausted` when there is no room, `StorageFailed` when the database fails.
     pub fn update_workspace(&mut self, row: &WorkspaceRow) -> Result<(), Error> {
         const DOING: &str = "store a workspace";
+        let bounds = self.bounds;
         self.write(DOING, |transaction| {
             let stored = found(transaction, row.id, DOING)?;
             if row.state == WorkspaceState::Removing {
                 free(transaction, &stored, DOING)?;
             }
-            update(transaction, row).map_err(Error::doing(DOING))
+            update(transaction, row)
+                .and_then(|()| tell(transaction, bounds, &stored, row, None))
+                .map_err(Error::doing(DOING))
         })
     }
 
@@ -102,10 +109,11 @@ impl Store {
     /// is no room, `StorageFailed` when the database fails.
     pub fn attach_workspace(&mut self, id: Id, vm: Id, at: Timestamp) -> Result<WorkspaceRow, Error> {
         const DOING: &str = "attach a workspace";
+        let bounds = self.bounds;
         self.write(DOING, |transaction| {
             let stored = found(transaction, id, DOING)?;
-            vm::find(transaction, vm).map_err(Error::doing(DOING))?.ok_or_else(|| vm::not_found(vm))?;
-            if stored.vm == Some(vm) {
+            let vm = vm::find(transaction, vm).map_err(Error::doing(DOING))?.ok_or_else(|| vm::not_found(vm))?;
+            if stored.vm == Some(vm.id) {
                 return Ok(stored);
             }
             free(transaction, &stored, DOING)?;
@@ -123,8 +131,9 @@ impl Store {
                      WHERE id = :id AND vm IS NULL RETURNING *",
                 )
                 .and_then(|mut statement| {
-                    statement.query_row(named_params! { ":id": Text(id), ":vm": Text(vm), ":at": At(at) }, read)
+                    statement.query_row(named_params! { ":id": Text(id), ":vm": Text(vm.id), ":at": At(at) }, read)
                 })
+                .and_then(|attached| tell(transaction, bounds, &stored, &attached, Some(&vm)).map(|()| attached))
                 .map_err(Error::doing(DOING))
         })
     }
@@ -135,7 +144,9 @@ impl Store {
     /// `NotFound`, `ResourcesExhausted` when there is no room, `StorageFailed` when the database fails.
     pub fn detach_workspace(&mut self, id: Id, at: Timestamp) -> Result<WorkspaceRow, Error> {
         const DOING: &str = "detach a workspace";
+        let bounds = self.bounds;
         self.write(DOING, |transaction| {
+            let stored = found(transaction, id, DOING)?;
             transaction
                 .prepare_cached(
                     "UPDATE workspace SET vm = NULL, detached_at = :at,
@@ -144,7 +155,13 @@ impl Store {
                 )
                 .and_then(|mut statement| statement.execute(named_params! { ":id": Text(id), ":at": At(at) }))
                 .map_err(Error::doing(DOING))?;
-            found(transaction, id, DOING)
+            let detached = found(transaction, id, DOING)?;
+            let told = || {
+                let vm = stored.vm.map(|vm| vm::find(transaction, vm)).transpose()?.flatten();
+                tell(transaction, bounds, &stored, &detached, vm.as_ref())
+            };
+            told().map_err(Error::doing(DOING))?;
+            Ok(detached)
         })
     }
 
@@ -174,28 +191,62 @@ impl Store {
     /// database fails.
     pub fn delete_workspace(&mut self, id: Id) -> Result<(), Error> {
         const DOING: &str = "remove a workspace";
+        let bounds = self.bounds;
         self.write(DOING, |transaction| {
             let stored = found(transaction, id, DOING)?;
             free(transaction, &stored, DOING)?;
             transaction
                 .prepare_cached("DELETE FROM workspace WHERE id = :id")
                 .and_then(|mut statement| statement.execute(named_params! { ":id": Text(id) }))
-                .map(|_| ())
+                .and_then(|_| {
+                    let removed = NewEvent::step(EventKind::WorkspaceRemoved, subject(&stored), stored.state, "");
+                    event::append(transaction, bounds, &removed)
+                })
                 .map_err(Error::doing(DOING))
         })
     }
 }
 
 /// Detaches every workspace of a VM.
-pub(crate) fn detach_all(connection: &Connection, vm: Id, at: Timestamp) -> rusqlite::Result<()> {
-    connection
-        .prepare_cached(
-            "UPDATE workspace SET vm = NULL, detached_at = :at,
-                state = CASE state WHEN 'attached' THEN 'ready' ELSE state END
-             WHERE vm = :vm",
-        )?
-        .execute(named_params! { ":vm": Text(vm), ":at": At(at) })?;
+pub(crate) fn detach_all(connection: &Connection, bounds: Bounds, vm: &VmRow, at: Timestamp) -> rusqlite::Result<()> {
+    let attached = connection
+        .prepare_cached("SELECT * FROM workspace WHERE vm = :vm ORDER BY name")?
+        .query_map(named_params! { ":vm": Text(vm.id) }, read)?
+        .collect::<rusqlite::Result<Vec<_>>>()?;
+    let mut detach = connection.prepare_cached(
+        "UPDATE workspace SET vm = NULL, detached_at = :at,
+            state = CASE state WHEN 'attached' THEN 'ready' ELSE state END
+         WHERE id = :id RETURNING *",
+    )?;
+    for stored in attached {
+        let detached = detach.query_row(named_params! { ":id": Text(stored.id), ":at": At(at) }, read)?;
+        tell(connection, bounds, &stored, &detached, Some(vm))?;
+    }
     Ok(())
+}
+
+fn subject(row: &WorkspaceRow) -> String {
+    format!("workspace/{}", row.name)
+}
+
+/// Writes down that a workspace came to another state, if it did.
+fn tell(
+    connection: &Connection,
+    bounds: Bounds,
+    before: &WorkspaceRow,
+    after: &WorkspaceRow,
+    vm: Option<&VmRow>,
+) -> rusqlite::Result<()> {
+    if before.state == after.state {
+        return Ok(());
+    }
+    let event = NewEvent {
+        vm: vm.map(|vm| VmOf { name: vm.name.clone(), id: Some(vm.id) }),
+        reason: after.failure.as_ref().map(|failure| failure.kind.to_string()).unwrap_or_default(),
+        detail: after.failure.as_ref().map(|failure| failure.message.clone()).unwrap_or_default(),
+        ..NewEvent::step(EventKind::WorkspaceState, subject(before), before.state, after.state)
+    };
+    event::append(connection, bounds, &event)
 }
 
 /// The names of the workspaces that were made from an image.

@@ -19,7 +19,7 @@ use nexus_model::{
     AssetKind, BackendKind, Id, JobState, Name,
     vm::{VmSpec, VmState, VmmChoice},
 };
-use nexus_store::Store;
+use nexus_store::{Bounds, Store};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -142,6 +142,7 @@ impl TestEngine {
             console_max_bytes: 1 << 20,
             heartbeat: Duration::from_millis(500),
             job_retention: Duration::from_secs(60),
+            history: Bounds::default(),
         };
         let (engine, tree) =
             Engine::start(settings, manager, vmms, keeper, storage, None).await.expect("the engine starts");

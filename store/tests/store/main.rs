@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that finds nothing to unwrap has failed")]
 
+mod calls;
 mod crash;
 mod disk;
+mod events;
 mod lock;
 mod namespace;
 mod old;
@@ -13,3 +15,4 @@ mod rows;
 mod sample;
 mod v1;
 mod v2;
+mod v3;

@@ -1,18 +1,18 @@
 //! A database that the program with schema 2 wrote: the rows of [`v1`], and what schema 2 knows besides.
 
-use nexus_model::{BackendKind, ErrorKind, Id, Timestamp, WorkspaceState};
-use nexus_store::{Failure, Store, WorkspaceRow};
+use nexus_model::{BackendKind, ErrorKind, EventKind, Id, Timestamp, WorkspaceState};
+use nexus_store::{EventRow, Failure, Filter, NewEvent, Store, VmOf, WorkspaceRow};
 
 use crate::{
     old::{assert_tables_become_new, build},
-    sample::{Content, artifact, name},
+    sample::{Content, artifact, at, name},
     v1,
 };
 
 const SQL: &str = include_str!("v2.sql");
 
 /// What it holds, in today's terms.
-fn content() -> Content {
+pub(crate) fn content() -> Content {
     let mut content = v1::content();
     content.vms[0].kernel = Some(artifact("kernel-6.18.9"));
     content.vms[0].initrd = Some(artifact("initrd-6.18.9"));
@@ -36,15 +36,38 @@ fn content() -> Content {
     content
 }
 
+/// What has become of its `vm_history`.
+pub(crate) fn transitions() -> Vec<EventRow> {
+    let transition = |seq, second, from: &str, to: &str, reason: &str, detail: &str| EventRow {
+        seq,
+        event: NewEvent {
+            at: at(second),
+            kind: EventKind::VmState,
+            subject: "vm/demo".to_owned(),
+            vm: Some(VmOf { name: name("demo"), id: Some(Id::from(0x0123_4567_89ab_cdef)) }),
+            from: from.to_owned(),
+            to: to.to_owned(),
+            reason: reason.to_owned(),
+            detail: detail.to_owned(),
+        },
+    };
+    vec![
+        transition(1, 1, "created", "starting", "requested", ""),
+        transition(2, 2, "starting", "running", "vmm-started", "pid 1000"),
+    ]
+}
+
 #[test]
 fn its_rows_are_all_there() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("nexus.db");
     build(&path, SQL);
-    assert_eq!(Content::of(&Store::open(&path).unwrap()), content());
+    let store = Store::open(&path).unwrap();
+    assert_eq!(Content::of(&store), content());
+    assert_eq!(store.events(&Filter::default(), 0, 9).unwrap().rows, transitions());
 }
 
 #[test]
-fn its_tables_are_those_of_a_new_database() {
+fn its_tables_become_those_of_a_new_database() {
     assert_tables_become_new(SQL);
 }
