@@ -125,6 +125,21 @@ async fn without_a_terminal_progress_is_shown_when_it_is_asked_for() {
     ok(&daemon, &["vm", "start", "web"]).await;
 }
 
+/// Regression: each count of bytes and each percent was a line.
+#[tokio::test]
+async fn progress_in_lines_is_a_line_a_stage() {
+    let daemon = TestDaemon::start().await;
+    let folder = daemon.home.user().join("rootfs");
+    fs::create_dir_all(&folder).unwrap();
+    fs::File::create(folder.join("large")).unwrap().set_len(64 << 20).unwrap();
+    let mut import = daemon.nexusctl(&["image", "import", folder.to_str().unwrap(), "base"]);
+    import.env("NEXUSCTL_PROGRESS", "plain");
+    let said = run(import).await;
+    assert_eq!(said.code, Some(0), "{said:?}");
+    // An import has no stages, so that it is one line.
+    assert_eq!(said.err, "Importing base\n");
+}
+
 #[tokio::test]
 async fn status_version_doctor_and_tree_show_the_daemon() {
     let daemon = with_image().await;

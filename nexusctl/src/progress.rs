@@ -43,7 +43,8 @@ impl Progress {
 
     /// Shows what is being done.
     pub(crate) fn stage(&self, stage: &str) {
-        let text = format!("{}: {}", self.title, clean(stage));
+        let stage = clean(stage);
+        let text = if stage.is_empty() { self.title.clone() } else { format!("{}: {stage}", self.title) };
         match &self.looks {
             Looks::Moving(bar) => bar.set_message(text),
             Looks::Plain(told) => {
@@ -56,11 +57,11 @@ impl Progress {
         }
     }
 
-    /// Shows how far a job is.
+    /// Shows how far a job is; as lines, only what it is at, or there would be one for each percent.
     pub(crate) fn job(&self, job: &JobProperties) {
-        let text = describe(job);
-        if !text.is_empty() {
-            self.stage(&text);
+        match self.looks {
+            Looks::Plain(_) => self.stage(&job.stage),
+            Looks::Moving(_) | Looks::Hidden => self.stage(&describe(job)),
         }
     }
 }
