@@ -1,8 +1,9 @@
 //! `nexusctl doctor`.
 
-use std::{env, fs::File, io};
+use std::{env, fs::File};
 
 use clap::{Args, builder::styling::Style};
+use nexus_model::{Requirement, kvm};
 use serde_json::{Value, json};
 
 use crate::{
@@ -20,12 +21,8 @@ pub(crate) struct Doctor {
     format: FormatArgs,
 }
 
-const FIRECRACKER: &str = "firecracker";
-const FIRECRACKER_ADVICE: &str =
-    "take it from https://github.com/firecracker-microvm/firecracker/releases, or leave it to QEMU";
-/// What QEMU's guests are reached through.
-const SIDECAR: &str = "vhost-device-vsock";
-const SIDECAR_ADVICE: &str = "cargo install vhost-device-vsock --version 0.3.0 --locked";
+/// What to do where there is no VMM.
+const VMM_ADVICE: &str = "install qemu-system-x86 or firecracker";
 
 /// One thing that was looked at.
 struct Check {
@@ -98,11 +95,7 @@ async fn with_daemon(bus: &Bus) -> Result<Vec<Check>, Failure> {
         Check { name, found, needed, detail }
     }));
     let available = manager.vmm_available.join(", ");
-    let detail = if available.is_empty() {
-        "none can be used: install qemu-system-x86 or firecracker".to_owned()
-    } else {
-        available
-    };
+    let detail = if available.is_empty() { format!("none can be used: {VMM_ADVICE}") } else { available };
     checks.push(Check::new("vmm", !manager.vmm_available.is_empty(), true, detail));
     let kernel = manager.default_kernel.as_str() != "/";
     let detail = if kernel { "there is a default one" } else { "import one: nexusctl kernel import PATH" };
@@ -112,48 +105,43 @@ async fn with_daemon(bus: &Bus) -> Result<Vec<Check>, Failure> {
 
 /// What can be seen from here, under the names that the daemon gives it (`Manager.CheckHost`).
 fn without_daemon() -> Vec<Check> {
-    let mut checks = vec![
-        kvm(),
-        program(FIRECRACKER, FIRECRACKER, FIRECRACKER_ADVICE),
-        program("qemu", "qemu-system-x86_64", "install qemu-system-x86"),
-        sidecar(),
-    ];
-    let vmm = checks.iter().any(|check| check.found && [FIRECRACKER, "qemu"].contains(&&*check.name));
-    let detail = if vmm { "at least one is on PATH" } else { "install qemu-system-x86 or firecracker" };
+    let vmms = [Requirement::FIRECRACKER, Requirement::QEMU].map(|vmm| program(&vmm));
+    let vmm = vmms.iter().any(|check| check.found);
+    let mut checks = vec![hardware()];
+    checks.extend(vmms);
+    checks.push(sidecar());
+    let detail = if vmm { "at least one is on PATH" } else { VMM_ADVICE };
     checks.push(Check::new("vmm", vmm, true, detail));
     checks
 }
 
-fn kvm() -> Check {
-    let detail = match File::options().read(true).write(true).open("/dev/kvm") {
+fn hardware() -> Check {
+    match File::options().read(true).write(true).open(kvm::DEVICE) {
         Ok(_) => {
-            return Check::new("kvm", true, false, "/dev/kvm opens; the daemon finds out whether the CPU virtualizes");
+            let detail = format!("{} opens; the daemon finds out whether the CPU virtualizes", kvm::DEVICE);
+            Check::new(kvm::NAME, true, false, detail)
         }
-        Err(error) => match error.kind() {
-            io::ErrorKind::NotFound => "/dev/kvm does not exist: load the module kvm_intel or kvm_amd".to_owned(),
-            io::ErrorKind::PermissionDenied => "/dev/kvm may not be opened: add your user to group kvm".to_owned(),
-            _ => format!("/dev/kvm cannot be opened: {error}"),
-        },
-    };
-    Check::new("kvm", false, false, format!("{detail}; VMs run in plain emulation"))
+        Err(error) => Check::new(kvm::NAME, false, false, kvm::missing(&kvm::reason(&error))),
+    }
 }
 
-fn program(name: &str, program: &str, advice: &str) -> Check {
-    match which::which(program) {
-        Ok(path) => Check::new(name, true, false, path.display().to_string()),
-        Err(_) => Check::new(name, false, false, format!("`{program}` is not on PATH: {advice}")),
+fn program(wanted: &Requirement) -> Check {
+    match which::which(wanted.program) {
+        Ok(path) => Check::new(wanted.name, true, false, path.display().to_string()),
+        Err(_) => Check::new(wanted.name, false, false, wanted.missing(&wanted.not_on_path())),
     }
 }
 
 fn sidecar() -> Check {
+    let wanted = Requirement::SIDECAR;
     // Where `make install` puts what only nexusd calls, seen from nexusctl.
     let installed = || {
         let folder = env::current_exe().ok()?.parent()?.join("../libexec/nexus");
-        folder.join(SIDECAR).canonicalize().ok()
+        folder.join(wanted.program).canonicalize().ok()
     };
     match installed() {
-        Some(path) => Check::new(SIDECAR, true, false, path.display().to_string()),
-        None => program(SIDECAR, SIDECAR, SIDECAR_ADVICE),
+        Some(path) => Check::new(wanted.name, true, false, path.display().to_string()),
+        None => program(&wanted),
     }
 }
 

@@ -1,4 +1,6 @@
-use std::{fs, io, path::Path};
+use std::{fs, path::Path};
+
+use nexus_model::kvm;
 
 /// What `/dev/kvm` is worth on this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,15 +18,8 @@ pub(super) enum Kvm {
 
 impl Kvm {
     pub(super) fn detect() -> Self {
-        let opened = fs::OpenOptions::new().read(true).write(true).open("/dev/kvm");
-        if let Err(error) = opened {
-            return Self::Absent {
-                reason: match error.kind() {
-                    io::ErrorKind::NotFound => "/dev/kvm does not exist: load the module kvm_intel or kvm_amd".into(),
-                    io::ErrorKind::PermissionDenied => "/dev/kvm may not be opened: add your user to group kvm".into(),
-                    _ => format!("/dev/kvm cannot be opened: {error}"),
-                },
-            };
+        if let Err(error) = fs::OpenOptions::new().read(true).write(true).open(kvm::DEVICE) {
+            return Self::Absent { reason: kvm::reason(&error) };
         }
         if has_hardware_virtualization(&fs::read_to_string("/proc/cpuinfo").unwrap_or_default()) {
             Self::Hardware

@@ -4,7 +4,10 @@ use std::{
     sync::Arc,
 };
 
-use nexus_model::vm::{VmmChoice, VmmKind};
+use nexus_model::{
+    Requirement, kvm as device,
+    vm::{VmmChoice, VmmKind},
+};
 
 use super::{HostCheck, VmmDriver, VmmError, firecracker::Firecracker, kvm::Kvm, process::Process, qemu::Qemu};
 
@@ -124,23 +127,23 @@ impl Vmms {
 
 /// The binary that the configuration names, or the one on `PATH`; where it lies behind all links, since that is how it
 /// can be had in a sandbox.
-pub(super) fn find_program(configured: Option<&Path>, name: &str) -> Result<PathBuf, String> {
+pub(super) fn find_program(configured: Option<&Path>, wanted: &Requirement) -> Result<PathBuf, String> {
     let found = match configured {
         Some(path) => which::which(path).map_err(|error| format!("{} cannot be run: {error}", path.display()))?,
-        None => which::which(name).map_err(|_| format!("`{name}` is not on PATH"))?,
+        None => which::which(wanted.program).map_err(|_| wanted.not_on_path())?,
     };
     found.canonicalize().map_err(|error| format!("{} cannot be found: {error}", found.display()))
 }
 
 fn check_kvm(kvm: &Kvm) -> HostCheck {
     match kvm {
-        Kvm::Hardware => HostCheck::found("kvm", "/dev/kvm opens, and the CPU has hardware virtualization"),
+        Kvm::Hardware => HostCheck::found(device::NAME, "/dev/kvm opens, and the CPU has hardware virtualization"),
         Kvm::Emulated => HostCheck::missing(
-            "kvm",
+            device::NAME,
             "/dev/kvm opens, but the CPU shows no hardware virtualization (vmx or svm), and VMs run in plain emulation: \
              switch it on in the firmware, or where this machine is a VM itself, in its host",
         ),
-        Kvm::Absent { reason } => HostCheck::missing("kvm", format!("{reason}; VMs run in plain emulation")),
+        Kvm::Absent { reason } => HostCheck::missing(device::NAME, device::missing(reason)),
     }
 }
 
@@ -222,10 +225,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let link = dir.path().join("vmm");
         std::os::unix::fs::symlink("/bin/true", &link).unwrap();
-        assert_eq!(find_program(Some(&link), "vmm").unwrap(), Path::new("/bin/true").canonicalize().unwrap());
+        let wanted = Requirement { name: "vmm", program: "no-such-vmm", advice: "" };
+        assert_eq!(find_program(Some(&link), &wanted).unwrap(), Path::new("/bin/true").canonicalize().unwrap());
         let absent = dir.path().join("absent");
-        assert!(find_program(Some(&absent), "vmm").unwrap_err().contains("absent cannot be run"));
-        assert_eq!(find_program(None, "no-such-vmm").unwrap_err(), "`no-such-vmm` is not on PATH");
+        assert!(find_program(Some(&absent), &wanted).unwrap_err().contains("absent cannot be run"));
+        assert_eq!(find_program(None, &wanted).unwrap_err(), "`no-such-vmm` is not on PATH");
     }
 
     #[test]

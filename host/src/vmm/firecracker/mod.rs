@@ -7,7 +7,7 @@ mod requests;
 use std::{path::PathBuf, sync::Arc};
 
 use futures_util::future::BoxFuture;
-use nexus_model::{ProcessIdentity, vm::VmmKind};
+use nexus_model::{ProcessIdentity, Requirement, vm::VmmKind};
 
 use self::{
     client::Client,
@@ -24,9 +24,7 @@ use crate::{
     vsock::Endpoint,
 };
 
-const PROGRAM: &str = "firecracker";
-/// Where its binaries are published.
-const RELEASES: &str = "https://github.com/firecracker-microvm/firecracker/releases";
+const WANTED: Requirement = Requirement::FIRECRACKER;
 
 /// The driver, with the binary of this machine.
 pub(super) struct Firecracker {
@@ -35,21 +33,19 @@ pub(super) struct Firecracker {
 
 impl Firecracker {
     pub(super) fn detect(config: &VmmConfig, kvm: &Kvm) -> Detection {
-        let program = find_program(config.firecracker.as_deref(), PROGRAM);
+        let program = find_program(config.firecracker.as_deref(), &WANTED);
         let check = match (&program, kvm) {
-            (Err(reason), _) => {
-                HostCheck::missing(PROGRAM, format!("{reason}: take it from {RELEASES}, or leave it to QEMU"))
-            }
-            (Ok(program), Kvm::Hardware) => HostCheck::found(PROGRAM, program.display().to_string()),
+            (Err(reason), _) => HostCheck::missing(WANTED.name, WANTED.missing(reason)),
+            (Ok(program), Kvm::Hardware) => HostCheck::found(WANTED.name, program.display().to_string()),
             (Ok(program), Kvm::Emulated) => HostCheck::missing(
-                PROGRAM,
+                WANTED.name,
                 format!(
                     "{} is there, but stock kernels hang in a KVM that emulates: it is taken only when asked for by name",
                     program.display()
                 ),
             ),
             (Ok(program), Kvm::Absent { reason }) => {
-                HostCheck::missing(PROGRAM, format!("{} is there, but needs KVM: {reason}", program.display()))
+                HostCheck::missing(WANTED.name, format!("{} is there, but needs KVM: {reason}", program.display()))
             }
         };
         let driver = match (program, kvm) {

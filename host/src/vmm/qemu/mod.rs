@@ -11,7 +11,7 @@ mod tsc;
 use std::{path::PathBuf, sync::Arc};
 
 use futures_util::future::BoxFuture;
-use nexus_model::{ProcessIdentity, vm::VmmKind};
+use nexus_model::{ProcessIdentity, Requirement, vm::VmmKind};
 
 use self::arguments::{Acceleration, Arguments, Vsock};
 pub(crate) use self::qmp::Qmp;
@@ -26,8 +26,8 @@ use crate::{
     vsock::Endpoint,
 };
 
-const PROGRAM: &str = "qemu-system-x86_64";
-const SIDECAR: &str = "vhost-device-vsock";
+const WANTED: Requirement = Requirement::QEMU;
+const SIDECAR: Requirement = Requirement::SIDECAR;
 const VHOST_VSOCK: &str = "/dev/vhost-vsock";
 const MIB: u64 = 1 << 20;
 /// The sidecar says little, but a guest can make it complain.
@@ -48,28 +48,31 @@ enum VsockHost {
 
 impl Qemu {
     pub(super) fn detect(config: &VmmConfig, kvm: &Kvm) -> Detection {
-        let program = find_program(config.qemu.as_deref(), PROGRAM);
-        let sidecar = find_program(config.vhost_device_vsock.as_deref(), SIDECAR);
+        let program = find_program(config.qemu.as_deref(), &WANTED);
+        let sidecar = find_program(config.vhost_device_vsock.as_deref(), &SIDECAR);
         let kernel_vsock = kvm::opens(VHOST_VSOCK);
         let checks = vec![
             match &program {
-                Ok(program) => HostCheck::found("qemu", program.display().to_string()),
-                Err(reason) => HostCheck::missing("qemu", format!("{reason}: install qemu-system-x86")),
+                Ok(program) => HostCheck::found(WANTED.name, program.display().to_string()),
+                Err(reason) => HostCheck::missing(WANTED.name, WANTED.missing(reason)),
             },
             if kernel_vsock {
                 HostCheck::found("vhost-vsock", format!("{VHOST_VSOCK} opens"))
             } else {
                 HostCheck::missing(
                     "vhost-vsock",
-                    format!("{VHOST_VSOCK} cannot be opened: load the module vhost_vsock, or leave it to {SIDECAR}"),
+                    format!(
+                        "{VHOST_VSOCK} cannot be opened: load the module vhost_vsock, or leave it to {}",
+                        SIDECAR.name
+                    ),
                 )
             },
             match &sidecar {
-                Ok(sidecar) => HostCheck::found(SIDECAR, sidecar.display().to_string()),
-                Err(reason) if kernel_vsock => HostCheck::missing(SIDECAR, format!("{reason}; it is not needed here")),
-                Err(reason) => {
-                    HostCheck::missing(SIDECAR, format!("{reason}: cargo install {SIDECAR} --version 0.3.0 --locked"))
+                Ok(sidecar) => HostCheck::found(SIDECAR.name, sidecar.display().to_string()),
+                Err(reason) if kernel_vsock => {
+                    HostCheck::missing(SIDECAR.name, format!("{reason}; it is not needed here"))
                 }
+                Err(reason) => HostCheck::missing(SIDECAR.name, SIDECAR.missing(reason)),
             },
         ];
         Detection {
