@@ -4,6 +4,7 @@
 
 use std::{fmt::Write as _, fs, os::unix::process::ExitStatusExt, path::Path, process::Stdio, sync::Arc};
 
+use futures_util::StreamExt;
 use nexus_dbus::client::{Options, objects};
 use nexus_host::{asset::import_kernel, storage::Progress};
 use nexus_tests::{GuestParts, Home, PATIENCE, TestBus, TestDaemon, VmPath};
@@ -383,6 +384,50 @@ async fn signals_go_to_the_command() {
         assert_eq!(status.code(), Some(code), "{script} {signal}");
         assert_eq!(daemon.guest(&vm).await.list_execs().await.unwrap(), [], "{script} {signal}");
     }
+}
+
+/// Waits until a process has taken the signals that it got, and waits for what comes next.
+async fn has_heard(child: &Child) {
+    let status = format!("/proc/{}/status", child.id().unwrap());
+    let waits = |text: &str| {
+        let field =
+            |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim().to_owned();
+        field("State:").starts_with('S') && field("ShdPnd:").bytes().all(|digit| digit == b'0')
+    };
+    let heard = async {
+        while !waits(&fs::read_to_string(&status).unwrap_or_default()) {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, heard).await.expect("it hears");
+}
+
+/// Regression: a Ctrl-C before the guest had answered left the command running, and nobody knew of it.
+#[tokio::test]
+async fn a_command_that_is_interrupted_before_it_has_begun_does_not_go_on() {
+    let (daemon, vm) = web().await;
+    let agent = Pid::from_raw(i32::try_from(daemon.read(&vm).await.leader).unwrap());
+    let monitor = daemon.bus.connect().await;
+    let asked = zbus::MatchRule::builder().member("Exec").build().unwrap();
+    let monitoring = zbus::fdo::MonitoringProxy::new(&monitor).await.unwrap();
+    let mut calls = zbus::MessageStream::from(&monitor);
+    monitoring.become_monitor(&[asked], 0).await.unwrap();
+
+    kill(agent, Signal::SIGSTOP).unwrap();
+    let mut child = daemon.nexusctl(&["exec", "web", "--", "sleep", "1000"]).spawn().unwrap();
+    let is_call = |message: &zbus::Message| message.header().member().is_some_and(|member| member == "Exec");
+    let called = async { while !calls.next().await.is_some_and(|message| is_call(&message.unwrap())) {} };
+    timeout(PATIENCE, called).await.expect("the guest is asked");
+    interrupt(&child, Signal::SIGINT);
+    has_heard(&child).await;
+    assert_eq!(child.try_wait().unwrap(), None);
+    kill(agent, Signal::SIGCONT).unwrap();
+
+    let status = timeout(PATIENCE, child.wait()).await.expect("nexusctl ends").unwrap();
+    assert_eq!(status.code(), Some(130));
+    let guest = daemon.guest(&vm).await;
+    let ended = async { while !guest.list_execs().await.unwrap().is_empty() {} };
+    timeout(PATIENCE, ended).await.expect("the command ends");
 }
 
 #[tokio::test]

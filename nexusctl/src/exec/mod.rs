@@ -12,7 +12,7 @@ use nexus_dbus::{
     client::{GuestProxy, Options, VmProperties},
 };
 use nexus_model::ErrorKind;
-use zbus::OwnedObjectPath;
+use zbus::{OwnedFd, OwnedObjectPath};
 
 use self::streams::{Channel, Copied, Streams};
 use crate::{
@@ -25,6 +25,12 @@ use crate::{
         ready::{self, NotReady},
     },
 };
+
+/// How long somebody who pressed Ctrl-C waits for the start of the command, so that it can be ended.
+const ABANDON: Duration = Duration::from_secs(2);
+
+/// What the guest answers when it has started a command: its number, standard input, output and error.
+type Started = (u64, OwnedFd, OwnedFd, OwnedFd);
 
 /// A command, and how it is run.
 #[derive(Debug, Args)]
@@ -178,10 +184,17 @@ impl<'a> Guest<'a> {
         };
         let mut waited = false;
         loop {
+            let starting = self.proxy.exec(&argv, options());
+            tokio::pin!(starting);
             let answer = tokio::select! {
-                answer = self.proxy.exec(&argv, options()) => answer,
-                // Should it start after all, its streams are closed at once.
-                number = interrupts.next() => return Err(Failure::silent(Exit::signal(number))),
+                answer = &mut starting => answer,
+                number = interrupts.next() => {
+                    tokio::select! {
+                        () = self.abandon(starting, number) => {}
+                        _ = interrupts.next() => {}
+                    }
+                    return Err(Failure::silent(Exit::signal(number)));
+                }
             };
             let error = match answer {
                 Ok((id, stdin, stdout, stderr)) => {
@@ -201,6 +214,18 @@ impl<'a> Guest<'a> {
                 _ => failure,
             });
         }
+    }
+
+    /// Sees to it that a command whose start nobody waits for any longer does not run on without anybody knowing, unless
+    /// the guest takes too long.
+    async fn abandon(&self, starting: impl Future<Output = Result<Started, Error>>, number: u8) {
+        let signalled = async {
+            // Its streams are closed at once.
+            if let Ok((id, ..)) = starting.await {
+                let _ = self.proxy.signal_exec(id, i32::from(number)).await;
+            }
+        };
+        let _ = tokio::time::timeout(ABANDON, signalled).await;
     }
 
     /// Waits for a guest that is booting.
