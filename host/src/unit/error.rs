@@ -83,9 +83,6 @@ pub enum UnitError {
     /// A name that no unit can have.
     #[error("`{0}` is no unit's name: use letters, digits and hyphens")]
     Name(String),
-    /// The records of an older run are still there, or it still runs.
-    #[error("unit `{0}` has an older run that was not collected: stop its VM, then start it again")]
-    NotCollected(String),
     /// It was never started, or was collected.
     #[error("there is no unit `{0}`")]
     Absent(String),
@@ -167,7 +164,7 @@ impl UnitError {
             },
             Self::Manager { .. } => ErrorKind::HypervisorFailed,
             Self::Absent(_) => ErrorKind::NotFound,
-            Self::NotCollected(_) | Self::Running(_) => ErrorKind::InvalidState,
+            Self::Running(_) => ErrorKind::InvalidState,
             Self::Invalid { .. } | Self::Name(_) | Self::Process { .. } => ErrorKind::Internal,
         }
     }

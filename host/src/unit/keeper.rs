@@ -110,10 +110,11 @@ impl Keeper {
     }
 
     /// Starts a unit; returns once its VMM has been executed. A start that fails leaves nothing behind: no process, no
-    /// unit, no file. Neither does one that is dropped before it returns, but then its end is not waited for.
+    /// unit, no file. Neither does one that is dropped before it returns, but then its end is not waited for. What is left of
+    /// an older run goes first: should it still run, it is killed.
     ///
     /// # Errors
-    /// When a part of it can't be started, or an older run was not collected.
+    /// When a part of it can't be started, or what is left of an older run can't be taken away.
     pub async fn start(&self, spec: &UnitSpec) -> Result<Started, UnitError> {
         check_name(&spec.name)?;
         let turn = self.turns.take(&spec.name).await;
@@ -125,7 +126,8 @@ impl Keeper {
             source: io::ErrorKind::NotFound.into(),
         })?;
         if read(&records, Records::process)?.is_some() || read(&records, Records::exit)?.is_some() {
-            return Err(UnitError::NotCollected(spec.name.clone()));
+            self.kill_in_turn(&spec.name, &spec.runtime_dir).await?;
+            self.collect_in_turn(&spec.name, &spec.runtime_dir).await?;
         }
         let (mut reply, started) = oneshot::channel();
         let (keeper, spec) = (self.clone(), spec.clone());
@@ -195,6 +197,10 @@ impl Keeper {
     pub async fn kill(&self, name: &str, runtime_dir: &Path) -> Result<(), UnitError> {
         check_name(name)?;
         let _turn = self.turns.take(name).await;
+        self.kill_in_turn(name, runtime_dir).await
+    }
+
+    async fn kill_in_turn(&self, name: &str, runtime_dir: &Path) -> Result<(), UnitError> {
         if let Some(records) = self.open(runtime_dir)?
             && let Some(process) = read(&records, Records::process)?
         {
@@ -214,6 +220,10 @@ impl Keeper {
     pub async fn collect(&self, name: &str, runtime_dir: &Path) -> Result<(), UnitError> {
         check_name(name)?;
         let _turn = self.turns.take(name).await;
+        self.collect_in_turn(name, runtime_dir).await
+    }
+
+    async fn collect_in_turn(&self, name: &str, runtime_dir: &Path) -> Result<(), UnitError> {
         if matches!(self.inspect(name, runtime_dir).await?, UnitState::Running(_)) {
             // It may have ended already, and its keeper be on the way out: then it only takes a moment.
             let Some(records) = self.open(runtime_dir)? else { return Ok(()) };

@@ -12,7 +12,7 @@
 //!
 //! **Records.** `process.json` is there from the moment at which the VM's processes are to be adopted rather than forgotten,
 //! and `exit.json` once all of them are gone, whether or not a nexusd was there to see it. Both stay until
-//! [`Keeper::collect`]; [`Keeper::start`] refuses while one is there. The folder that holds them belongs to the keeper
+//! [`Keeper::collect`], or until [`Keeper::start`] puts a new run in the place of the old one. The folder that holds them belongs to the keeper
 //! alone: a sandbox that could write there is refused, since a VMM could forge its own end.
 //!
 //! **Death.** The keeper ends when any of its programs does, and takes the others along. When the keeper itself is killed

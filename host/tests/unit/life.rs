@@ -27,6 +27,7 @@ crate::both_ways!(
     a_keeper_that_is_asked_to_end_asks_the_vmm,
     a_vmm_that_ignores_the_question_is_killed,
     what_runs_is_not_collected,
+    a_start_takes_the_place_of_what_is_left_of_an_older_run,
     instances_do_not_meet,
     output_is_kept_within_bounds,
     many_start_and_end_at_once,
@@ -169,14 +170,20 @@ async fn what_runs_is_not_collected(scene: Scene) {
     let started = scene.start(&unit).await;
     let error = scene.keeper.collect(unit.name(), unit.runtime_dir()).await.unwrap_err();
     assert!(matches!(error, UnitError::Running(_)), "{error:?}");
-    let error = scene.keeper.start(&unit.spec).await.unwrap_err();
-    assert!(matches!(error, UnitError::NotCollected(_)), "{error:?}");
     assert_eq!(inspect(&scene, &unit).await, UnitState::Running(Box::new(started)));
+}
+
+async fn a_start_takes_the_place_of_what_is_left_of_an_older_run(scene: Scene) {
+    let unit = scene.shell("sleep 1000");
+    let first = scene.start(&unit).await;
+    // It still runs.
+    let second = scene.start(&unit).await;
+    assert!(ProcessWatch::open(&first.leader).unwrap().is_none(), "{first:?} has gone");
+    assert_ne!(first.leader, second.leader);
+    // It has ended, and was not collected.
     scene.keeper.kill(unit.name(), unit.runtime_dir()).await.unwrap();
-    let error = scene.keeper.start(&unit.spec).await.unwrap_err();
-    assert!(matches!(error, UnitError::NotCollected(_)), "{error:?}");
-    collect(&scene, &unit).await;
-    scene.start(&unit).await;
+    let third = scene.start(&unit).await;
+    assert_eq!(inspect(&scene, &unit).await, UnitState::Running(Box::new(third)));
 }
 
 async fn instances_do_not_meet(scene: Scene) {

@@ -11,7 +11,7 @@ use std::{
 
 use nexus_host::{
     storage::DISK,
-    unit::{UnitError, UnitSpec, UnitState},
+    unit::{UnitSpec, UnitState},
     vmm::MachinePlan,
 };
 use nexus_model::{
@@ -359,15 +359,7 @@ impl Launch {
             launch,
             memory_max_bytes: Some(self.spec.memory_bytes.saturating_add(driver.overhead_bytes())),
         };
-        let started = match self.engine.keeper.start(&unit).await {
-            // The records of a run that has ended could not be taken away then.
-            Err(UnitError::NotCollected(_)) => {
-                self.engine.keeper.kill(&self.unit, &self.runtime).await?;
-                self.engine.keeper.collect(&self.unit, &self.runtime).await?;
-                self.engine.keeper.start(&unit).await?
-            }
-            started => started?,
-        };
+        let started = self.engine.keeper.start(&unit).await?;
         failpoint("start.unit");
         let leader = started.leader.clone();
         let (kernel, initrd) = match assets {
