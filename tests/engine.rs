@@ -447,6 +447,15 @@ async fn an_asset_that_is_used_stays_and_a_default_has_a_successor() {
     let wrong = ImportAsset { digest: Some("0".repeat(64)), ..again };
     let job = test.engine.import_asset(&origin, wrong).await.unwrap();
     assert_eq!(test.job(job).await.error.unwrap().0, ErrorKind::IntegrityFailed);
+    let path = GuestParts::find().unwrap().initrd;
+    let nameless = ImportAsset { kind: AssetKind::Initrd, path, version: None, digest: None, default: false };
+    // As nothing else says which version it is, and none that is there has one like it.
+    let changed = test.folder.path().join("initrd");
+    std::fs::write(&changed, [std::fs::read(&nameless.path).unwrap(), vec![0; 512]].concat()).unwrap();
+    let job = test.engine.import_asset(&origin, ImportAsset { path: changed, ..nameless }).await.unwrap();
+    assert_eq!(test.job(job).await.error.unwrap().0, ErrorKind::InvalidArgs);
+    let kept = std::fs::read_dir(test.engine.board().assets().get(&kernel).unwrap().path.ancestors().nth(2).unwrap());
+    assert_eq!(kept.unwrap().count(), 3, "what was imported for nothing is gone");
     let names = |spec: &mut VmSpec| {
         spec.vmm = VmmChoice::Qemu;
         spec.image = Some("guest".parse().unwrap());

@@ -1,11 +1,11 @@
 //! What can be asked about assets: kernels and initrds.
 
-use std::{sync::atomic::Ordering, time::SystemTime};
+use std::{path::Path, sync::atomic::Ordering, time::SystemTime};
 
 use nexus_host::asset;
 use nexus_model::{ArtifactName, ArtifactState, AssetKind, ErrorKind, Id, JobKind, Verification};
 use nexus_store::AssetRow;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::AssetMessage;
 use crate::{
@@ -141,7 +141,33 @@ impl Engine {
         let id = random_id()?;
         let _import = self.imports.begin(id);
         let folder = self.settings.folders.assets().join(id.to_string());
-        let (source, destination, kind) = (request.path.clone(), folder.clone(), request.kind);
+        let import = self.import_asset_into(id, &folder, &request, job).await;
+        if !matches!(import, Ok(Import::Stored(_))) {
+            // Whatever is wrong with that, the caller wants to know of the import.
+            if let Err(error) = blocking(move || Ok(asset::remove(&folder)?)).await {
+                warn!("what was imported for nothing goes with the next start of nexusd: {error}");
+            }
+        }
+        match import? {
+            Import::Stored(name) => Ok(name),
+            Import::Same(name) => {
+                if request.default {
+                    self.make_default_asset(&name).await?;
+                }
+                Ok(name)
+            }
+        }
+    }
+
+    /// Imports into a folder, which is left behind however this ends.
+    async fn import_asset_into(
+        &self,
+        id: Id,
+        folder: &Path,
+        request: &ImportAsset,
+        job: &JobControl,
+    ) -> Result<Import, Error> {
+        let (source, destination, kind) = (request.path.clone(), folder.to_owned(), request.kind);
         let imported = with_progress(job, move |progress| {
             Ok(match kind {
                 AssetKind::Kernel => Imported::from(asset::import_kernel(&source, &destination, progress)?),
@@ -153,25 +179,15 @@ impl Engine {
             && !wanted.eq_ignore_ascii_case(&imported.digest)
         {
             let text = format!("{} has SHA-256 {}, not {wanted}", request.path.display(), imported.digest);
-            blocking(move || Ok(asset::remove(&folder)?)).await?;
             return Err(Error::new(ErrorKind::IntegrityFailed, text));
         }
-        // The same once more, as by a script that is run again.
         let same = self.assets_where(|asset| asset.kind == request.kind && asset.digest == imported.digest);
         if let Some(same) = same
             && request.version.as_ref().is_none_or(|version| *version == same.version)
         {
-            blocking(move || Ok(asset::remove(&folder)?)).await?;
-            if request.default {
-                self.make_default_asset(&same.name).await?;
-            }
-            return Ok(same.name);
+            return Ok(Import::Same(same.name));
         }
-        let stored = self.store_asset(id, &request, imported).await;
-        if stored.is_err() {
-            blocking(move || Ok(asset::remove(&folder)?)).await?;
-        }
-        stored
+        self.store_asset(id, request, imported).await.map(Import::Stored)
     }
 
     async fn store_asset(&self, id: Id, request: &ImportAsset, imported: Imported) -> Result<ArtifactName, Error> {
@@ -210,6 +226,14 @@ impl Engine {
 pub(crate) fn initrd_of(kernel: &ArtifactName) -> Option<ArtifactName> {
     let version = kernel.as_str().strip_prefix("kernel-")?;
     format!("initrd-{version}").parse().ok()
+}
+
+/// What became of an import.
+enum Import {
+    /// A new asset.
+    Stored(ArtifactName),
+    /// The same was there already, as when a script is run again.
+    Same(ArtifactName),
 }
 
 /// What both kinds of import give.
