@@ -138,6 +138,14 @@ async fn a_crash_that_was_one_too_many_is_given_up_on_by_the_next_incarnation() 
     let test = test.restart_after(cut_off).await;
     let vm = test.wait(&name, |vm| vm.lifecycle.state() != VmState::Crashed).await;
     assert_eq!((vm.lifecycle.state(), vm.lifecycle.reason()), (VmState::Failed, Reason::TooManyFailures));
+
+    // Who forgives it has it tried again.
+    test.engine.reset_failed(&TestEngine::origin(), "root/vms/web/machine").await.unwrap();
+    let back = test.wait(&name, |vm| vm.guest.is_some()).await;
+    // And it may crash again before it is given up on.
+    strike(back.leader, Signal::SIGKILL);
+    test.wait(&name, |vm| vm.lifecycle.state() == VmState::Crashed).await;
+    test.wait(&name, |vm| vm.guest.is_some()).await;
 }
 
 /// Whether the disk of an ephemeral VM, made for it, is there once a removal that was cut off has gone on.

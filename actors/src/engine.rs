@@ -19,7 +19,6 @@ use nexus_host::{
 use nexus_model::{
     ArtifactName, ErrorKind, Id,
     restart::{Backoff, Intensity},
-    vm::{Reason, VmState},
 };
 use nexus_store::{AssetRow, Statistics};
 use ractor::ActorRef;
@@ -29,6 +28,7 @@ use tracing::{info, warn};
 use crate::{
     Error, Origin, Settings,
     asset::{self, AssetMessage},
+    autostart::Autostarts,
     image::{self, ImageMessage},
     jobs::Jobs,
     place,
@@ -65,6 +65,7 @@ pub struct Inner {
     pub(crate) storage: Arc<dyn WorkspaceBackend>,
     pub(crate) vms: Registry<VmContext>,
     pub(crate) workspaces: Registry<WorkspaceContext>,
+    pub(crate) autostarts: Autostarts,
     pub(crate) removals: Underway<ObjectRef>,
     pub(crate) imports: Underway<Id>,
     /// Every asset's row, kept by their actor.
@@ -132,6 +133,7 @@ impl Engine {
             storage,
             vms: Registry::new(),
             workspaces: Registry::new(),
+            autostarts: Autostarts::default(),
             removals: Underway::default(),
             imports: Underway::default(),
             assets_now: RwLock::default(),
@@ -194,26 +196,6 @@ impl Engine {
         };
         let end = tokio::time::Instant::now() + deadline;
         tokio::time::timeout_at(end, populated).await.is_ok()
-    }
-
-    /// Starts the VMs whose owners want them started with the daemon. After [`ready`](Self::ready).
-    ///
-    /// # Errors
-    /// When the system has no random source.
-    pub async fn autostart(&self) -> Result<(), Error> {
-        let origin = Self::own_origin()?;
-        for picture in self.board.vms().all() {
-            let idle = matches!(picture.lifecycle.state(), VmState::Created | VmState::Stopped | VmState::Failed);
-            // A stop that somebody asked for stays one.
-            let stopped = matches!(picture.lifecycle.reason(), Reason::Requested | Reason::Killed | Reason::Cancelled);
-            if picture.autostart && idle && !stopped {
-                info!(NEXUS_VM = %picture.name, "VM {} starts with the daemon", picture.name);
-                if let Err(error) = self.start_vm_because(&origin, &picture.name, Reason::Autostart).await {
-                    warn!(NEXUS_VM = %picture.name, "VM {} could not be started: {}", picture.name, error.text());
-                }
-            }
-        }
-        Ok(())
     }
 
     /// Asks a job to end. Returns when it was told, not when it has ended: follow its picture for that.

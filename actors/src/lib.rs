@@ -3,6 +3,7 @@
 mod allowed_path;
 mod ask;
 mod asset;
+mod autostart;
 pub mod catalogue;
 mod engine;
 mod error;

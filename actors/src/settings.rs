@@ -61,6 +61,8 @@ pub struct Settings {
     pub allowed_paths: Vec<PathBuf>,
     /// How long a guest may take to stop before its VMM is killed.
     pub stop_timeout: Duration,
+    /// How many VMs are started at once when the daemon starts; at least one is.
+    pub autostart_parallel: usize,
     /// How large a console's log may grow before its older half is dropped.
     pub console_max_bytes: u64,
     /// Between two heartbeats of a guest; three misses are `unreachable`.

@@ -4,18 +4,23 @@ use nexus_model::ErrorKind;
 use ractor::RpcReplyPort;
 
 use crate::{
-    Engine, Error, Place,
+    Engine, Error, Origin, Place,
     ask::{ACTOR_DEADLINE, ask, ask_actor},
     supervisor::{ActorSlot, ChildSpec, RequestError, SupervisorMessage},
 };
 
 impl Engine {
-    /// Forgets the failures of an actor, by its place in the tree, and tries it again if it had given up.
+    /// Forgets the failures of an actor, by its place in the tree, and of the VM that it stands for if it is one's
+    /// machine. What had given up is tried again: the actor, or a VM that its restart policy had given up on.
     ///
     /// # Errors
-    /// `NotFound`.
-    pub async fn reset_failed(&self, actor: &str) -> Result<(), Error> {
-        self.ask_supervisor_of(actor, |name, reply| SupervisorMessage::Reset { name, reply }).await
+    /// `NotFound`; `StorageFailed` when that a VM's failures are forgotten can't be stored.
+    pub async fn reset_failed(&self, origin: &Origin, actor: &str) -> Result<(), Error> {
+        self.ask_supervisor_of(actor, |name, reply| SupervisorMessage::Reset { name, reply }).await?;
+        match Place::from(actor) {
+            Place::Machine(vm) => self.reset_vm(origin, &vm).await,
+            _ => Ok(()),
+        }
     }
 
     /// Restarts an actor, by its place in the tree, and leaves the thing that it stands for alone.

@@ -66,13 +66,15 @@ pub(crate) struct Vm {
     pub(crate) stop_timeout_sec: u64,
     /// Seconds between two heartbeats of a guest; after three misses it is unreachable. Default: 10.
     pub(crate) heartbeat_sec: u64,
+    /// How many VMs are started at once when the daemon starts. Default: 4.
+    pub(crate) autostart_parallel: usize,
     /// How large the log of a console may grow, in bytes, before its older half is dropped. Default: 4194304.
     pub(crate) console_max_bytes: u64,
 }
 
 impl Default for Vm {
     fn default() -> Self {
-        Self { stop_timeout_sec: 30, heartbeat_sec: 10, console_max_bytes: 4 << 20 }
+        Self { stop_timeout_sec: 30, heartbeat_sec: 10, autostart_parallel: 4, console_max_bytes: 4 << 20 }
     }
 }
 
@@ -158,13 +160,16 @@ impl Config {
     }
 
     fn check(&self) -> Result<(), String> {
-        let Vm { stop_timeout_sec, heartbeat_sec, console_max_bytes } = &self.vm;
+        let Vm { stop_timeout_sec, heartbeat_sec, autostart_parallel, console_max_bytes } = &self.vm;
         let absolute = self.paths.allow.iter().chain(&self.storage.workspaces);
         if let Some(path) = absolute.chain(self.programs()).find(|path| !path.is_absolute()) {
             return Err(format!("`{}` must be an absolute path", path.display()));
         }
         if *heartbeat_sec == 0 {
             return Err("vm.heartbeat-sec must be at least 1".to_owned());
+        }
+        if *autostart_parallel == 0 {
+            return Err("vm.autostart-parallel must be at least 1".to_owned());
         }
         if *stop_timeout_sec > 3600 {
             return Err("vm.stop-timeout-sec must be at most 3600".to_owned());

@@ -90,8 +90,8 @@ async fn serve(xdg: &XdgFolders, config: Config, log: Arc<Log>) -> anyhow::Resul
             Err(_) => bail!("the bus was given up before the name was taken"),
         }
         watchdog::notify(&[NotifyState::Ready, NotifyState::Status("running")]);
+        watchdog::begin(engine.clone())?;
         engine.autostart().await?;
-        watchdog::feed(engine.clone()).await;
         std::future::pending::<anyhow::Result<()>>().await
     };
     let end = tokio::select! {
@@ -149,6 +149,7 @@ fn settle(xdg: &XdgFolders, config: Config, programs: Programs) -> anyhow::Resul
         },
         allowed_paths,
         stop_timeout: config.vm.stop_timeout(),
+        autostart_parallel: config.vm.autostart_parallel,
         console_max_bytes: config.vm.console_max_bytes,
         heartbeat: config.vm.heartbeat(),
         job_retention: JOB_RETENTION,

@@ -1,8 +1,29 @@
-//! systemd's watchdog: told that all is well only while the store answers.
+//! Whether the daemon still answers: it asks itself, and tells systemd's watchdog that all is well only then.
+//!
+//! A store that hangs, or objects that do not answer on the bus, are no fault that a supervisor sees, and nothing within the
+//! process can mend them. So the process ends; whatever started it starts it again, and VMs are adopted. Where even that
+//! fails, systemd's watchdog ends it.
+
+use std::{io, thread, time::Duration};
 
 use nexus_actors::Engine;
+use nexus_dbus::{SERVICE, client::ManagerProxy};
 use sd_notify::NotifyState;
-use tracing::warn;
+use tokio::time::{MissedTickBehavior, timeout};
+use tracing::{error, warn};
+use zbus::{
+    Connection,
+    fdo::DBusProxy,
+    names::{BusName, UniqueName},
+    proxy::CacheProperties,
+};
+
+use crate::bus;
+
+/// Between two looks, where no watchdog wants to hear of them more often.
+const LOOK: Duration = Duration::from_secs(10);
+/// So many looks in a row must fail. A disk may well take some seconds for one write.
+const PATIENCE: u32 = 3;
 
 /// Tells the service manager something; without one it goes nowhere.
 pub(crate) fn notify(state: &[NotifyState<'_>]) {
@@ -11,16 +32,86 @@ pub(crate) fn notify(state: &[NotifyState<'_>]) {
     }
 }
 
-/// Feeds the watchdog for ever, if the unit has one.
-pub(crate) async fn feed(engine: Engine) {
-    let Some(timeout) = sd_notify::watchdog_enabled() else { return };
-    let mut ticks = tokio::time::interval(timeout / 3);
+/// Looks whether all is well from now on, and feeds the watchdog if the unit has one. In a thread and a runtime of its own,
+/// so that whatever blocks the daemon's can't keep it from noticing. Ends the process when something has not answered for
+/// too long.
+///
+/// # Errors
+/// When the thread can't be started.
+pub(crate) fn begin(engine: Engine) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    thread::Builder::new().name("watchdog".to_owned()).spawn(move || {
+        let (what, silent) = runtime.block_on(look(&engine));
+        error!("{what} not answer for {} s: nexusd ends, to be started again; VMs run on", silent.as_secs());
+        #[expect(clippy::exit, reason = "what hangs would not let it end in order")]
+        std::process::exit(1);
+    })?;
+    Ok(())
+}
+
+/// Returns what does not answer, and for how long it has not.
+async fn look(engine: &Engine) -> (&'static str, Duration) {
+    let every = sd_notify::watchdog_enabled().map_or(LOOK, |timeout| (timeout / 3).min(LOOK));
+    let mut ticks = tokio::time::interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut line = Line::default();
+    let mut misses = 0;
     loop {
         ticks.tick().await;
-        match tokio::time::timeout(timeout / 3, engine.database()).await {
-            Ok(Ok(_)) => notify(&[NotifyState::Watchdog]),
-            Ok(Err(error)) => warn!("the store is not well, so the watchdog goes unfed: {}", error.text()),
-            Err(_) => warn!("the store does not answer, so the watchdog goes unfed"),
+        let stuck = match timeout(every, engine.database()).await {
+            Ok(Ok(_)) => line.is_stuck(every).await.then_some("the objects on the bus do"),
+            Ok(Err(error)) => {
+                warn!("the store is not well: {}", error.text());
+                Some("the store does")
+            }
+            Err(_) => Some("the store does"),
+        };
+        let Some(what) = stuck else {
+            misses = 0;
+            notify(&[NotifyState::Watchdog]);
+            continue;
+        };
+        misses += 1;
+        warn!("{what} not answer: look {misses} of {PATIENCE}");
+        if misses == PATIENCE {
+            return (what, every * PATIENCE);
         }
+    }
+}
+
+/// The way on which the daemon asks itself, as any client would.
+#[derive(Default)]
+struct Line(Option<Connection>);
+
+impl Line {
+    /// Whether the name on the bus is ours and nobody answers there. A bus that is gone is the bus' actor's affair.
+    async fn is_stuck(&mut self, patience: Duration) -> bool {
+        let own = match timeout(patience, self.own()).await {
+            Ok(Ok(own)) => own,
+            // The bus, not the daemon.
+            Ok(Err(_)) | Err(_) => {
+                self.0 = None;
+                return false;
+            }
+        };
+        match own {
+            Some(manager) => timeout(patience, manager.state()).await.is_err(),
+            None => false,
+        }
+    }
+
+    /// The daemon's manager, if the name is ours.
+    async fn own(&mut self) -> anyhow::Result<Option<ManagerProxy<'static>>> {
+        let connection = match &self.0 {
+            Some(connection) => connection.clone(),
+            None => self.0.insert(bus::connect().await?).clone(),
+        };
+        let bus = DBusProxy::new(&connection).await?;
+        let owner: UniqueName<'_> = bus.get_name_owner(BusName::try_from(SERVICE)?).await?.into_inner();
+        let pid = bus.get_connection_unix_process_id(owner.into()).await?;
+        if pid != std::process::id() {
+            return Ok(None);
+        }
+        Ok(Some(ManagerProxy::builder(&connection).cache_properties(CacheProperties::No).build().await?))
     }
 }

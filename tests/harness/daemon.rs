@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     fs::{self, File},
     os::unix::process::ExitStatusExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
     sync::Arc,
     time::Duration,
@@ -118,19 +118,17 @@ impl TestDaemon {
     /// When there is no log.
     #[must_use]
     pub fn command(home: &Home, address: &str) -> Command {
-        let log = File::options().append(true).create(true).open(log_file(home)).expect("a log");
-        let mut command = Command::new(program("nexusd"));
-        command
-            .env_clear()
-            .envs(home.environment())
-            .env("PATH", search_path())
-            .env("DBUS_SESSION_BUS_ADDRESS", address)
-            .env("NEXUS_LOG", "debug,zbus=info")
-            .current_dir("/")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .kill_on_drop(true);
+        daemon_command(&program("nexusd"), home, address, &log_file(home))
+    }
+
+    /// As [`command`](Self::command), with failpoints as they are in that file (see `nexusd/src/failpoints.rs`).
+    ///
+    /// # Panics
+    /// When there is no log.
+    #[must_use]
+    pub fn breakable(home: &Home, address: &str, failpoints: &Path) -> Command {
+        let mut command = daemon_command(&program("nexusd-failpoints"), home, address, &log_file(home));
+        command.env("NEXUS_FAILPOINTS", failpoints);
         command
     }
 
@@ -392,6 +390,28 @@ pub type VmPath = OwnedObjectPath;
 #[must_use]
 pub fn process<const N: usize>(more: [(&'static str, Variant<'static>); N]) -> Options<'static> {
     [("vmm", Variant::from("process"))].into_iter().chain(more).collect()
+}
+
+/// A nexusd with `home` as its folders, on the bus at `address`, with that log.
+///
+/// # Panics
+/// When there is no log.
+#[must_use]
+pub fn daemon_command(program: &Path, home: &Home, address: &str, log: &Path) -> Command {
+    let log = File::options().append(true).create(true).open(log).expect("a log");
+    let mut command = Command::new(program);
+    command
+        .env_clear()
+        .envs(home.environment())
+        .env("PATH", search_path())
+        .env("DBUS_SESSION_BUS_ADDRESS", address)
+        .env("NEXUS_LOG", "debug,zbus=info")
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .kill_on_drop(true);
+    command
 }
 
 fn log_file(home: &Home) -> PathBuf {

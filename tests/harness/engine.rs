@@ -139,6 +139,7 @@ impl TestEngine {
             // Without guest parts there is no such folder, and nothing to import from it.
             allowed_paths: [root, &GuestParts::folder()].iter().filter_map(|path| path.canonicalize().ok()).collect(),
             stop_timeout: Duration::from_secs(20),
+            autostart_parallel: 2,
             console_max_bytes: 1 << 20,
             heartbeat: Duration::from_millis(500),
             job_retention: Duration::from_secs(60),

@@ -29,7 +29,16 @@ impl Home {
     /// When it can't be made.
     #[must_use]
     pub fn new() -> Self {
-        let folder = tempfile::Builder::new().prefix("nx").tempdir_in("/tmp").expect("a temporary folder");
+        Self::new_in(Path::new("/tmp"))
+    }
+
+    /// As [`new`](Self::new), in that folder.
+    ///
+    /// # Panics
+    /// When it can't be made.
+    #[must_use]
+    pub fn new_in(folder: &Path) -> Self {
+        let folder = tempfile::Builder::new().prefix("nx").tempdir_in(folder).expect("a temporary folder");
         let home = Self { folder };
         for folder in ["config/nexus", "state", "data", "run", "home"] {
             fs::create_dir_all(home.path().join(folder)).expect("a folder");

@@ -12,7 +12,7 @@ mod required;
 mod signals;
 
 pub use bus::TestBus;
-pub use daemon::{Ended, Interfaces, PATIENCE, TestDaemon, VmPath, process};
+pub use daemon::{Ended, Interfaces, PATIENCE, TestDaemon, VmPath, daemon_command, process};
 pub use engine::TestEngine;
 pub use guest::GuestParts;
 pub use home::Home;

@@ -43,6 +43,7 @@ impl Engine {
     /// # Errors
     /// `NotFound`.
     pub async fn stop_vm(&self, origin: &Origin, name: &Name, options: StopOptions) -> Result<JobId, Error> {
+        self.autostarts.call_off(name);
         let timeout = options.timeout.unwrap_or(self.settings.stop_timeout);
         self.vm_job(origin, self.vm_to_change(name)?, JobKind::StopVm, false, move |vm, origin, job| async move {
             stop(&vm, origin, timeout, Next::Rest, Some(job)).await
@@ -69,8 +70,15 @@ impl Engine {
     /// # Errors
     /// `NotFound`, `Timeout`.
     pub async fn kill_vm(&self, origin: &Origin, name: &Name) -> Result<(), Error> {
+        self.autostarts.call_off(name);
         let origin = origin.clone();
         self.vm_to_change(name)?.ask(QUICK, |reply| MachineMessage::Kill { origin, reply }).await
+    }
+
+    /// Forgets the VM's failures; one that was given up on for them is started again.
+    pub(crate) async fn reset_vm(&self, origin: &Origin, name: &Name) -> Result<(), Error> {
+        let origin = origin.clone();
+        self.vm_to_change(name)?.ask(QUICK, |reply| MachineMessage::ResetFailed { origin, reply }).await
     }
 
     /// Makes the virtual CPUs stand still.

@@ -10,7 +10,7 @@ use crate::Error;
 pub trait Supervised {
     /// Restarts the actor and leaves the thing that it stands for alone: no VM notices. Generation goes up.
     fn restart_actor(&self, options: Options<'_>) -> Result<(), Error>;
-    /// Forgets the failures and tries again if it had given up.
+    /// Forgets the faults of the actor and tries it again if it had given up; of a VM its failures, too.
     fn reset_failed(&self) -> Result<(), Error>;
     /// ok, restarting, degraded, unreachable, unmanaged or failed. An open list.
     #[zbus(property)]

@@ -335,6 +335,7 @@ impl Manager {
 
     #[zbus(property)]
     fn state(&self) -> String {
+        nexus_model::failpoint("bus.state");
         self.tally.get().state(self.picture.get().draining).to_owned()
     }
 

@@ -43,7 +43,7 @@ impl Supervised {
         #[zbus(connection)] bus: &Connection,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<(), Error> {
-        let reset = |_, ()| async move { self.engine.reset_failed(&self.place).await };
+        let reset = |origin, ()| async move { self.engine.reset_failed(&origin, &self.place).await };
         Call::new(&self.engine, bus, &header).about_actor(&self.place).change(Dict::new(), nothing, reset).await
     }
 

@@ -37,6 +37,8 @@ pub(crate) enum MachineMessage {
     Resume { origin: Origin, reply: Reply<()> },
     /// Change a setting. Always legal.
     Set { origin: Origin, setting: VmSetting, reply: Reply<()> },
+    /// Forget the failures that the restart policy counts. A VM that was given up on for them is started again.
+    ResetFailed { origin: Origin, reply: Reply<()> },
     /// Make ready to be removed: afterwards there is no VMM, and every other request is refused. `InvalidState` when it
     /// runs, unless `force`.
     Retire { origin: Origin, force: bool, disks: Disks, reply: Reply<()> },

@@ -10,7 +10,7 @@ use nexus_host::{vmm::VmmDriver, vsock::Endpoint};
 use nexus_model::{
     ErrorKind, Health, Timestamp, failpoint,
     restart::{Backoff, FailureWindow, Intensity},
-    vm::{IllegalTransition, Lifecycle, VmState},
+    vm::{IllegalTransition, Lifecycle, Reason, VmState},
 };
 use nexus_store::{HistoryEntry, VmRow};
 use ractor::ActorRef;
@@ -116,6 +116,7 @@ impl Machine {
             MachineMessage::Pause { origin, reply } => self.pause(&origin, reply),
             MachineMessage::Resume { origin, reply } => self.resume(&origin, reply),
             MachineMessage::Set { origin, setting, reply } => self.set(&origin, setting, reply).await,
+            MachineMessage::ResetFailed { origin, reply } => self.reset_failed(&origin, reply).await,
             MachineMessage::Retire { origin, force, disks, reply } => self.retire(origin, force, disks, reply).await,
             MachineMessage::Launched { operation, launched } => self.launched(operation, *launched).await,
             MachineMessage::OperationEnded { operation, result } => self.operation_ended(operation, result).await,
@@ -321,6 +322,19 @@ impl Machine {
             self.rest();
         }
         let _ = reply.send(stored);
+        Ok(())
+    }
+
+    async fn reset_failed(&mut self, origin: &Origin, reply: Reply<()>) -> Result<(), Error> {
+        self.asked(origin, "to be forgiven");
+        self.failures.reset();
+        let given_up = self.state() == VmState::Failed && self.row.lifecycle.reason() == Reason::TooManyFailures;
+        if given_up && self.check_idle().is_ok() {
+            self.begin_start(Reason::Requested, None, None).await?;
+            let _ = reply.send(Ok(()));
+        } else {
+            let _ = reply.send(self.commit("", |row| row.recent_failures.clear()).await);
+        }
         Ok(())
     }
 
