@@ -29,7 +29,7 @@ STEP       := tools/step
 export PATH := $(CURDIR)/build/tools/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test build agent guest bench lint fmt docs units install uninstall clean
+.PHONY: help demo test build agent guest bench chaos lint fmt docs units install uninstall clean
 
 help: ## this list
 	@echo "Nexus gives every AI agent on this machine its own supervised microVM."
@@ -75,6 +75,13 @@ bench: ## measure what docs/benchmarks.md claims; BENCH_QUICK=1 only shows that 
 	@tools/packages bench
 	@$(MAKE) --no-print-directory build guest BUILD_release='$(BUILD_release) -p nexus-benches'
 	$(BINARIES)/nexus-bench --programs $(BINARIES) --agent $(AGENT) --guest build/guest --report docs/benchmarks.md
+
+chaos: ## random operations while things break; SEED=1 ROUNDS=100 VMM=process|qemu, STEADY=1 leaves nexusd itself alone
+	@tools/packages test
+	$(CARGO) build --locked $(BUILD_debug)
+	$(CARGO) build --locked $(BUILD_failpoints)
+	NEXUS_CHAOS_SEED=$(or $(SEED),1) NEXUS_CHAOS_ROUNDS=$(or $(ROUNDS),100) NEXUS_CHAOS_VMM=$(or $(VMM),process) \
+		NEXUS_CHAOS_STEADY=$(or $(STEADY),0) $(CARGO) test --locked --workspace --test chaos -- --nocapture
 
 lint: ## formatting, clippy, licences and sources of crates, Rust version, shell scripts
 	@$(STEP) fmt $(CARGO) fmt --all --check

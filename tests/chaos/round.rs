@@ -1,0 +1,374 @@
+//! Rounds: everybody acts and breaks at once, everything heals, everything is looked at.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt, fs,
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use futures_util::StreamExt;
+use nexus_dbus::{
+    SERVICE,
+    client::{ImageProxy, Options, VmProxy, WorkspaceProxy},
+};
+use tokio_util::task::AbortOnDropHandle;
+use zbus::{Connection, MatchRule, MessageStream, OwnedVariant, message, proxy::CacheProperties};
+
+use crate::{
+    PATIENCE, Vmm,
+    check::{Observation, Violation},
+    client::{Record, act, supervised, wait},
+    expectation::Expectations,
+    fault,
+    level::{Level, trend},
+    plan::{Op, Round},
+    world::World,
+};
+
+/// How long everything may take to be at rest once it can be: a restart may be waited for, up to its longest back-off.
+const REST: Duration = Duration::from_secs(200);
+/// How long it may be at rest and not yet well: the goal is 2 s, and the machines are noisy.
+const SETTLE: Duration = Duration::from_secs(20);
+/// After how many rounds nexusd is emptied, and what it still holds is compared.
+const LEVEL_EVERY: usize = 10;
+/// How fast the heap may grow while nexusd is emptied every few rounds, in bytes a round.
+const HEAP_SLOPE: f64 = 2048.0;
+
+/// How a run went.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    rounds: usize,
+    calls: usize,
+    refused: usize,
+    faults: usize,
+    starts: usize,
+    strangers: usize,
+    settle_max: Duration,
+    heap: Vec<(usize, i64)>,
+    took: Duration,
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} rounds in {:.0} s: {} calls ({} failed or were refused), {} faults, {} starts of nexusd, {} reused process \
+             ids; at rest it was well within {:.2} s",
+            self.rounds,
+            self.took.as_secs_f64(),
+            self.calls,
+            self.refused,
+            self.faults,
+            self.starts,
+            self.strangers,
+            self.settle_max.as_secs_f64(),
+        )?;
+        if let Some(slope) = trend(&self.heap) {
+            write!(f, "; the heap grows by {slope:.0} bytes a round")?;
+        }
+        Ok(())
+    }
+}
+
+/// The round that went wrong, and how.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) round: usize,
+    pub(crate) violation: Violation,
+    pub(crate) log: String,
+}
+
+/// Runs them one after the other.
+pub(crate) async fn run(rounds: &[Round], vmm: Vmm, steady: bool) -> Result<Report, Failure> {
+    let world = World::new(vmm).await;
+    world.furnish().await;
+    let world = Arc::new(world);
+    let mut course = Course {
+        vms: if vmm == Vmm::Qemu { 2 } else { 4 },
+        steady,
+        world: world.clone(),
+        expectations: Expectations::default(),
+        level: None,
+        heap_of: 0,
+        report: Report::default(),
+    };
+    let begun = Instant::now();
+    let mut result = Ok(());
+    for (number, round) in rounds.iter().enumerate() {
+        let last = number + 1 == rounds.len();
+        let done = course.round(number, round, last).await;
+        if rounds.len() > 30 && number % LEVEL_EVERY == 0 {
+            eprintln!("round {number} of {}: {}", rounds.len(), course.report);
+        }
+        if let Err(violation) = done {
+            let log = fs::read_to_string(world.log_file()).unwrap_or_default();
+            let tail: Vec<&str> = log.lines().rev().take(150).collect();
+            let log = tail.into_iter().rev().collect::<Vec<_>>().join("\n");
+            result = Err(Failure { round: number, violation, log });
+            break;
+        }
+    }
+    let mut report = std::mem::take(&mut course.report);
+    report.took = begun.elapsed();
+    report.starts = world.starts.load(Ordering::SeqCst);
+    report.strangers = world.strangers.load(Ordering::SeqCst);
+    drop(course.world);
+    if let Ok(mut world) = Arc::try_unwrap(world) {
+        world.end().await;
+    }
+    result.map(|()| report)
+}
+
+struct Course {
+    vms: u8,
+    steady: bool,
+    world: Arc<World>,
+    expectations: Expectations,
+    level: Option<Level>,
+    /// Whose heap the report has.
+    heap_of: i32,
+    report: Report,
+}
+
+impl Course {
+    async fn round(&mut self, number: usize, round: &Round, last: bool) -> Result<(), Violation> {
+        // Only the newest log matters.
+        let _ = fs::OpenOptions::new().write(true).truncate(true).open(self.world.log_file());
+        let ear = Ear::listen(&self.world).await;
+        let before = self.histories(&ear.bus).await;
+        let clients = round.clients.iter().map(|ops| tokio::spawn(act(self.world.clone(), ops.clone())));
+        let clients: Vec<_> = clients.collect();
+        fault::strike(self.world.clone(), round.faults.clone()).await;
+        let software = round.faults.iter().any(|(_, fault)| fault.is_fault_of_software());
+        if software {
+            // A place may be reached only when the clients come by.
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+        fault::heal(&self.world);
+        let mut records = Vec::new();
+        for client in clients {
+            records.extend(client.await.expect("a client does not panic")?);
+        }
+        // Whatever was set off late.
+        fault::heal(&self.world);
+        self.count(round, &records);
+        self.expectations.learn(&records);
+        let seen = self.settled().await?;
+        if self.world.strangers_harmed.load(Ordering::SeqCst) > 0 {
+            return Err(Violation::Harmed);
+        }
+        if !round.faults.iter().any(|(_, fault)| fault.hits_daemon()) {
+            self.compare_signals(&ear, &before, &records).await?;
+        }
+        self.expectations.take_over(&seen, self.vms);
+        if number % LEVEL_EVERY == LEVEL_EVERY - 1 || number == 0 || last {
+            self.compare_levels(number).await?;
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, round: &Round, records: &[Record]) {
+        self.report.rounds += 1;
+        self.report.calls += records.len();
+        self.report.refused += records.iter().filter(|record| record.result.is_err()).count();
+        self.report.faults += round.faults.len();
+    }
+
+    /// Waits until everything is at rest and well.
+    async fn settled(&mut self) -> Result<Observation, Violation> {
+        let end = Instant::now() + REST;
+        let mut at_rest: Option<Instant> = None;
+        let mut reset = BTreeSet::new();
+        let mut bus = self.world.connect().await;
+        loop {
+            let look = tokio::time::timeout(PATIENCE, Observation::take(&self.world, &bus)).await;
+            let (busy, wrong) = match look {
+                Ok(Ok(seen)) => {
+                    let busy = seen.busy();
+                    let mut wrong = seen.wrong(&self.world);
+                    wrong.extend(self.expectations.broken(&seen));
+                    if busy.is_empty() && wrong.is_empty() {
+                        let settled = at_rest.map_or(Duration::ZERO, |since| since.elapsed());
+                        self.report.settle_max = self.report.settle_max.max(settled);
+                        return Ok(seen);
+                    }
+                    // What has given up says so, and goes on when it is told to.
+                    for path in seen.given_up() {
+                        if reset.insert(path.as_str().to_owned())
+                            && let Ok(actor) = supervised(&bus, &path).await
+                        {
+                            let _ = actor.reset_failed().await;
+                            at_rest = None;
+                        }
+                    }
+                    (busy, wrong)
+                }
+                Ok(Err(error)) => {
+                    bus = self.world.connect().await;
+                    (vec![error], Vec::new())
+                }
+                Err(_) => return Err(Violation::NoReply("GetManagedObjects".to_owned())),
+            };
+            if busy.is_empty() {
+                let since = *at_rest.get_or_insert_with(Instant::now);
+                if since.elapsed() > SETTLE {
+                    return Err(Violation::Wrong(wrong));
+                }
+            } else {
+                at_rest = None;
+                if Instant::now() > end {
+                    return Err(Violation::Restless(busy.into_iter().chain(wrong).collect()));
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// How many transitions each VM has had, by its id.
+    async fn histories(&self, bus: &Connection) -> BTreeMap<String, (String, Vec<String>)> {
+        let mut histories = BTreeMap::new();
+        let Ok(seen) = Observation::take(&self.world, bus).await else { return histories };
+        for (path, vm) in seen.vms() {
+            let builder = VmProxy::builder(bus).path(path.clone()).cache_properties(CacheProperties::No);
+            let Ok(proxy) = builder.build().await else { continue };
+            let Ok(history) = proxy.get_history(0).await else { continue };
+            let states = history.into_iter().rev().map(|(_, state, ..)| state).collect();
+            histories.insert(path.as_str().to_owned(), (vm.id.clone(), states));
+        }
+        histories
+    }
+
+    /// Each transition of each VM that was there all the time was told once, and in order.
+    async fn compare_signals(
+        &self,
+        ear: &Ear,
+        before: &BTreeMap<String, (String, Vec<String>)>,
+        records: &[Record],
+    ) -> Result<(), Violation> {
+        let after = self.histories(&ear.bus).await;
+        // What was sent before this reply is heard by now.
+        let _: Result<_, _> = Observation::take(&self.world, &ear.bus).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let heard = ear.heard();
+        let restarted = records.iter().any(|record| matches!(record.op, Op::RestartActor { .. }));
+        for (path, (id, states)) in before {
+            let Some((_, now)) = after.get(path).filter(|(same, _)| same == id) else { continue };
+            // A history of a thousand entries forgets its oldest.
+            if restarted || states.len() >= 900 {
+                continue;
+            }
+            let mut happened = now[states.len()..].to_vec();
+            let first = states.last().cloned();
+            happened.dedup();
+            if first.is_some() && happened.first() == first.as_ref() {
+                happened.remove(0);
+            }
+            let told: Vec<String> =
+                heard.iter().filter(|(from, _)| from == path).map(|(_, state)| state.clone()).collect();
+            if told != happened {
+                return Err(Violation::Untold(format!("{path} was {happened:?}, and was told to be {told:?}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Empties nexusd, and compares what it holds then.
+    async fn compare_levels(&mut self, number: usize) -> Result<(), Violation> {
+        self.empty().await.map_err(|error| Violation::Wrong(vec![format!("it can't be emptied: {error}")]))?;
+        self.expectations.forget();
+        let end = Instant::now() + SETTLE;
+        loop {
+            let seen = self.settled().await?;
+            let objects = seen.objects.values().filter(|object| object.job.is_none()).count();
+            let Some(level) = Level::take(&self.world, objects).await else { continue };
+            let above = self.level.as_ref().and_then(|before| level.above(before));
+            match above {
+                Some(above) if Instant::now() > end => return Err(Violation::Leak(above)),
+                Some(_) => tokio::time::sleep(Duration::from_millis(200)).await,
+                None => {
+                    if self.heap_of != level.pid {
+                        (self.heap_of, self.report.heap) = (level.pid, Vec::new());
+                    }
+                    self.report.heap.push((number, level.heap_bytes));
+                    // The first is what all others are compared with.
+                    self.level.get_or_insert(level);
+                    break;
+                }
+            }
+        }
+        if self.steady
+            && self.report.heap.len() >= 30
+            && let Some(slope) = trend(&self.report.heap)
+            && slope > HEAP_SLOPE
+        {
+            return Err(Violation::Leak(format!("the heap grows by {slope:.0} bytes a round: {:?}", self.report.heap)));
+        }
+        Ok(())
+    }
+
+    async fn empty(&self) -> Result<(), nexus_dbus::Error> {
+        let bus = self.world.connect().await;
+        let all = nexus_dbus::client::objects(&bus).await?;
+        for (path, _) in all.iter().filter(|(_, object)| object.vm.is_some()) {
+            let vm = VmProxy::builder(&bus).path(path.clone()).cache_properties(CacheProperties::No).build().await?;
+            let options = Options::from([("force", true.into()), ("remove-workspaces", true.into())]);
+            wait(&bus, vm.remove(options).await?).await?;
+        }
+        let all = nexus_dbus::client::objects(&bus).await?;
+        for (path, _) in all.iter().filter(|(_, object)| object.workspace.is_some()) {
+            let disk =
+                WorkspaceProxy::builder(&bus).path(path.clone()).cache_properties(CacheProperties::No).build().await?;
+            wait(&bus, disk.remove(Options::new()).await?).await?;
+        }
+        for (path, object) in &all {
+            if object.image.as_ref().is_some_and(|image| image.name != "base") {
+                let image =
+                    ImageProxy::builder(&bus).path(path.clone()).cache_properties(CacheProperties::No).build().await?;
+                wait(&bus, image.remove(Options::new()).await?).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Hears what VMs are said to be.
+struct Ear {
+    bus: Connection,
+    heard: Arc<Mutex<Vec<(String, String)>>>,
+    _task: AbortOnDropHandle<()>,
+}
+
+impl Ear {
+    async fn listen(world: &World) -> Self {
+        let bus = world.connect().await;
+        let heard: Arc<Mutex<Vec<(String, String)>>> = Arc::default();
+        let rule = MatchRule::builder()
+            .msg_type(message::Type::Signal)
+            .sender(SERVICE)
+            .member("PropertiesChanged")
+            .add_arg("org.workfort.Nexus1.Vm")
+            .build()
+            .expect("a rule");
+        let mut stream = MessageStream::for_match_rule(rule, &bus, std::num::NonZeroUsize::new(100_000))
+            .await
+            .expect("the bus answers");
+        let ear = heard.clone();
+        let task = tokio::spawn(async move {
+            while let Some(Ok(message)) = stream.next().await {
+                let path = message.header().path().map(ToString::to_string).unwrap_or_default();
+                let body = message.body();
+                type Changed = (String, BTreeMap<String, OwnedVariant>, Vec<String>);
+                let Ok((_, changed, _)) = body.deserialize::<Changed>() else { continue };
+                if let Some(state) = changed.get("State").and_then(|state| String::try_from(state.clone()).ok()) {
+                    ear.lock().unwrap_or_else(PoisonError::into_inner).push((path, state));
+                }
+            }
+        });
+        Self { bus, heard, _task: AbortOnDropHandle::new(task) }
+    }
+
+    fn heard(&self) -> Vec<(String, String)> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
