@@ -74,7 +74,15 @@ fn the_journal_has_the_story_of_a_vm() {
         if message.contains("VM web") || message.contains("/vm/web") {
             assert_eq!(record.field("NEXUS_VM"), "web", "{message}");
         }
-        if !record.field("MESSAGE_ID").is_empty() {
+        assert!(
+            !record.0.values().any(|value| value.as_str().is_some_and(|text| text.contains("hunter2"))),
+            "{message}"
+        );
+        if record.is(catalogue::CALL) {
+            assert!(record.field("NEXUS_CALLER_EXE").ends_with("/busctl"), "{message}");
+            assert!(record.field("NEXUS_CALLER_PID").parse::<u32>().unwrap() > 0, "{message}");
+            assert!(record.field("NEXUS_TOOK_USEC").parse::<u64>().unwrap() > 0, "{message}");
+        } else if !record.field("MESSAGE_ID").is_empty() {
             assert_eq!(record.field("NEXUS_ACTOR"), "root/vms/web/machine", "{message}");
             assert!(record.field("NEXUS_GENERATION").parse::<u64>().unwrap() > 0, "{message}");
         }
@@ -88,6 +96,23 @@ fn the_journal_has_the_story_of_a_vm() {
     }
     let asked = |words: &str| life.iter().find(|record| record.field("MESSAGE").contains(words)).unwrap();
     assert!(!asked("wants VM web killed").field("NEXUS_REQUEST").is_empty());
+    let calls: Vec<String> = life
+        .iter()
+        .filter(|record| record.is(catalogue::CALL))
+        .map(|record| ["NEXUS_SUBJECT", "NEXUS_MEMBER", "NEXUS_RESULT"].map(|name| record.field(name)).join(" "))
+        .collect();
+    let (manager, web) = ("/org/workfort/Nexus1", "/org/workfort/Nexus1/vm/web");
+    assert_eq!(
+        calls,
+        [
+            format!("vm/web {manager} CreateVm ok"),
+            format!("vm/web {manager} StartVm ok"),
+            format!("vm/web {manager} KillVm ok"),
+            format!("vm/nothing {manager} KillVm org.workfort.Nexus1.Error.NotFound"),
+            format!("vm/web {web} Start ok"),
+            format!("vm/web {web} RestartActor ok"),
+        ]
+    );
     // Each with its reason, whether a job is the answer or not.
     assert_eq!(asked("vm/web Start for :").field("NEXUS_CALLER_REASON"), "to see it crash");
     assert_eq!(asked("wants VM web started").field("NEXUS_CALLER_REASON"), "");

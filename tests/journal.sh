@@ -46,7 +46,7 @@ await busctl --user get-property "${manager[@]}" State
 
 case $part in
 life)
-    busctl --user call "${manager[@]}" CreateVm 'sa{sv}' web 1 vmm s process >&2
+    busctl --user call "${manager[@]}" CreateVm 'sa{sv}' web 2 vmm s process env 'a{ss}' 1 TOKEN hunter2-hunter2 >&2
     busctl --user call "${manager[@]}" StartVm 'sa{sv}' web 0 >&2
     await is GuestReady 'b true'
     busctl --user call "${manager[@]}" KillVm s web >&2

@@ -17,10 +17,10 @@ use nexus_host::{
     vmm::{HostCheck, Vmms},
 };
 use nexus_model::{
-    ArtifactName, ErrorKind, Id,
+    ArtifactName, ErrorKind, EventKind, Id,
     restart::{Backoff, Intensity},
 };
-use nexus_store::{AssetRow, Statistics};
+use nexus_store::{AssetRow, NewEvent, Statistics};
 use ractor::ActorRef;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{info, warn};
@@ -32,12 +32,14 @@ use crate::{
     image::{self, ImageMessage},
     jobs::Jobs,
     place,
+    recorder::Recorder,
     registry::Registry,
     snapshot::{Board, JobId, ManagerSnapshot, ObjectRef},
+    statuses,
     store::StoreHandle,
+    subject::Subject,
     supervisor::{
-        ActorSlot, ChildSpec, GiveUp, Root, RootEnd, StatusBoard, StatusChange, Strategy, SupervisorConfig,
-        SupervisorMessage,
+        ActorSlot, ChildSpec, GiveUp, Root, RootEnd, StatusBoard, Strategy, SupervisorConfig, SupervisorMessage,
     },
     underway::Underway,
     vm::{self, VmContext, random_id},
@@ -59,6 +61,7 @@ pub struct Inner {
     pub(crate) board: Board,
     pub(crate) statuses: StatusBoard,
     pub(crate) store: StoreHandle,
+    pub(crate) recorder: Recorder,
     pub(crate) jobs: Jobs,
     pub(crate) vmms: Vmms,
     pub(crate) keeper: Keeper,
@@ -120,13 +123,16 @@ impl Engine {
         bus: Option<BusChild>,
     ) -> Result<(Self, Tree), Error> {
         let board = Board::new(manager);
+        let store = StoreHandle::new();
+        let recorder = Recorder::start(store.clone(), daemon_started());
         let (sink, changes) = mpsc::unbounded_channel();
-        tokio::spawn(show_statuses(board.clone(), changes));
+        tokio::spawn(statuses::carry(board.clone(), recorder.clone(), changes));
         let heartbeat = watch::Sender::new(0);
         tokio::spawn(beat(heartbeat.clone(), settings.heartbeat));
         let engine = Self(Arc::new(Inner {
             statuses: StatusBoard::new(sink),
-            store: StoreHandle::new(),
+            store,
+            recorder,
             jobs: Jobs::new(),
             vmms,
             keeper,
@@ -238,6 +244,7 @@ impl Engine {
     /// Takes no new work from now on. VMs run on.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
+        self.recorder.event(NewEvent::now(EventKind::DaemonStopping, Subject::Daemon.to_string()));
         self.board.update_manager(|manager| manager.draining = true);
     }
 
@@ -336,15 +343,13 @@ fn start_failed(error: Error) -> ractor::SpawnErr {
     ractor::SpawnErr::StartupFailed(Box::new(error))
 }
 
-/// Carries the statuses of all actors to the board.
-async fn show_statuses(board: Board, mut changes: mpsc::UnboundedReceiver<StatusChange>) {
-    while let Some(change) = changes.recv().await {
-        match change {
-            StatusChange::Added(status) | StatusChange::Changed(status) => {
-                board.publish_actor(status.path.clone(), status);
-            }
-            StatusChange::Removed(path) => board.withdraw_actor(&path),
-        }
+/// That this process is the daemon now.
+fn daemon_started() -> NewEvent {
+    let (version, pid) = (env!("CARGO_PKG_VERSION"), std::process::id());
+    let boot = nexus_host::process::boot_id().unwrap_or_else(|_| "unknown".to_owned());
+    NewEvent {
+        detail: format!("nexusd {version}, process {pid}, boot {boot}"),
+        ..NewEvent::now(EventKind::DaemonStarted, Subject::Daemon.to_string())
     }
 }
 

@@ -3,6 +3,7 @@
 mod allowed_path;
 mod ask;
 mod asset;
+mod audit;
 mod autostart;
 pub mod catalogue;
 mod engine;
@@ -11,11 +12,14 @@ mod image;
 mod jobs;
 mod origin;
 mod place;
+mod recorder;
 mod registry;
 mod request;
 mod settings;
 pub mod snapshot;
+mod statuses;
 mod store;
+mod subject;
 mod supervision;
 pub mod supervisor;
 mod underway;
@@ -23,9 +27,11 @@ mod vm;
 mod work;
 mod workspace;
 
+pub use audit::{Audit, AuditedCall, AuditedEnd, Caller};
 pub use engine::{BusChild, Engine, Tree};
 pub use error::Error;
 pub use nexus_host::vmm::HostCheck;
+pub use nexus_store::{CUT_OFF, CallRow, EventRow, Filter, Page};
 pub use origin::Origin;
 pub use place::Place;
 pub use request::{
@@ -33,3 +39,4 @@ pub use request::{
     VmSetting, WorkspaceUsage,
 };
 pub use settings::{Folders, Settings};
+pub use subject::Subject;

@@ -15,6 +15,7 @@ use ractor::{
     ActorProcessingErr, ActorRef,
     thread_local::{ThreadLocalActor, ThreadLocalActorSpawner},
 };
+use tokio::sync::watch;
 
 use crate::{
     Error,
@@ -36,11 +37,17 @@ pub(crate) struct StoreMessage(Work);
 #[derive(Clone, Debug)]
 pub(crate) struct StoreHandle {
     slot: ActorSlot<StoreMessage>,
+    written: watch::Sender<u64>,
 }
 
 impl StoreHandle {
     pub(crate) fn new() -> Self {
-        Self { slot: ActorSlot::new() }
+        Self { slot: ActorSlot::new(), written: watch::Sender::new(0) }
+    }
+
+    /// Tells when something was written: the number of writes so far.
+    pub(crate) fn written(&self) -> watch::Receiver<u64> {
+        self.written.subscribe()
     }
 
     /// Runs `work` on the store's thread.
@@ -64,8 +71,9 @@ impl StoreHandle {
 
     /// The actor as a child of the root.
     pub(crate) fn child_spec(&self, path: PathBuf, bounds: Bounds) -> ChildSpec {
+        let written = self.written.clone();
         let spec = ChildSpec::new("store", move |child: ChildContext| {
-            let arguments = Arguments { path: path.clone(), bounds, lease: child.lease };
+            let arguments = Arguments { path: path.clone(), bounds, written: written.clone(), lease: child.lease };
             async move {
                 let spawner = ThreadLocalActorSpawner::new();
                 let (actor, _) = StoreActor::spawn_linked(None, arguments, child.supervisor, spawner).await?;
@@ -82,11 +90,13 @@ struct StoreActor;
 struct Arguments {
     path: PathBuf,
     bounds: Bounds,
+    written: watch::Sender<u64>,
     lease: Lease,
 }
 
 struct Opened {
     store: Store,
+    written: watch::Sender<u64>,
     _lease: Lease,
 }
 
@@ -100,8 +110,8 @@ impl ThreadLocalActor for StoreActor {
         _myself: ActorRef<StoreMessage>,
         arguments: Arguments,
     ) -> Result<Opened, ActorProcessingErr> {
-        let Arguments { path, bounds, lease } = arguments;
-        Ok(Opened { store: Store::open(&path)?.keeping(bounds), _lease: lease })
+        let Arguments { path, bounds, written, lease } = arguments;
+        Ok(Opened { store: Store::open(&path)?.keeping(bounds), written, _lease: lease })
     }
 
     async fn handle(
@@ -111,7 +121,11 @@ impl ThreadLocalActor for StoreActor {
         state: &mut Opened,
     ) -> Result<(), ActorProcessingErr> {
         nexus_model::failpoint("actor.store");
+        let before = state.store.changes();
         work(&mut state.store);
+        if state.store.changes() != before {
+            state.written.send_modify(|writes| *writes += 1);
+        }
         Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! What is made, found and listed.
 
-use zbus::{DeserializeDict, ObjectPath, OwnedObjectPath, Type};
+use zbus::{DeserializeDict, ObjectPath, OwnedFd, OwnedObjectPath, Type};
 
 use super::{Options, Row};
 use crate::Error;
@@ -46,6 +46,10 @@ pub trait Manager {
     fn create_workspace(&self, name: &str, options: Options<'_>) -> Result<OwnedObjectPath, Error>;
     /// Copies a kernel or an initrd into Nexus' own folder.
     fn import_asset(&self, kind: &str, path: &str, options: Options<'_>) -> Result<OwnedObjectPath, Error>;
+    /// Who asked for what, as lines of JSON.
+    fn open_audit(&self, options: Options<'_>) -> Result<OwnedFd, Error>;
+    /// What happened, as lines of JSON.
+    fn open_events(&self, options: Options<'_>) -> Result<OwnedFd, Error>;
     /// What Nexus needs of this machine, whether it is there, and what was found or what to do.
     fn check_host(&self) -> Result<Vec<(String, bool, String)>, Error>;
     /// A job was made.

@@ -1,6 +1,6 @@
 //! `org.workfort.Nexus1.Asset`.
 
-use nexus_actors::{Engine, snapshot::AssetSnapshot};
+use nexus_actors::snapshot::{AssetSnapshot, ObjectRef};
 use nexus_model::ArtifactName;
 use zbus::{Connection, OwnedObjectPath, interface, message::Header};
 
@@ -9,6 +9,7 @@ use super::{
     options::{Dict, nothing},
     path,
     picture::Picture,
+    served::Served,
     text,
 };
 use crate::Error;
@@ -16,14 +17,18 @@ use crate::Error;
 /// A kernel or an initrd.
 #[derive(Debug)]
 pub(super) struct Asset {
-    engine: Engine,
+    engine: Served,
     name: ArtifactName,
     picture: Picture<AssetSnapshot>,
 }
 
 impl Asset {
-    pub(super) const fn new(engine: Engine, name: ArtifactName, picture: Picture<AssetSnapshot>) -> Self {
+    pub(super) const fn new(engine: Served, name: ArtifactName, picture: Picture<AssetSnapshot>) -> Self {
         Self { engine, name, picture }
+    }
+
+    fn call<'a>(&'a self, bus: &'a Connection, header: &Header<'_>) -> Call<'a> {
+        Call::new(&self.engine, bus, header).about(ObjectRef::Asset(self.name.clone()))
     }
 }
 
@@ -35,7 +40,7 @@ impl Asset {
         #[zbus(header)] header: Header<'_>,
     ) -> Result<(), Error> {
         let make = |_, ()| async move { self.engine.make_default_asset(&self.name).await };
-        Call::new(&self.engine, bus, &header).change(Dict::new(), nothing, make).await
+        self.call(bus, &header).change(Dict::new(), nothing, make).await
     }
 
     #[zbus(out_args("job"))]
@@ -46,7 +51,7 @@ impl Asset {
         #[zbus(header)] header: Header<'_>,
     ) -> Result<OwnedObjectPath, Error> {
         let verify = |origin, ()| async move { self.engine.verify_asset(&origin, &self.name).await };
-        Call::new(&self.engine, bus, &header).job(options, nothing, verify).await
+        self.call(bus, &header).job(options, nothing, verify).await
     }
 
     #[zbus(out_args("job"))]
@@ -57,7 +62,7 @@ impl Asset {
         #[zbus(header)] header: Header<'_>,
     ) -> Result<OwnedObjectPath, Error> {
         let remove = |origin, ()| async move { self.engine.remove_asset(&origin, &self.name).await };
-        Call::new(&self.engine, bus, &header).job(options, nothing, remove).await
+        self.call(bus, &header).job(options, nothing, remove).await
     }
 
     #[zbus(property(emits_changed_signal = "const"))]

@@ -1,20 +1,27 @@
-//! One method call, from its options to its reply: identity, deadline, journal, panics and errors, the same for all.
+//! One method call, from its options to its reply: identity, deadline, audit, journal, panics and errors, the same for all.
 
 use std::{
     panic::AssertUnwindSafe,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use futures_util::FutureExt;
-use nexus_actors::{Engine, Origin, Place, snapshot::JobId, supervisor::panic_text};
+use nexus_actors::{
+    AuditedCall, AuditedEnd, Engine, Origin, Place, Subject,
+    snapshot::{JobId, ObjectRef},
+    supervisor::panic_text,
+};
 use nexus_model::{ErrorKind, Id, Name};
-use tracing::{Instrument, Span, debug, error, info, info_span};
-use zbus::{Connection, OwnedObjectPath, message::Header};
+use tracing::{Instrument, Span, debug, error, info_span};
+use zbus::{Connection, DBusError, OwnedObjectPath, message::Header, names::OwnedUniqueName};
 
 use super::{
+    arguments::Arguments,
     bond::Bond,
     options::{Dict, Options},
     path,
+    served::Served,
 };
 use crate::Error;
 
@@ -23,34 +30,52 @@ pub(super) const DEADLINE: Duration = Duration::from_secs(20);
 
 /// A call that is being answered.
 pub(super) struct Call<'a> {
-    engine: &'a Engine,
+    engine: &'a Served,
     connection: &'a Connection,
+    /// Nobody's on a connection between peers.
+    sender: Option<OwnedUniqueName>,
     origin: Origin,
-    subject: Subject,
-    /// The object's path, and the member of it.
+    about: Subject,
+    path: String,
     member: String,
+    arguments: Arguments,
+    outcome: Outcome,
     deadline: Option<Duration>,
 }
 
-/// What a call is about, by the names that the journal has for it.
-#[derive(Debug, Default)]
-struct Subject {
-    vm: Option<String>,
-    job: Option<JobId>,
-    actor: Option<String>,
+/// What only the work of a call finds out, for the audit. Clones are the same.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Outcome(Arc<Mutex<(Option<Subject>, Option<JobId>)>>);
+
+impl Outcome {
+    /// It was about this, which had no name before.
+    pub(super) fn about(&self, object: ObjectRef) {
+        self.lock().0 = Some(Subject::Object(object));
+    }
+
+    fn job(&self, job: JobId) {
+        self.lock().1 = Some(job);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, (Option<Subject>, Option<JobId>)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl<'a> Call<'a> {
-    pub(super) fn new(engine: &'a Engine, connection: &'a Connection, header: &Header<'_>) -> Self {
-        let sender = header.sender().map_or_else(|| "peer".to_owned(), ToString::to_string);
-        let member = header.member().map(ToString::to_string).unwrap_or_default();
-        let path = header.path().map(ToString::to_string).unwrap_or_default();
+    pub(super) fn new(engine: &'a Served, connection: &'a Connection, header: &Header<'_>) -> Self {
+        let sender = header.sender().map(|sender| OwnedUniqueName::from(sender.to_owned()));
+        let name = sender.as_ref().map_or_else(|| "peer".to_owned(), ToString::to_string);
         Self {
             engine,
             connection,
-            origin: Origin { request: request_id(), sender, reason: String::new(), bound: false },
-            subject: Subject::default(),
-            member: format!("{path} {member}"),
+            sender,
+            origin: Origin { request: request_id(), sender: name, reason: String::new(), bound: false },
+            about: Subject::Daemon,
+            path: header.path().map(ToString::to_string).unwrap_or_default(),
+            member: header.member().map(ToString::to_string).unwrap_or_default(),
+            arguments: Arguments::default(),
+            outcome: Outcome::default(),
             deadline: Some(DEADLINE),
         }
     }
@@ -61,25 +86,38 @@ impl<'a> Call<'a> {
         self
     }
 
-    /// It is about this VM.
-    pub(super) fn about_vm(mut self, name: &Name) -> Self {
-        self.subject.vm = Some(name.to_string());
+    /// It is about this object.
+    pub(super) fn about(mut self, object: ObjectRef) -> Self {
+        self.about = Subject::Object(object);
         self
+    }
+
+    /// It is about this VM.
+    pub(super) fn about_vm(self, name: &Name) -> Self {
+        self.about(ObjectRef::Vm(name.clone()))
     }
 
     /// It is about this job.
-    pub(super) const fn about_job(mut self, job: JobId) -> Self {
-        self.subject.job = Some(job);
+    pub(super) fn about_job(mut self, job: JobId) -> Self {
+        self.about = Subject::Job(job);
         self
     }
 
-    /// It is about the actor at this place, and about its VM if that is one of a VM's.
+    /// It is about the actor at this place.
     pub(super) fn about_actor(mut self, place: &str) -> Self {
-        self.subject.actor = Some(place.to_owned());
-        match Place::from(place) {
-            Place::Vm(vm) | Place::Machine(vm) | Place::Connection(vm, _) => self.about_vm(&vm),
-            _ => self,
-        }
+        self.about = Subject::Actor(place.to_owned());
+        self
+    }
+
+    /// One of its arguments that is none of its options, to be written down: no secret.
+    pub(super) fn argument(mut self, name: &str, value: impl Into<serde_json::Value>) -> Self {
+        self.arguments.push(name, value);
+        self
+    }
+
+    /// Where its work says what only it finds out.
+    pub(super) fn outcome(&self) -> Outcome {
+        self.outcome.clone()
     }
 
     /// Answers with what `work` finds out. Nothing changes by it.
@@ -106,25 +144,23 @@ impl<'a> Call<'a> {
         self.reply(async move { work(decoded?).await.map_err(Into::into) }).await
     }
 
-    /// Sets `property` by `work`. It does not wait for the projector: zbus holds the tree of objects while a setter runs,
-    /// and the projector may be waiting for that.
+    /// Sets `property` to `value` by `work`. It does not wait for the projector: zbus holds the tree of objects while a
+    /// setter runs, and the projector may be waiting for that.
     pub(super) async fn assign<T, E, F>(
         mut self,
         property: &str,
+        value: impl Into<serde_json::Value>,
         work: impl FnOnce(Origin) -> F + Send,
     ) -> Result<T, Error>
     where
+        T: Send,
         E: Into<Error>,
         F: Future<Output = Result<T, E>> + Send,
     {
-        self.member = format!("{} to {property}", self.member);
-        let (origin, done) = (self.origin.clone(), self.done());
-        self.reply(async move {
-            let answer = work(origin).await.map_err(Into::into)?;
-            info!("{done}");
-            Ok(answer)
-        })
-        .await
+        property.clone_into(&mut self.member);
+        self.arguments.push("value", value);
+        let origin = self.origin.clone();
+        self.audited(async move { work(origin).await.map_err(Into::into) }).await
     }
 
     /// Decodes the options, does `work`, writes down who wanted it, and answers once the bus shows what it changed.
@@ -141,10 +177,9 @@ impl<'a> Call<'a> {
         F: Future<Output = Result<T, E>> + Send,
     {
         let decoded = self.decode(options, decode);
-        let (engine, origin, done) = (self.engine.clone(), self.origin.clone(), self.done());
-        self.reply(async move {
+        let (engine, origin) = (self.engine, self.origin.clone());
+        self.audited(async move {
             let answer = work(origin, decoded?).await.map_err(Into::into)?;
-            info!("{done}");
             engine.board().flushed().await;
             Ok(answer)
         })
@@ -184,12 +219,13 @@ impl<'a> Call<'a> {
         E: Into<Error>,
         F: Future<Output = Result<(T, JobId), E>> + Send,
     {
-        let (engine, connection) = (self.engine.clone(), self.connection.clone());
+        let (engine, connection, outcome) = (Engine::clone(self.engine), self.connection.clone(), self.outcome.clone());
         let decode = |options: &mut Options| Ok((Bond::decode(options)?, decode(options)?));
         self.change(options, decode, |mut origin, (bond, decoded)| async move {
             origin.bound = bond;
             let bond = if bond { Some(Bond::with(&connection, &origin).await?) } else { None };
             let (given, job) = work(origin, decoded).await.map_err(Into::into)?;
+            outcome.job(job);
             if let Some(bond) = bond {
                 bond.hold(engine, job);
             }
@@ -200,74 +236,106 @@ impl<'a> Call<'a> {
 
     /// All options, of which there must be no other.
     fn decode<O>(&mut self, options: Dict, decode: impl FnOnce(&mut Options) -> Result<O, Error>) -> Result<O, Error> {
+        let given = Arguments::of_options(&options);
         let mut options = Options::new(options);
+        let decoded = self.reason(&mut options).and_then(|()| decode(&mut options));
+        self.arguments.keep(given, options.known());
+        let decoded = decoded?;
+        options.finish()?;
+        Ok(decoded)
+    }
+
+    fn reason(&mut self, options: &mut Options) -> Result<(), Error> {
         if let Some(reason) = options.take::<String>("reason")? {
             if reason.len() > 256 || reason.chars().any(char::is_control) {
                 return Err(Error::invalid_args("option `reason` must be one line of at most 256 bytes"));
             }
             self.origin.reason = reason;
         }
-        let decoded = decode(&mut options)?;
-        options.finish()?;
-        Ok(decoded)
-    }
-
-    /// What the journal says of a change once it is made: who wanted what, and why.
-    fn done(&self) -> String {
-        let Origin { sender, reason, .. } = &self.origin;
-        let because = if reason.is_empty() { String::new() } else { format!(": {reason}") };
-        format!("{} for {sender}{because}", self.member)
+        Ok(())
     }
 
     /// What every record that is written meanwhile has.
     fn span(&self) -> Span {
         let Origin { request, sender, reason, .. } = &self.origin;
+        let (mut vm, mut job, mut actor) = (None, None, None);
+        match &self.about {
+            Subject::Object(ObjectRef::Vm(name)) => vm = Some(name.to_string()),
+            Subject::Job(number) => job = Some(*number),
+            Subject::Actor(place) => {
+                actor = Some(place);
+                vm = match Place::from(place.as_str()) {
+                    Place::Vm(vm) | Place::Machine(vm) | Place::Connection(vm, _) => Some(vm.to_string()),
+                    _ => None,
+                };
+            }
+            Subject::Object(_) | Subject::Daemon => {}
+        }
         info_span!(
             "call",
             NEXUS_REQUEST = %request,
             DBUS_SENDER = sender,
             NEXUS_CALLER_REASON = (!reason.is_empty()).then_some(reason),
-            NEXUS_MEMBER = self.member,
-            NEXUS_VM = self.subject.vm,
-            NEXUS_JOB = self.subject.job,
-            NEXUS_ACTOR = self.subject.actor,
+            NEXUS_MEMBER = format!("{} {}", self.path, self.member),
+            NEXUS_VM = vm,
+            NEXUS_JOB = job,
+            NEXUS_ACTOR = actor,
         )
     }
 
     async fn reply<T>(self, work: impl Future<Output = Result<T, Error>> + Send) -> Result<T, Error> {
-        guarded(self.span(), self.origin.request, self.deadline, Box::pin(work)).await
+        let (span, request) = (self.span(), self.origin.request);
+        guarded(request, self.deadline, Box::pin(work)).instrument(span).await
+    }
+
+    /// As [`reply`](Self::reply), between two notes in the audit: that it came, and how it ended.
+    async fn audited<T>(self, work: impl Future<Output = Result<T, Error>> + Send) -> Result<T, Error> {
+        let (span, request, work) = (self.span(), self.origin.request, Box::pin(work));
+        let note = async {
+            let caller = self.engine.callers.who(self.connection, self.sender.as_deref()).await;
+            let call = AuditedCall {
+                origin: self.origin,
+                caller,
+                path: self.path,
+                member: self.member,
+                subject: self.about,
+                arguments: self.arguments.into_value(),
+            };
+            let audit = self.engine.audit(call).await;
+            let answer = guarded(request, self.deadline, work).await;
+            let (subject, job) = self.outcome.lock().clone();
+            let error = answer.as_ref().err().map(|error| (error.name().to_string(), error.to_string()));
+            audit.end(AuditedEnd { subject, job, error });
+            answer
+        };
+        note.instrument(span).await
     }
 }
 
-/// Does `work` within the deadline, in a span of the journal, and survives its panic.
+/// Does `work` within the deadline, and survives its panic.
 async fn guarded<T>(
-    span: Span,
     request: Id,
     deadline: Option<Duration>,
     work: impl Future<Output = Result<T, Error>> + Send,
 ) -> Result<T, Error> {
     let begun = Instant::now();
-    async move {
-        let work = AssertUnwindSafe(work).catch_unwind();
-        let done = match deadline {
-            Some(deadline) => tokio::time::timeout(deadline, work).await.map_err(|_| deadline),
-            None => Ok(work.await),
-        };
-        let answer = match done {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(panic)) => {
-                let text = panic_text(panic.as_ref());
-                Err(Error::new(ErrorKind::Internal, format!("a handler panicked: {text}")))
-            }
-            Err(deadline) => Err(Error::new(
-                ErrorKind::Timeout,
-                format!("there was no answer within {} s: what was asked for may still be done", deadline.as_secs()),
-            )),
-        };
-        answer.map_err(|failure| journal(failure, request, begun.elapsed()))
-    }
-    .instrument(span)
-    .await
+    let work = AssertUnwindSafe(work).catch_unwind();
+    let done = match deadline {
+        Some(deadline) => tokio::time::timeout(deadline, work).await.map_err(|_| deadline),
+        None => Ok(work.await),
+    };
+    let answer = match done {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(panic)) => {
+            let text = panic_text(panic.as_ref());
+            Err(Error::new(ErrorKind::Internal, format!("a handler panicked: {text}")))
+        }
+        Err(deadline) => Err(Error::new(
+            ErrorKind::Timeout,
+            format!("there was no answer within {} s: what was asked for may still be done", deadline.as_secs()),
+        )),
+    };
+    answer.map_err(|failure| journal(failure, request, begun.elapsed()))
 }
 
 /// Writes a failure down, and gives one that is a defect the words to find it by.
@@ -304,7 +372,7 @@ mod tests {
     #[tokio::test]
     async fn a_handler_that_panics_still_answers() {
         let work = async { if request() == Id::from(1) { Ok(()) } else { panic!("the sky fell") } };
-        let error = guarded(Span::none(), request(), Some(DEADLINE), work).await.unwrap_err();
+        let error = guarded(request(), Some(DEADLINE), work).await.unwrap_err();
         assert_eq!(error.kind(), Some(ErrorKind::Internal));
         let text = error.to_string();
         assert!(text.contains("the sky fell") && text.contains("NEXUS_REQUEST=0000000000000abc"), "{text}");
@@ -313,14 +381,14 @@ mod tests {
     #[tokio::test]
     async fn a_handler_that_hangs_is_given_up() {
         let work = std::future::pending::<Result<(), Error>>();
-        let error = guarded(Span::none(), request(), Some(Duration::from_millis(1)), work).await.unwrap_err();
+        let error = guarded(request(), Some(Duration::from_millis(1)), work).await.unwrap_err();
         assert_eq!(error.kind(), Some(ErrorKind::Timeout));
     }
 
     #[tokio::test]
     async fn only_a_defect_is_told_with_its_request() {
         let work = async { Err::<(), _>(Error::new(ErrorKind::Busy, "it is being stopped")) };
-        let error = guarded(Span::none(), request(), None, work).await.unwrap_err();
+        let error = guarded(request(), None, work).await.unwrap_err();
         assert_eq!(error.to_string(), "it is being stopped");
     }
 }

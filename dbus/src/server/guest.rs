@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use nexus_actors::{
-    Engine, GuestCommand,
+    GuestCommand,
     snapshot::{GuestSnapshot, VmSnapshot},
 };
 use nexus_model::{ErrorKind, ExitStatus, Name};
@@ -13,6 +13,7 @@ use super::{
     call::{Call, DEADLINE},
     options::{Dict, Options, nothing},
     picture::Picture,
+    served::Served,
 };
 use crate::Error;
 
@@ -24,13 +25,13 @@ const GRACE: Duration = Duration::from_secs(4);
 /// The inside of a virtual machine.
 #[derive(Debug)]
 pub(super) struct Guest {
-    engine: Engine,
+    engine: Served,
     vm: Name,
     picture: Picture<VmSnapshot>,
 }
 
 impl Guest {
-    pub(super) const fn new(engine: Engine, vm: Name, picture: Picture<VmSnapshot>) -> Self {
+    pub(super) const fn new(engine: Served, vm: Name, picture: Picture<VmSnapshot>) -> Self {
         Self { engine, vm, picture }
     }
 
@@ -82,7 +83,7 @@ impl Guest {
         #[zbus(connection)] bus: &Connection,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<(i32, String, String, bool), Error> {
-        let call = self.call(bus, &header).deadline(None);
+        let call = self.call(bus, &header).argument("argv", argv.clone()).deadline(None);
         let run = |origin, mut command: GuestCommand| async move {
             let timeout = *command.timeout.get_or_insert(RUN_TIMEOUT);
             let run = self.engine.guest_run(&origin, &self.vm, command);
@@ -102,7 +103,7 @@ impl Guest {
         #[zbus(header)] header: Header<'_>,
     ) -> Result<(u64, OwnedFd, OwnedFd, OwnedFd), Error> {
         let exec = |origin, command| async move { self.engine.guest_exec(&origin, &self.vm, command).await };
-        let call = self.call(bus, &header);
+        let call = self.call(bus, &header).argument("argv", argv.clone());
         let streams = call.change(options, |options| command(options, argv), exec).await?;
         Ok((streams.exec, streams.stdin.into(), streams.stdout.into(), streams.stderr.into()))
     }
@@ -127,7 +128,8 @@ impl Guest {
         #[zbus(header)] header: Header<'_>,
     ) -> Result<(), Error> {
         let send = |_, ()| async move { self.engine.guest_signal_exec(&self.vm, id, signal).await };
-        self.call(bus, &header).change(Dict::new(), nothing, send).await
+        let call = self.call(bus, &header).argument("id", id).argument("signal", signal);
+        call.change(Dict::new(), nothing, send).await
     }
 
     #[zbus(out_args("execs"))]

@@ -1,6 +1,6 @@
 //! `org.workfort.Nexus1.Image`.
 
-use nexus_actors::{Engine, snapshot::ImageSnapshot};
+use nexus_actors::snapshot::{ImageSnapshot, ObjectRef};
 use nexus_model::ArtifactName;
 use zbus::{Connection, OwnedObjectPath, interface, message::Header};
 
@@ -9,6 +9,7 @@ use super::{
     options::{Dict, nothing},
     path,
     picture::Picture,
+    served::Served,
     text,
 };
 use crate::Error;
@@ -16,14 +17,18 @@ use crate::Error;
 /// A master image.
 #[derive(Debug)]
 pub(super) struct Image {
-    engine: Engine,
+    engine: Served,
     name: ArtifactName,
     picture: Picture<ImageSnapshot>,
 }
 
 impl Image {
-    pub(super) const fn new(engine: Engine, name: ArtifactName, picture: Picture<ImageSnapshot>) -> Self {
+    pub(super) const fn new(engine: Served, name: ArtifactName, picture: Picture<ImageSnapshot>) -> Self {
         Self { engine, name, picture }
+    }
+
+    fn call<'a>(&'a self, bus: &'a Connection, header: &Header<'_>) -> Call<'a> {
+        Call::new(&self.engine, bus, header).about(ObjectRef::Image(self.name.clone()))
     }
 }
 
@@ -37,7 +42,7 @@ impl Image {
         #[zbus(header)] header: Header<'_>,
     ) -> Result<OwnedObjectPath, Error> {
         let verify = |origin, ()| async move { self.engine.verify_image(&origin, &self.name).await };
-        Call::new(&self.engine, bus, &header).job(options, nothing, verify).await
+        self.call(bus, &header).job(options, nothing, verify).await
     }
 
     #[zbus(out_args("job"))]
@@ -48,7 +53,7 @@ impl Image {
         #[zbus(header)] header: Header<'_>,
     ) -> Result<OwnedObjectPath, Error> {
         let remove = |origin, ()| async move { self.engine.remove_image(&origin, &self.name).await };
-        Call::new(&self.engine, bus, &header).job(options, nothing, remove).await
+        self.call(bus, &header).job(options, nothing, remove).await
     }
 
     #[zbus(property(emits_changed_signal = "const"))]

@@ -1,9 +1,6 @@
 //! `org.workfort.Nexus1.Job`.
 
-use nexus_actors::{
-    Engine,
-    snapshot::{JobId, JobSnapshot, ResultValue},
-};
+use nexus_actors::snapshot::{JobId, JobSnapshot, ResultValue};
 use nexus_model::{ErrorKind, JobState};
 use zbus::{Connection, OwnedObjectPath, OwnedVariant, Variant, interface, message::Header};
 
@@ -12,19 +9,20 @@ use super::{
     options::{Dict, nothing},
     path,
     picture::Picture,
+    served::Served,
 };
 use crate::{Error, error};
 
 /// A long operation.
 #[derive(Debug)]
 pub(super) struct Job {
-    engine: Engine,
+    engine: Served,
     id: JobId,
     picture: Picture<JobSnapshot>,
 }
 
 impl Job {
-    pub(super) const fn new(engine: Engine, id: JobId, picture: Picture<JobSnapshot>) -> Self {
+    pub(super) const fn new(engine: Served, id: JobId, picture: Picture<JobSnapshot>) -> Self {
         Self { engine, id, picture }
     }
 

@@ -1,13 +1,15 @@
 //! `org.workfort.Nexus1.Manager`.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, str::FromStr, sync::Arc};
 
 use nexus_actors::{
-    Engine, ImportAsset, ImportImage, Place,
-    snapshot::{JobId, JobSnapshot, ManagerSnapshot, VmSnapshot},
+    ImportAsset, ImportImage, Place,
+    snapshot::{JobId, JobSnapshot, ManagerSnapshot, ObjectRef, VmSnapshot},
 };
 use nexus_model::{ArtifactName, AssetKind, ErrorKind, Name, vm::VmSpec};
-use zbus::{Connection, ObjectPath, OwnedObjectPath, interface, message::Header, object_server::SignalEmitter};
+use zbus::{
+    Connection, ObjectPath, OwnedFd, OwnedObjectPath, interface, message::Header, object_server::SignalEmitter,
+};
 
 use super::{
     call::Call,
@@ -15,6 +17,8 @@ use super::{
     options::{Argument, Dict, Options, nothing},
     path,
     picture::Picture,
+    records::{self, List, Wanted},
+    served::Served,
     tally::Tally,
     text,
     vm::stop_options,
@@ -27,13 +31,45 @@ const FEATURES: [&str; 1] = ["bind-caller"];
 /// What is made, found and listed.
 #[derive(Clone, Debug)]
 pub(super) struct Manager {
-    pub(super) engine: Engine,
+    pub(super) engine: Served,
     pub(super) version: Arc<str>,
     pub(super) picture: Picture<ManagerSnapshot>,
     pub(super) tally: Picture<Tally>,
 }
 
 impl Manager {
+    /// A call about what has that name, or is to get it.
+    fn call<'a, N: FromStr>(
+        &'a self,
+        bus: &'a Connection,
+        header: &Header<'_>,
+        name: &str,
+        object: impl FnOnce(N) -> ObjectRef,
+    ) -> Call<'a> {
+        let call = Call::new(&self.engine, bus, header).argument("name", name);
+        match name.parse() {
+            Ok(name) => call.about(object(name)),
+            Err(_) => call,
+        }
+    }
+
+    /// A call about the VM of that name or id.
+    fn call_of_vm<'a>(&'a self, bus: &'a Connection, header: &Header<'_>, given: &str) -> Call<'a> {
+        let name = self.vm(given).map_or_else(|_| given.to_owned(), |name| name.to_string());
+        self.call(bus, header, &name, ObjectRef::Vm)
+    }
+
+    async fn open_list(
+        &self,
+        list: List,
+        options: Dict,
+        bus: &Connection,
+        header: &Header<'_>,
+    ) -> Result<OwnedFd, Error> {
+        let open = |wanted| async move { records::open(&self.engine, list, wanted).await };
+        Call::new(&self.engine, bus, header).query_with(options, Wanted::decode, open).await.map(OwnedFd::from)
+    }
+
     /// The VM that a caller means.
     fn vm(&self, given: &str) -> Result<Name, Error> {
         let all = self.engine.board().vms();
@@ -94,11 +130,14 @@ impl Manager {
         #[zbus(connection)] bus: &Connection,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<OwnedObjectPath, Error> {
+        let call = self.call(bus, &header, &name, ObjectRef::Vm);
+        let outcome = call.outcome();
         let create = |origin, spec| async move {
             let name = self.engine.create_vm(&origin, new_name(&name)?, spec).await?;
+            outcome.about(ObjectRef::Vm(name.clone()));
             Ok::<_, Error>(path::vm(&name))
         };
-        Call::new(&self.engine, bus, &header).change(options, vm_spec, create).await
+        call.change(options, vm_spec, create).await
     }
 
     #[zbus(out_args("vm", "job"))]
@@ -109,12 +148,13 @@ impl Manager {
         #[zbus(connection)] bus: &Connection,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<(OwnedObjectPath, OwnedObjectPath), Error> {
+        let call = self.call(bus, &header, &name, ObjectRef::Vm);
         let run = |origin, mut spec: VmSpec| async move {
             spec.ephemeral |= name.is_empty();
             let (name, job) = self.engine.run_vm(&origin, new_name(&name)?, spec).await?;
             Ok::<_, Error>((path::vm(&name), job))
         };
-        Call::new(&self.engine, bus, &header).job_with(options, vm_spec, run).await
+        call.job_with(options, vm_spec, run).await
     }
 
     #[zbus(out_args("vm"))]
@@ -200,8 +240,9 @@ impl Manager {
         #[zbus(connection)] bus: &Connection,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<OwnedObjectPath, Error> {
+        let call = self.call_of_vm(bus, &header, &name);
         let start = |origin, ()| async move { Ok::<_, Error>(self.engine.start_vm(&origin, &self.vm(&name)?).await?) };
-        Call::new(&self.engine, bus, &header).job(options, nothing, start).await
+        call.job(options, nothing, start).await
     }
 
     #[zbus(out_args("job"))]
@@ -212,9 +253,10 @@ impl Manager {
         #[zbus(connection)] bus: &Connection,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<OwnedObjectPath, Error> {
+        let call = self.call_of_vm(bus, &header, &name);
         let stop =
             |origin, how| async move { Ok::<_, Error>(self.engine.stop_vm(&origin, &self.vm(&name)?, how).await?) };
-        Call::new(&self.engine, bus, &header).job(options, stop_options, stop).await
+        call.job(options, stop_options, stop).await
     }
 
     async fn kill_vm(
@@ -223,8 +265,9 @@ impl Manager {
         #[zbus(connection)] bus: &Connection,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<(), Error> {
+        let call = self.call_of_vm(bus, &header, &name);
         let kill = |origin, ()| async move { Ok::<_, Error>(self.engine.kill_vm(&origin, &self.vm(&name)?).await?) };
-        Call::new(&self.engine, bus, &header).change(Dict::new(), nothing, kill).await
+        call.change(Dict::new(), nothing, kill).await
     }
 
     #[zbus(out_args("job"))]
@@ -236,12 +279,13 @@ impl Manager {
         #[zbus(connection)] bus: &Connection,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<OwnedObjectPath, Error> {
+        let call = self.call(bus, &header, &name, ObjectRef::Image).argument("path", path.clone());
         let decode = |options: &mut Options| {
             let name = name.parse().map_err(|error| Argument { name: "name", error })?;
             Ok(ImportImage { path: path.into(), name, size_bytes: options.take("size-bytes")? })
         };
         let import = |origin, request| async move { self.engine.import_image(&origin, request).await };
-        Call::new(&self.engine, bus, &header).job(options, decode, import).await
+        call.job(options, decode, import).await
     }
 
     #[zbus(out_args("job"))]
@@ -252,9 +296,10 @@ impl Manager {
         #[zbus(connection)] bus: &Connection,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<OwnedObjectPath, Error> {
+        let call = self.call(bus, &header, &name, ObjectRef::Workspace);
         let decode = |options: &mut Options| Ok((new_name(&name)?, base(options)?));
         let create = |origin, (name, base)| async move { self.engine.create_workspace(&origin, name, base).await };
-        Call::new(&self.engine, bus, &header).job(options, decode, create).await
+        call.job(options, decode, create).await
     }
 
     #[zbus(out_args("job"))]
@@ -266,9 +311,30 @@ impl Manager {
         #[zbus(connection)] bus: &Connection,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<OwnedObjectPath, Error> {
+        let call = Call::new(&self.engine, bus, &header).argument("kind", kind.clone()).argument("path", path.clone());
         let decode = |options: &mut Options| asset(options, &kind, &path);
         let import = |origin, request| async move { self.engine.import_asset(&origin, request).await };
-        Call::new(&self.engine, bus, &header).job(options, decode, import).await
+        call.job(options, decode, import).await
+    }
+
+    #[zbus(out_args("audit"))]
+    async fn open_audit(
+        &self,
+        options: Dict,
+        #[zbus(connection)] bus: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<OwnedFd, Error> {
+        self.open_list(List::Audit, options, bus, &header).await
+    }
+
+    #[zbus(out_args("events"))]
+    async fn open_events(
+        &self,
+        options: Dict,
+        #[zbus(connection)] bus: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<OwnedFd, Error> {
+        self.open_list(List::Events, options, bus, &header).await
     }
 
     #[zbus(out_args("checks"))]

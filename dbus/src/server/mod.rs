@@ -7,9 +7,11 @@
 //!
 //! No interface has a method that takes `&mut self`, and no getter awaits: zbus would stop the whole tree for it.
 
+mod arguments;
 mod asset;
 mod bond;
 mod call;
+mod callers;
 mod connection;
 mod console;
 mod family;
@@ -24,6 +26,8 @@ mod path;
 mod picture;
 mod projector;
 mod quiet;
+mod records;
+mod served;
 mod supervised;
 mod supervisor;
 mod tally;
@@ -38,7 +42,7 @@ use zbus::{Connection, fdo::ObjectManager};
 
 pub use log_control::LogControl;
 
-use self::{log_control::Log, manager::Manager, picture::Picture, projector::Projector, tally::Tally};
+use self::{log_control::Log, manager::Manager, picture::Picture, projector::Projector, served::Served, tally::Tally};
 use crate::{LOG_CONTROL, ROOT};
 
 /// What the engine does not know.
@@ -101,15 +105,16 @@ impl Drop for Server {
 /// When the connection fails, or something is served on it already.
 pub async fn serve(connection: &Connection, engine: Engine, options: ServerOptions) -> zbus::Result<Server> {
     let tally = watch::Sender::new(Arc::new(Tally::default()));
+    let served = Served::new(engine.clone());
     let manager = Manager {
-        engine: engine.clone(),
+        engine: served.clone(),
         version: options.version.into(),
         picture: Picture::Live(engine.board().manager()),
         tally: Picture::Live(tally.subscribe()),
     };
     let objects = connection.object_server();
     objects.at(ROOT, manager.clone()).await?;
-    objects.at(LOG_CONTROL, Log(options.log)).await?;
+    objects.at(LOG_CONTROL, Log { engine: served, log: options.log }).await?;
     let changes = engine.board().follow();
     let mut projector = Projector::new(connection.clone(), manager, tally.clone(), changes);
     projector.populate().await?;

@@ -55,6 +55,11 @@ impl Options {
         text.map(|text| text.parse().map_err(|error| Argument { name: key, error }.into())).transpose()
     }
 
+    /// The keys that were asked for so far.
+    pub(super) fn known(&self) -> &[&'static str] {
+        &self.known
+    }
+
     /// A duration in microseconds.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! `org.workfort.Nexus1.Supervised`.
 
-use nexus_actors::{Engine, supervisor::ChildStatus};
+use nexus_actors::supervisor::ChildStatus;
 use nexus_model::microseconds;
 use zbus::{Connection, OwnedObjectPath, interface, message::Header};
 
@@ -9,19 +9,20 @@ use super::{
     options::{Dict, nothing},
     path,
     picture::Picture,
+    served::Served,
 };
 use crate::Error;
 
 /// An actor under supervision.
 #[derive(Debug)]
 pub(super) struct Supervised {
-    engine: Engine,
+    engine: Served,
     place: String,
     picture: Picture<ChildStatus>,
 }
 
 impl Supervised {
-    pub(super) const fn new(engine: Engine, place: String, picture: Picture<ChildStatus>) -> Self {
+    pub(super) const fn new(engine: Served, place: String, picture: Picture<ChildStatus>) -> Self {
         Self { engine, place, picture }
     }
 }

@@ -1,7 +1,8 @@
 //! `org.workfort.Nexus1.Vm`.
 
-use nexus_actors::{Engine, HistoryLine, RemoveOptions, StopOptions, VmSetting, snapshot::VmSnapshot};
-use nexus_model::{ExitStatus, Name, microseconds, restart::RestartPolicy};
+use nexus_actors::{HistoryLine, RemoveOptions, StopOptions, VmSetting, snapshot::VmSnapshot};
+use nexus_model::{ExitStatus, Name, microseconds};
+use serde_json::json;
 use zbus::{Connection, OwnedFd, OwnedObjectPath, interface, message::Header, object_server::SignalEmitter};
 
 use super::{
@@ -10,6 +11,7 @@ use super::{
     options::{Argument, Dict, Options, nothing},
     path,
     picture::Picture,
+    served::Served,
     text,
 };
 use crate::Error;
@@ -17,13 +19,13 @@ use crate::Error;
 /// A virtual machine.
 #[derive(Debug)]
 pub(super) struct Vm {
-    engine: Engine,
+    engine: Served,
     name: Name,
     picture: Picture<VmSnapshot>,
 }
 
 impl Vm {
-    pub(super) const fn new(engine: Engine, name: Name, picture: Picture<VmSnapshot>) -> Self {
+    pub(super) const fn new(engine: Served, name: Name, picture: Picture<VmSnapshot>) -> Self {
         Self { engine, name, picture }
     }
 
@@ -37,11 +39,12 @@ impl Vm {
         bus: &Connection,
         header: Option<Header<'_>>,
         property: &str,
-        setting: VmSetting,
+        value: serde_json::Value,
+        setting: Result<VmSetting, Error>,
     ) -> Result<(), Error> {
         let header = header.ok_or_else(|| Error::invalid_args("there was no call"))?;
-        let set = |origin| async move { self.engine.set_vm(&origin, &self.name, setting).await };
-        self.call(bus, &header).assign(property, set).await
+        let set = |origin| async move { Ok::<_, Error>(self.engine.set_vm(&origin, &self.name, setting?).await?) };
+        self.call(bus, &header).assign(property, value, set).await
     }
 }
 
@@ -197,7 +200,7 @@ impl Vm {
         #[zbus(connection)] bus: &Connection,
         #[zbus(header)] header: Option<Header<'_>>,
     ) -> Result<(), Error> {
-        self.assign(bus, header, "Label", VmSetting::Label(value)).await
+        self.assign(bus, header, "Label", json!(value), Ok(VmSetting::Label(value))).await
     }
 
     #[zbus(property(emits_changed_signal = "const"))]
@@ -217,7 +220,7 @@ impl Vm {
         #[zbus(connection)] bus: &Connection,
         #[zbus(header)] header: Option<Header<'_>>,
     ) -> Result<(), Error> {
-        self.assign(bus, header, "Tags", VmSetting::Tags(value)).await
+        self.assign(bus, header, "Tags", json!(value), Ok(VmSetting::Tags(value))).await
     }
 
     #[zbus(property)]
@@ -262,7 +265,7 @@ impl Vm {
         #[zbus(connection)] bus: &Connection,
         #[zbus(header)] header: Option<Header<'_>>,
     ) -> Result<(), Error> {
-        self.assign(bus, header, "Autostart", VmSetting::Autostart(value)).await
+        self.assign(bus, header, "Autostart", json!(value), Ok(VmSetting::Autostart(value))).await
     }
 
     #[zbus(property)]
@@ -277,8 +280,8 @@ impl Vm {
         #[zbus(connection)] bus: &Connection,
         #[zbus(header)] header: Option<Header<'_>>,
     ) -> Result<(), Error> {
-        let policy = value.parse::<RestartPolicy>().map_err(|error| Argument { name: "RestartPolicy", error })?;
-        self.assign(bus, header, "RestartPolicy", VmSetting::RestartPolicy(policy)).await
+        let policy = value.parse().map_err(|error| Argument { name: "RestartPolicy", error }.into());
+        self.assign(bus, header, "RestartPolicy", json!(value), policy.map(VmSetting::RestartPolicy)).await
     }
 
     #[zbus(property)]

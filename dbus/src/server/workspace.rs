@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use nexus_actors::{Engine, snapshot::WorkspaceSnapshot};
+use nexus_actors::snapshot::{ObjectRef, WorkspaceSnapshot};
 use nexus_model::Name;
 use zbus::{Connection, OwnedObjectPath, interface, message::Header};
 
@@ -11,6 +11,7 @@ use super::{
     options::{Dict, nothing},
     path,
     picture::Picture,
+    served::Served,
     text,
 };
 use crate::Error;
@@ -18,14 +19,18 @@ use crate::Error;
 /// A copy-on-write disk.
 #[derive(Debug)]
 pub(super) struct Workspace {
-    engine: Engine,
+    engine: Served,
     name: Name,
     picture: Picture<WorkspaceSnapshot>,
 }
 
 impl Workspace {
-    pub(super) const fn new(engine: Engine, name: Name, picture: Picture<WorkspaceSnapshot>) -> Self {
+    pub(super) const fn new(engine: Served, name: Name, picture: Picture<WorkspaceSnapshot>) -> Self {
         Self { engine, name, picture }
+    }
+
+    fn call<'a>(&'a self, bus: &'a Connection, header: &Header<'_>) -> Call<'a> {
+        Call::new(&self.engine, bus, header).about(ObjectRef::Workspace(self.name.clone()))
     }
 }
 
@@ -39,7 +44,7 @@ impl Workspace {
         #[zbus(header)] header: Header<'_>,
     ) -> Result<OwnedObjectPath, Error> {
         let remove = |origin, ()| async move { self.engine.remove_workspace(&origin, &self.name).await };
-        Call::new(&self.engine, bus, &header).job(options, nothing, remove).await
+        self.call(bus, &header).job(options, nothing, remove).await
     }
 
     #[zbus(out_args("usage"))]
@@ -48,7 +53,7 @@ impl Workspace {
         #[zbus(connection)] bus: &Connection,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<HashMap<String, u64>, Error> {
-        let usage = Call::new(&self.engine, bus, &header).query(self.engine.workspace_usage(&self.name)).await?;
+        let usage = self.call(bus, &header).query(self.engine.workspace_usage(&self.name)).await?;
         Ok(HashMap::from([
             ("apparent-bytes".to_owned(), usage.apparent_bytes),
             ("allocated-bytes".to_owned(), usage.allocated_bytes),

@@ -11,6 +11,7 @@ mod calls;
 mod fixture;
 mod introspection;
 mod reading;
+mod records;
 mod signals;
 mod transitions;
 #[path = "../xml/mod.rs"]

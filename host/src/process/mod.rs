@@ -1,9 +1,11 @@
-//! Processes that are not our children: who they are ([`identify`]) and the watch for their end ([`ProcessWatch`]).
+//! Processes that are not our children: who they are ([`identify`], [`executable`], [`unit`]) and the watch for their end ([`ProcessWatch`]).
 
 mod identity;
+mod membership;
 mod watch;
 
 pub use identity::{boot_id, identify};
+pub use membership::{executable, unit};
 pub use nix::sys::signal::Signal;
 pub use watch::ProcessWatch;
 

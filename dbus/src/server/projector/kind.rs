@@ -1,15 +1,14 @@
 //! What kinds of objects there are, and how each is made.
 
-use nexus_actors::{
-    Engine,
-    snapshot::{AssetSnapshot, ConnectionSnapshot, ImageSnapshot, JobId, JobSnapshot, VmSnapshot, WorkspaceSnapshot},
+use nexus_actors::snapshot::{
+    AssetSnapshot, ConnectionSnapshot, ImageSnapshot, JobId, JobSnapshot, VmSnapshot, WorkspaceSnapshot,
 };
 use nexus_model::{ArtifactName, Name};
 use zbus::{OwnedObjectPath, object_server::Interface};
 
 use crate::server::{
-    asset::Asset, connection::Connection, image::Image, job::Job, path, picture::Picture, quiet::Quiet, vm::Vm,
-    workspace::Workspace,
+    asset::Asset, connection::Connection, image::Image, job::Job, path, picture::Picture, quiet::Quiet, served::Served,
+    vm::Vm, workspace::Workspace,
 };
 
 /// One kind of object: the main interface that shows its pictures, and where.
@@ -20,7 +19,7 @@ pub(super) trait Kind: Sized {
     type Shown: Interface;
 
     fn path(key: &Self::Key) -> OwnedObjectPath;
-    fn show(engine: &Engine, key: &Self::Key, picture: Picture<Self>) -> Self::Shown;
+    fn show(engine: &Served, key: &Self::Key, picture: Picture<Self>) -> Self::Shown;
 }
 
 impl Kind for VmSnapshot {
@@ -31,7 +30,7 @@ impl Kind for VmSnapshot {
         path::vm(name)
     }
 
-    fn show(engine: &Engine, name: &Name, picture: Picture<Self>) -> Quiet {
+    fn show(engine: &Served, name: &Name, picture: Picture<Self>) -> Quiet {
         Quiet(Vm::new(engine.clone(), name.clone(), picture))
     }
 }
@@ -44,7 +43,7 @@ impl Kind for ConnectionSnapshot {
         path::connection(vm, *number)
     }
 
-    fn show(_: &Engine, _: &(Name, u32), picture: Picture<Self>) -> Connection {
+    fn show(_: &Served, _: &(Name, u32), picture: Picture<Self>) -> Connection {
         Connection::new(picture)
     }
 }
@@ -57,7 +56,7 @@ impl Kind for WorkspaceSnapshot {
         path::workspace(name)
     }
 
-    fn show(engine: &Engine, name: &Name, picture: Picture<Self>) -> Workspace {
+    fn show(engine: &Served, name: &Name, picture: Picture<Self>) -> Workspace {
         Workspace::new(engine.clone(), name.clone(), picture)
     }
 }
@@ -70,7 +69,7 @@ impl Kind for ImageSnapshot {
         path::image(name)
     }
 
-    fn show(engine: &Engine, name: &ArtifactName, picture: Picture<Self>) -> Image {
+    fn show(engine: &Served, name: &ArtifactName, picture: Picture<Self>) -> Image {
         Image::new(engine.clone(), name.clone(), picture)
     }
 }
@@ -83,7 +82,7 @@ impl Kind for AssetSnapshot {
         path::asset(name)
     }
 
-    fn show(engine: &Engine, name: &ArtifactName, picture: Picture<Self>) -> Asset {
+    fn show(engine: &Served, name: &ArtifactName, picture: Picture<Self>) -> Asset {
         Asset::new(engine.clone(), name.clone(), picture)
     }
 }
@@ -96,7 +95,7 @@ impl Kind for JobSnapshot {
         path::job(*id)
     }
 
-    fn show(engine: &Engine, id: &JobId, picture: Picture<Self>) -> Job {
+    fn show(engine: &Served, id: &JobId, picture: Picture<Self>) -> Job {
         Job::new(engine.clone(), *id, picture)
     }
 }

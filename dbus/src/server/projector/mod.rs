@@ -10,12 +10,9 @@ mod seen;
 
 use std::{collections::HashMap, mem, sync::Arc};
 
-use nexus_actors::{
-    Engine,
-    snapshot::{
-        AssetSnapshot, Change, Changes, ConnectionSnapshot, ImageSnapshot, JobId, JobSnapshot, ManagerSnapshot, Update,
-        VmSnapshot, WorkspaceSnapshot,
-    },
+use nexus_actors::snapshot::{
+    AssetSnapshot, Change, Changes, ConnectionSnapshot, ImageSnapshot, JobId, JobSnapshot, ManagerSnapshot, Update,
+    VmSnapshot, WorkspaceSnapshot,
 };
 use nexus_model::{ArtifactName, ExitStatus, Name};
 use tokio::sync::watch;
@@ -31,6 +28,7 @@ use super::{
     manager::Manager,
     path,
     picture::Picture,
+    served::Served,
     tally::Tally,
     vm::{self, Vm},
 };
@@ -56,7 +54,7 @@ pub(super) struct Projector {
 #[derive(Clone, Debug)]
 struct Stage {
     connection: Connection,
-    engine: Engine,
+    engine: Served,
     /// Whether all is there that was before anybody looked: nothing of that is news.
     populated: bool,
 }

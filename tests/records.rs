@@ -1,0 +1,152 @@
+//! What a real nexusd remembers of its callers and of what happened, also of what it was killed in the middle of.
+
+#![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+
+use std::{
+    collections::HashMap,
+    fs::File,
+    io::{BufRead, BufReader, Read},
+    os::{fd::OwnedFd, unix::net::UnixStream},
+};
+
+use nexus_dbus::client::Options;
+use nexus_tests::{PATIENCE, TestDaemon, process};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use zbus::Variant;
+
+async fn read(list: zbus::OwnedFd) -> Vec<Value> {
+    let mut file = File::from(OwnedFd::from(list));
+    let text = tokio::task::spawn_blocking(move || {
+        let mut text = String::new();
+        file.read_to_string(&mut text).map(|_| text)
+    });
+    text.await.unwrap().unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+async fn audit(daemon: &TestDaemon) -> Vec<Value> {
+    read(daemon.manager().await.open_audit(Options::new()).await.unwrap()).await
+}
+
+async fn events(daemon: &TestDaemon) -> Vec<Value> {
+    read(daemon.manager().await.open_events(Options::new()).await.unwrap()).await
+}
+
+/// A list that is followed.
+fn followed(list: zbus::OwnedFd) -> BufReader<UnixStream> {
+    let stream = UnixStream::from(OwnedFd::from(list));
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    BufReader::new(stream)
+}
+
+#[tokio::test]
+async fn a_caller_is_known_by_its_process_and_program() {
+    let daemon = TestDaemon::start().await;
+    let path = daemon.manager().await.create_vm("web", process([])).await.unwrap();
+    // zbus holds its tree of objects while a setter runs, which asks the bus meanwhile who its caller is.
+    let other = daemon.bus.connect().await;
+    let vm = nexus_dbus::client::VmProxy::builder(&other).path(path).build().await.unwrap();
+    vm.set_label("A label").await.unwrap();
+    let output = daemon.nexusctl(&["vm", "delete", "--yes", "web"]).output().await.unwrap();
+    assert!(output.status.success(), "{output:?}");
+
+    let rows = audit(&daemon).await;
+    let own = std::env::current_exe().unwrap();
+    for (row, client) in [(&rows[0], &daemon.client), (&rows[1], &other)] {
+        assert_eq!(row["sender"], client.unique_name().unwrap().as_str());
+        assert_eq!(row["pid"].as_u64(), Some(u64::from(std::process::id())));
+        assert_eq!(row["executable"], own.to_str().unwrap());
+    }
+    assert_eq!(rows[1]["member"], "Label");
+    assert_eq!((rows[2]["member"].as_str(), rows[2]["result"].as_str()), (Some("Remove"), Some("ok")));
+    // It has ended since.
+    assert!(rows[2]["executable"].as_str().unwrap().ends_with("/nexusctl"), "{}", rows[2]);
+    assert_ne!(rows[2]["pid"], rows[0]["pid"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_the_daemon_is_killed_in_was_cut_off() {
+    let daemon = TestDaemon::start().await;
+    let web = daemon.run("web", []).await;
+    daemon.wait(&web, |vm| vm.guest_ready).await;
+    let guest = daemon.guest(&web).await;
+    let hanging = tokio::spawn(async move {
+        let timeout = Options::from([("timeout-usec", 3_600_000_000_u64.into())]);
+        guest.run(&["sleep", "3600"], timeout).await
+    });
+    // It is written down before it is done.
+    let is_there = async {
+        loop {
+            if let Some(row) = audit(&daemon).await.into_iter().find(|row| row["member"] == "Run") {
+                return row;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let row = tokio::time::timeout(PATIENCE, is_there).await.unwrap();
+    assert_eq!((row["result"].as_str(), row["took_usec"].as_u64()), (Some(""), Some(0)));
+
+    let mut daemon = daemon.replace().await;
+    assert!(hanging.await.unwrap().is_err());
+    let after = audit(&daemon).await.into_iter().find(|row| row["member"] == "Run").unwrap();
+    assert_eq!((after["request"].as_str(), after["result"].as_str()), (row["request"].as_str(), Some("cut-off")));
+    assert!(after["message"].as_str().unwrap().contains("nexusd ended"), "{after}");
+    let kinds = |events: &[Value]| -> Vec<String> {
+        events
+            .iter()
+            .filter(|row| row["subject"] == "daemon")
+            .map(|row| row["kind"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    assert_eq!(kinds(&events(&daemon).await), ["daemon-started", "daemon-started"]);
+
+    // Followed to the daemon's end.
+    let last = Options::from([("follow", true.into()), ("limit", 0_u32.into())]);
+    let list = followed(daemon.manager().await.open_events(last).await.unwrap());
+    assert!(daemon.end(Signal::SIGTERM).await.success());
+    let told: Vec<Value> = list.lines().map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect();
+    assert_eq!(kinds(&told), ["daemon-stopping"]);
+}
+
+#[tokio::test]
+async fn a_restart_of_an_actor_is_told() {
+    let daemon = TestDaemon::start().await;
+    let web = daemon.create("web", []).await;
+    daemon.supervised(&web).await.restart_actor(Options::new()).await.unwrap();
+    let told = events(&daemon).await;
+    // What depends on it was started again as well.
+    for subject in ["vm/web", "vm/web/connection/1"] {
+        let restarted = told.iter().find(|row| row["kind"] == "actor-restarted" && row["subject"] == subject).unwrap();
+        assert_eq!((restarted["to"].as_str(), restarted["vm"].as_str()), (Some("ok"), Some("web")), "{restarted}");
+    }
+    let call = audit(&daemon).await.pop().unwrap();
+    assert_eq!((call["subject"].as_str(), call["before"].as_str()), (Some("vm/web"), Some("ok")), "{call}");
+}
+
+#[tokio::test]
+async fn as_many_are_kept_as_is_configured() {
+    let daemon = TestDaemon::configured("vmm:\n  allow-process: true\nhistory:\n  events: 3\n  audit: 2\n").await;
+    for name in ["a", "b", "c", "d"] {
+        daemon.create(name, []).await;
+    }
+    let subjects = |rows: Vec<Value>| -> Vec<String> {
+        rows.iter().map(|row| row["subject"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(subjects(audit(&daemon).await), ["vm/c", "vm/d"]);
+    assert_eq!(subjects(events(&daemon).await), ["vm/b", "vm/c", "vm/d"]);
+}
+
+#[tokio::test]
+async fn secrets_are_in_no_row_and_no_record() {
+    const SECRET: &str = "hunter2-hunter2";
+    let daemon = TestDaemon::start().await;
+    let env = || Variant::from(HashMap::from([("TOKEN", SECRET)]));
+    let web = daemon.run("web", [("env", env())]).await;
+    daemon.wait(&web, |vm| vm.guest_ready).await;
+    let guest = daemon.guest(&web).await;
+    let test = ["sh", "-c", "test ${#TOKEN} = 15"];
+    assert_eq!(guest.run(&test, Options::from([("env", env())])).await.unwrap().0, 0);
+    let text = format!("{:?}{:?}{}", audit(&daemon).await, events(&daemon).await, daemon.log());
+    assert!(text.contains("TOKEN"), "its name is known");
+    assert!(!text.contains(SECRET), "{text}");
+}
