@@ -5,7 +5,7 @@ use std::{collections::HashMap, time::Duration};
 use futures_util::StreamExt;
 use nexus_dbus::{
     Error, ROOT, SERVICE,
-    client::{Interfaces, ManagerProperties, ManagerProxy, Row, objects},
+    client::{Interfaces, ManagerProperties, ManagerProxy, Row, objects_of},
 };
 use nexus_model::Timestamp;
 use tokio::time::timeout;
@@ -116,7 +116,8 @@ impl Bus {
         Some(owner.to_string())
     }
 
-    async fn not_running(&self) -> Failure {
+    /// What to say when there is no daemon.
+    pub(crate) async fn not_running(&self) -> Failure {
         let systemd = match DBusProxy::new(&self.connection).await {
             Ok(bus) => match SYSTEMD.try_into() {
                 Ok(name) => bus.name_has_owner(name).await.unwrap_or(false),
@@ -129,7 +130,12 @@ impl Bus {
 
     /// Everything that there is, in one call.
     pub(crate) async fn objects(&self, what: &str) -> Result<Objects, Failure> {
-        let all = self.ask(what, objects(&self.connection)).await?;
+        self.objects_of(SERVICE, what).await
+    }
+
+    /// Everything that there is at the daemon with this name on the bus. One that has gone is not started.
+    pub(crate) async fn objects_of(&self, daemon: &str, what: &str) -> Result<Objects, Failure> {
+        let all = self.ask(what, objects_of(&self.connection, daemon)).await?;
         Ok(Objects { all, now: amount::now() })
     }
 
@@ -154,21 +160,25 @@ impl Bus {
                 .interface("org.freedesktop.DBus.Properties")
                 .member("PropertiesChanged")
                 .build()?;
-            let owner = MatchRule::builder()
-                .msg_type(Type::Signal)
-                .sender("org.freedesktop.DBus")
-                .interface("org.freedesktop.DBus")
-                .member("NameOwnerChanged")
-                .arg(0, SERVICE)
-                .build()?;
             let (changes, owner) = tokio::try_join!(
                 MessageStream::for_match_rule(changes, &self.connection, None),
-                MessageStream::for_match_rule(owner, &self.connection, None),
+                MessageStream::for_match_rule(owner_changes()?, &self.connection, None),
             )?;
             Ok::<_, zbus::Error>(Watch { changes, owner })
         })
         .await
     }
+}
+
+/// When a daemon comes, and when it goes.
+pub(crate) fn owner_changes() -> zbus::Result<MatchRule<'static>> {
+    MatchRule::builder()
+        .msg_type(Type::Signal)
+        .sender("org.freedesktop.DBus")
+        .interface("org.freedesktop.DBus")
+        .member("NameOwnerChanged")
+        .arg(0, SERVICE)
+        .build()
 }
 
 impl Watch {

@@ -10,6 +10,7 @@ mod home;
 mod notifications;
 mod required;
 mod signals;
+mod terminal;
 
 pub use bus::TestBus;
 pub use daemon::{Ended, Interfaces, PATIENCE, TestDaemon, VmPath, daemon_command, process};
@@ -19,6 +20,7 @@ pub use home::Home;
 pub use notifications::Notifications;
 pub use required::not_run;
 pub use signals::{Changed, Signal, Signals};
+pub use terminal::Terminal;
 
 /// A program of this workspace, built before the tests are (`cargo build --workspace`, which `make test` does).
 ///

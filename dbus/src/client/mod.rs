@@ -31,7 +31,7 @@ pub use job::{JobProperties, JobProxy};
 pub use manager::{
     JobNew, JobNewStream, JobRemoved, JobRemovedStream, ManagerProperties, ManagerProxy, VmExited, VmExitedStream,
 };
-pub use objects::{Interfaces, objects};
+pub use objects::{Interfaces, objects, objects_of};
 pub use row::Row;
 pub use supervised::{SupervisedProperties, SupervisedProxy};
 pub use supervisor::{SupervisorProperties, SupervisorProxy};

@@ -48,7 +48,16 @@ pub struct Interfaces {
 /// # Errors
 /// When nobody has the bus name, or the bus fails.
 pub async fn objects(connection: &Connection) -> Result<HashMap<OwnedObjectPath, Interfaces>, Error> {
+    objects_of(connection, SERVICE).await
+}
+
+/// The same of the daemon that has this name on the bus. Its unique name is that of one run: once that is over, no other
+/// one is started to answer.
+///
+/// # Errors
+/// When nobody has the name, or the bus fails.
+pub async fn objects_of(connection: &Connection, daemon: &str) -> Result<HashMap<OwnedObjectPath, Interfaces>, Error> {
     let interface = "org.freedesktop.DBus.ObjectManager";
-    let reply = connection.call_method(Some(SERVICE), ROOT, Some(interface), "GetManagedObjects", &()).await?;
+    let reply = connection.call_method(Some(daemon), ROOT, Some(interface), "GetManagedObjects", &()).await?;
     Ok(reply.body().deserialize()?)
 }
