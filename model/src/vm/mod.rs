@@ -4,4 +4,6 @@ mod lifecycle;
 mod spec;
 
 pub use lifecycle::{Desired, IllegalTransition, Lifecycle, Reason, VmState};
-pub use spec::{DEFAULT_MEMORY_BYTES, DEFAULT_VCPUS, InvalidSpec, MIN_MEMORY_BYTES, Role, VmSpec, VmmChoice, VmmKind};
+pub use spec::{
+    DEFAULT_MEMORY_BYTES, DEFAULT_VCPUS, InvalidSpec, MAX_VCPUS, MIN_MEMORY_BYTES, Role, VmSpec, VmmChoice, VmmKind,
+};

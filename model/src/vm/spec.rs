@@ -13,7 +13,7 @@ pub const MIN_MEMORY_BYTES: u64 = 32 << 20;
 /// Virtual CPUs of a VM whose creator did not say.
 pub const DEFAULT_VCPUS: u32 = 1;
 /// The most virtual CPUs: Firecracker's limit.
-const MAX_VCPUS: u32 = 32;
+pub const MAX_VCPUS: u32 = 32;
 /// The longest kernel command line that a VMM takes: `COMMAND_LINE_SIZE` of x86 is 2048; Nexus adds its own to it.
 const MAX_KERNEL_ARGS: usize = 1024;
 const MAX_ENV: usize = 256;

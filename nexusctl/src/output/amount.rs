@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use bytesize::ByteSize;
-use nexus_model::Timestamp;
+use nexus_model::{Timestamp, vm::MIN_MEMORY_BYTES};
 
 /// A size that somebody typed: `512M`, `2G`, `1.5GiB`. A unit is a power of 1024; without one it is bytes.
 pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
@@ -15,6 +15,16 @@ pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
         Some(rest) => config.parse_size(rest).map_err(|_| "write a number and a unit: 512M, 2G".to_owned()),
         None => Ok(bytes),
     }
+}
+
+/// The memory of a VM. What is too little for any and has no unit was meant to have one.
+pub(crate) fn parse_memory(text: &str) -> Result<u64, String> {
+    let bytes = parse_size(text)?;
+    if bytes < MIN_MEMORY_BYTES && text.trim().bytes().all(|digit| digit.is_ascii_digit()) {
+        let meant = if bytes < MIN_MEMORY_BYTES >> 20 { MIN_MEMORY_BYTES >> 20 } else { bytes };
+        return Err(format!("without a unit it is bytes: did you mean {meant}M?"));
+    }
+    Ok(bytes)
 }
 
 /// A time that somebody typed: `30s`, `2m`, `1h 30m`; a bare number is seconds.
@@ -113,6 +123,14 @@ mod tests {
         for text in ["", "M", "-1M", "12X", "a lot"] {
             assert!(parse_size(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn memory_without_a_unit_was_meant_to_have_one() {
+        assert_eq!(parse_memory("256").unwrap_err(), "without a unit it is bytes: did you mean 256M?");
+        assert_eq!(parse_memory("1").unwrap_err(), "without a unit it is bytes: did you mean 32M?");
+        assert_eq!(parse_memory("268435456"), Ok(256 << 20));
+        assert_eq!(parse_memory("256M"), Ok(256 << 20));
     }
 
     #[test]

@@ -18,10 +18,10 @@ use crate::{
 /// What a VM is made of, beside its disk.
 #[derive(Debug, Default, Args)]
 pub(crate) struct MachineArgs {
-    /// Memory
-    #[arg(short, long, value_name = "SIZE", value_parser = amount::parse_size)]
+    /// Memory in whole MiB, at least 32M [default: 128M]
+    #[arg(short, long, value_name = "SIZE", value_parser = amount::parse_memory)]
     pub(crate) memory: Option<u64>,
-    /// Virtual CPUs
+    /// Virtual CPUs, at most 32 [default: 1]
     #[arg(long, value_name = "COUNT")]
     pub(crate) vcpus: Option<u32>,
     /// The kernel to boot [default: the default kernel]
@@ -155,7 +155,23 @@ pub(super) async fn run(bus: &Bus, args: &Create) -> Result<Exit, Failure> {
 
 #[cfg(test)]
 mod tests {
+    use nexus_model::vm::{DEFAULT_MEMORY_BYTES, DEFAULT_VCPUS, MAX_VCPUS, MIN_MEMORY_BYTES, VmSpec};
+
     use super::*;
+
+    #[test]
+    fn the_help_says_what_holds() {
+        let help = Create::augment_args(clap::Command::new("create")).render_long_help().to_string();
+        let (least, usual) = (MIN_MEMORY_BYTES >> 20, DEFAULT_MEMORY_BYTES >> 20);
+        for words in [
+            format!("at least {least}M [default: {usual}M]"),
+            format!("at most {MAX_VCPUS} [default: {DEFAULT_VCPUS}]"),
+            format!("[default: {}]", VmSpec::default().role),
+            format!("[default: {}]", VmSpec::default().restart_policy),
+        ] {
+            assert!(help.contains(&words), "{words}: {help}");
+        }
+    }
 
     #[test]
     fn variables() {

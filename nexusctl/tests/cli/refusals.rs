@@ -25,6 +25,7 @@ fn what_destroys_wants_yes_where_nobody_can_be_asked() {
 fn what_is_not_understood_ends_with_2() {
     for (arguments, said) in [
         (&["vm", "create", "web", "--memory", "much"][..], "write a number and a unit: 512M, 2G"),
+        (&["vm", "create", "web", "--memory", "256"], "did you mean 256M?"),
         (&["vm", "start", "web", "--timeout", "soon"], "write a number and a unit: 30s, 2m"),
         (&["vm", "create", "web", "--image", "a", "--workspace", "b"], "cannot be used with"),
         (&["vm", "create", "web", "--vmm", "vmware"], "`vmware` is none of auto, firecracker, qemu, process"),
