@@ -342,6 +342,25 @@ async fn twenty_megabytes_of_output_are_whole() {
     let (daemon, _vm) = web().await;
     let script = "i=0; while [ $i -lt 20 ]; do head -c 1048576 /dev/zero | tr '\\0' x; i=$((i+1)); done; exit 4";
     let mut child = daemon.nexusctl(&["exec", "web", "--", "sh", "-c", script]).spawn().unwrap();
+#[tokio::test]
+async fn commands_in_a_guest_are_listed() {
+    let (daemon, vm) = web().await;
+    has(&ok(&daemon, &["vm", "execs", "web"]).await, &["No commands run in VM web."]);
+    let mut child = daemon.nexusctl(&["exec", "web", "--", "sh", "-c", "echo ready; exec sleep 1000"]).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    timeout(PATIENCE, lines.next_line()).await.expect("output in time").unwrap();
+    has(&ok(&daemon, &["vm", "execs", "web"]).await, &["EXEC", "sh -c echo ready; exec sleep 1000"]);
+    let execs = json(&daemon, &["vm", "execs", "web"]).await;
+    assert_eq!(execs[0]["argv"][0], "sh");
+    daemon.guest(&vm).await.signal_exec(execs[0]["id"].as_u64().unwrap(), 9).await.unwrap();
+    let status = timeout(PATIENCE, child.wait()).await.expect("nexusctl ends").unwrap();
+    assert_eq!(status.code(), Some(128 + 9));
+    ok(&daemon, &["vm", "stop", "web"]).await;
+    let said = ctl(&daemon, &["vm", "execs", "web"]).await;
+    assert_eq!(said.code, Some(1), "{said:?}");
+    has(&said.err, &["stopped", "nexusctl vm start web"]);
+}
+
     let mut from = child.stdout.take().unwrap();
     let (mut hash, mut length, mut chunk) = (Sha256::new(), 0, vec![0; 64 << 10]);
     loop {

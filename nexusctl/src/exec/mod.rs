@@ -253,7 +253,7 @@ impl<'a> Guest<'a> {
 }
 
 /// Whether an error says that there is no agent to talk to.
-fn is_absent(error: &Error) -> bool {
+pub(crate) fn is_absent(error: &Error) -> bool {
     match error {
         Error::Nexus { kind, .. } => *kind == ErrorKind::GuestUnavailable,
         Error::Bus(zbus::Error::FDO(error)) => {

@@ -2,6 +2,7 @@
 
 mod create;
 mod delete;
+mod execs;
 mod history;
 mod inspect;
 mod list;
@@ -49,6 +50,8 @@ pub(crate) enum VmCommand {
     Delete(delete::Delete),
     /// Show what a VM wrote to its console
     Logs(logs::Logs),
+    /// List the commands that run in a VM and were started through Nexus
+    Execs(execs::Execs),
     /// Show what states a VM went through, and why
     History(history::History),
 }
@@ -76,6 +79,7 @@ impl VmCommand {
             Self::Kill(args) => power::kill(bus, &args).await,
             Self::Delete(args) => delete::run(bus, &args).await,
             Self::Logs(args) => logs::run(bus, &args).await,
+            Self::Execs(args) => execs::run(bus, &args).await,
             Self::History(args) => history::run(bus, &args).await,
         }
     }
