@@ -266,6 +266,13 @@ async fn a_vm_goes_through_its_life() {
         has(&said.err, words);
     }
 
+    ok(&daemon, &["vm", "create", "new", "--vmm", "process"]).await;
+    let said = ctl(&daemon, &["vm", "logs", "new"]).await;
+    assert_eq!((said.code, said.out.as_str()), (Some(0), ""), "{said:?}");
+    has(&said.err, &["Nothing was written to the console of VM new."]);
+    assert_eq!(json(&daemon, &["vm", "inspect", "new"]).await["exit_code"], Value::Null);
+    assert!(json(&daemon, &["vm", "inspect", "web"]).await["exit_code"].is_i64());
+    ok(&daemon, &["vm", "delete", "new", "--yes"]).await;
     let refused = ctl(&daemon, &["vm", "delete", "web"]).await;
     assert_eq!(refused.code, Some(2));
     assert_eq!(ok(&daemon, &["vm", "list", "-q"]).await, "db\nweb\n");

@@ -18,6 +18,7 @@ use crate::{
     bus::Bus,
     failure::{Exit, Failure},
     interrupt::Interrupts,
+    output,
 };
 
 #[derive(Debug, Args)]
@@ -50,10 +51,13 @@ pub(super) async fn run(bus: &Bus, args: &Logs) -> Result<Exit, Failure> {
     let (copied, end) = oneshot::channel();
     // A thread of its own: who was to read its output may have stopped, and then it could not be interrupted.
     thread::Builder::new().spawn(move || copied.send(copy(log, io::stdout().lock(), io::stdout().is_terminal())))?;
-    tokio::select! {
+    let bytes = tokio::select! {
         // It does not go without a word unless it panics.
         end = end => end.unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))?,
         number = interrupts.next() => return Ok(Exit::signal(number)),
+    };
+    if bytes == 0 && args.tail != Some(0) {
+        output::note(format!("Nothing was written to the console of VM {}.", args.name));
     }
     if args.follow { ended(bus, &args.name, &what, daemon).await } else { Ok(Exit::OK) }
 }
@@ -70,25 +74,27 @@ async fn ended(bus: &Bus, name: &str, what: &str, daemon: Option<String>) -> Res
     }
 }
 
-/// Copies a console. What goes to a terminal is freed from what would steer it: it was written by a guest.
-fn copy(mut log: impl Read, mut out: impl Write, to_terminal: bool) -> io::Result<()> {
+/// Copies a console and counts what it read. What goes to a terminal is freed from what would steer it: it was written by a guest.
+fn copy(mut log: impl Read, mut out: impl Write, to_terminal: bool) -> io::Result<u64> {
     let mut chunk = vec![0; 64 * 1024];
     let mut strip = StripBytes::new();
+    let mut bytes = 0;
     loop {
         let count = match log.read(&mut chunk) {
-            Ok(0) => return out.flush(),
+            Ok(0) => return out.flush().map(|()| bytes),
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),
         };
-        let bytes = chunk.get(..count).unwrap_or_default();
+        bytes += count as u64;
+        let read = chunk.get(..count).unwrap_or_default();
         if to_terminal {
-            for plain in strip.strip_next(bytes) {
+            for plain in strip.strip_next(read) {
                 let kept: Vec<u8> = plain.iter().copied().filter(|byte| !is_control(*byte)).collect();
                 out.write_all(&kept)?;
             }
         } else {
-            out.write_all(bytes)?;
+            out.write_all(read)?;
         }
         out.flush()?;
     }
