@@ -614,6 +614,11 @@ async fn an_uncompressed_kernel_is_imported_and_boots() {
     home.configure(&yaml);
     let daemon = TestDaemon::start_in(Arc::new(home), Arc::new(TestBus::start())).await;
     let vmlinux = daemon.home.user().join("vmlinux");
+    // No kernel boots in so short a time.
+    let said = ctl(&daemon, &["run", "guest", "--vmm", "qemu", "--timeout", "10ms", "--", "true"]).await;
+    assert_eq!((said.code, said.out.as_str()), (Some(125), ""), "{said:?}");
+    has(&said.err, &["has not answered within 10 ms", "The command did not run.", "The VM is removed."]);
+    nothing_left(&daemon).await;
     let unpacked = daemon.home.user().join("unpacked");
     let bzimage = import_kernel(&parts.kernel, &unpacked, &Progress::default()).unwrap();
     fs::copy(bzimage.elf_path.expect("Debian's kernel can be unpacked"), &vmlinux).unwrap();

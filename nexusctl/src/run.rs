@@ -50,6 +50,20 @@ pub(crate) struct Guard {
     vm: String,
 }
 
+/// Why there is no exit code of a command.
+struct NoExit {
+    failure: Failure,
+    /// Whether it came to running it. If not, what becomes of the VM is to be told, once that is known.
+    ran: bool,
+}
+
+/// What became of a VM that is not wanted any more.
+enum Removal {
+    Done,
+    /// By somebody else.
+    Underway,
+}
+
 impl Run {
     pub(crate) async fn run(&self, bus: &Bus) -> Result<Exit, Failure> {
         let mut interrupts = Interrupts::listen()?;
@@ -66,13 +80,18 @@ impl Run {
         let result = self.with(bus, &path, job, &what, &mut interrupts).await;
         let removed = remove(bus, &path, &mut interrupts).await;
         match (result, removed) {
-            (Err(failure), removed) => {
-                if let Err(removed) = removed {
-                    output::note(removed.to_string());
-                }
+            (Err(NoExit { failure, ran }), Ok(removal)) => {
+                let what = match removal {
+                    Removal::Done => "The VM is removed.",
+                    Removal::Underway => "The VM is being removed.",
+                };
+                Err(if ran { failure } else { failure.because(what) })
+            }
+            (Err(NoExit { failure, .. }), Err(removed)) => {
+                output::note(removed.to_string());
                 Err(failure)
             }
-            (Ok(exit), Ok(())) => Ok(exit),
+            (Ok(exit), Ok(_)) => Ok(exit),
             // The command's own code matters more than what is left of its VM, and that is told.
             (Ok(exit), Err(removed)) => {
                 output::note(removed.to_string());
@@ -88,7 +107,8 @@ impl Run {
         job: OwnedObjectPath,
         what: &str,
         interrupts: &mut Interrupts,
-    ) -> Result<Exit, Failure> {
+    ) -> Result<Exit, NoExit> {
+        let not_started = |failure| NoExit { failure, ran: false };
         let start = async {
             let vm: VmProperties = bus.read(what, path).await?;
             // The job is bound to this process; what comes after it is the guard's.
@@ -99,7 +119,7 @@ impl Run {
             ready.map_err(|error| {
                 // Its console goes with it.
                 let image = &self.image;
-                error.what().because("The command did not run, and the VM is removed.").hint(
+                error.what().because("The command did not run.").hint(
                     "To see what such a VM writes, make one that stays",
                     format!("nexusctl vm create NAME --image {image}"),
                 )
@@ -109,29 +129,33 @@ impl Run {
         let (name, guard) = start.await.map_err(|failure: Failure| match failure.code() {
             // Whatever was being waited for does not go on: the VM goes.
             exit if exit.is_signal() => {
-                Failure::new("interrupted before the command ran").because("The VM is removed.").exit(exit).for_all()
+                not_started(Failure::new("interrupted before the command ran").exit(exit).for_all())
             }
-            _ => not_run(failure),
+            _ => not_started(not_run(failure)),
         })?;
-        let guest = Guest::at(bus, path.clone(), name, self.timeout).await.map_err(not_run)?;
+        let guest = Guest::at(bus, path.clone(), name, self.timeout).await;
+        let guest = guest.map_err(|failure| not_started(not_run(failure)))?;
         let result = guest.command(&self.command, &[], interrupts).await;
         drop(guard);
-        result
+        result.map_err(|failure| NoExit { failure, ran: true })
     }
 }
 
-/// Removes the VM and its disk. One that has removed itself, or is about to, is as good.
-async fn remove(bus: &Bus, path: &OwnedObjectPath, interrupts: &mut Interrupts) -> Result<(), Failure> {
+/// Removes the VM and its disk.
+async fn remove(bus: &Bus, path: &OwnedObjectPath, interrupts: &mut Interrupts) -> Result<Removal, Failure> {
     let what = "remove the VM".to_owned();
     let removed = async {
         let options = Options::from([("force", true.into()), ("remove-workspaces", true.into())]);
         let job = bus.ask(&what, vm::at(bus, path, &what).await?.remove(options)).await?;
         let job = Job { what: what.clone(), title: "Removing the VM".to_owned(), path: job };
-        job.wait(bus, interrupts).await.map(drop)
+        job.wait(bus, interrupts).await
     };
     match removed.await {
-        Err(failure) if matches!(failure.kind(), Some(ErrorKind::NotFound | ErrorKind::Busy)) => Ok(()),
-        other => other,
+        Ok(_) => Ok(Removal::Done),
+        // It has removed itself, or is about to.
+        Err(failure) if failure.kind() == Some(ErrorKind::NotFound) => Ok(Removal::Done),
+        Err(failure) if failure.kind() == Some(ErrorKind::Busy) => Ok(Removal::Underway),
+        Err(failure) => Err(failure),
     }
 }
 
