@@ -62,6 +62,8 @@ async fn with_image() -> TestDaemon {
     let folder = daemon.home.user().join("rootfs");
     fs::create_dir_all(folder.join("etc")).unwrap();
     fs::write(folder.join("etc/os-release"), "ID=tiny\nNAME=tiny\nVERSION_ID=7\n").unwrap();
+    fs::create_dir(folder.join("sbin")).unwrap();
+    std::os::unix::fs::symlink("../lib/not-here", folder.join("sbin/init")).unwrap();
     let said = ok(&daemon, &["image", "import", folder.to_str().unwrap(), "base", "--size", "4M"]).await;
     has(&said, &["Image base is there."]);
     daemon
@@ -131,7 +133,8 @@ async fn without_a_terminal_progress_is_shown_when_it_is_asked_for() {
 async fn progress_in_lines_is_a_line_a_stage() {
     let daemon = TestDaemon::start().await;
     let folder = daemon.home.user().join("rootfs");
-    fs::create_dir_all(&folder).unwrap();
+    fs::create_dir_all(folder.join("sbin")).unwrap();
+    fs::write(folder.join("sbin/init"), "").unwrap();
     fs::File::create(folder.join("large")).unwrap().set_len(64 << 20).unwrap();
     let mut import = daemon.nexusctl(&["image", "import", folder.to_str().unwrap(), "base"]);
     import.env("NEXUSCTL_PROGRESS", "plain");
@@ -224,6 +227,16 @@ async fn images_and_workspaces_come_and_go() {
 }
 
 #[tokio::test]
+async fn an_image_that_would_not_boot_is_imported_with_a_warning() {
+    let daemon = TestDaemon::start().await;
+    let folder = daemon.home.user().join("rootfs");
+    fs::create_dir_all(folder.join("bin")).unwrap();
+    let said = ctl(&daemon, &["image", "import", folder.to_str().unwrap(), "base", "-q"]).await;
+    assert_eq!((said.code, said.out.as_str()), (Some(0), "base\n"), "{said:?}");
+    assert!(said.err.starts_with("Warning: ") && said.err.contains("/sbin/init"), "{said:?}");
+}
+
+#[tokio::test]
 async fn a_vm_goes_through_its_life() {
     let daemon = with_image().await;
     let create = ["vm", "create", "web", "--vmm", "process", "--image", "base", "-e", "WORD=hello", "--tag", "a"];
@@ -253,6 +266,13 @@ async fn a_vm_goes_through_its_life() {
     let history = ok(&daemon, &["vm", "history", "web"]).await;
     has(&history, &["starting", "running", "paused", "stopping", "stopped"]);
     assert_eq!(ctl(&daemon, &["vm", "logs", "web"]).await.code, Some(0));
+    ok(&daemon, &["vm", "create", "new", "--vmm", "process"]).await;
+    let said = ctl(&daemon, &["vm", "logs", "new"]).await;
+    assert_eq!((said.code, said.out.as_str()), (Some(0), ""), "{said:?}");
+    has(&said.err, &["Nothing was written to the console of VM new."]);
+    assert_eq!(json(&daemon, &["vm", "inspect", "new"]).await["exit_code"], Value::Null);
+    assert!(json(&daemon, &["vm", "inspect", "web"]).await["exit_code"].is_i64());
+    ok(&daemon, &["vm", "delete", "new", "--yes"]).await;
 
     // What is there already, runs not, or is not there at all.
     for (arguments, words) in [
@@ -266,13 +286,6 @@ async fn a_vm_goes_through_its_life() {
         has(&said.err, words);
     }
 
-    ok(&daemon, &["vm", "create", "new", "--vmm", "process"]).await;
-    let said = ctl(&daemon, &["vm", "logs", "new"]).await;
-    assert_eq!((said.code, said.out.as_str()), (Some(0), ""), "{said:?}");
-    has(&said.err, &["Nothing was written to the console of VM new."]);
-    assert_eq!(json(&daemon, &["vm", "inspect", "new"]).await["exit_code"], Value::Null);
-    assert!(json(&daemon, &["vm", "inspect", "web"]).await["exit_code"].is_i64());
-    ok(&daemon, &["vm", "delete", "new", "--yes"]).await;
     let refused = ctl(&daemon, &["vm", "delete", "web"]).await;
     assert_eq!(refused.code, Some(2));
     assert_eq!(ok(&daemon, &["vm", "list", "-q"]).await, "db\nweb\n");
@@ -330,6 +343,25 @@ async fn a_commands_streams_and_end_are_nexusctls_own() {
 }
 
 #[tokio::test]
+async fn commands_in_a_guest_are_listed() {
+    let (daemon, vm) = web().await;
+    has(&ok(&daemon, &["vm", "execs", "web"]).await, &["No commands run in VM web."]);
+    let mut child = daemon.nexusctl(&["exec", "web", "--", "sh", "-c", "echo ready; exec sleep 1000"]).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    timeout(PATIENCE, lines.next_line()).await.expect("output in time").unwrap();
+    has(&ok(&daemon, &["vm", "execs", "web"]).await, &["EXEC", "sh -c echo ready; exec sleep 1000"]);
+    let execs = json(&daemon, &["vm", "execs", "web"]).await;
+    assert_eq!(execs[0]["argv"][0], "sh");
+    daemon.guest(&vm).await.signal_exec(execs[0]["id"].as_u64().unwrap(), 9).await.unwrap();
+    let status = timeout(PATIENCE, child.wait()).await.expect("nexusctl ends").unwrap();
+    assert_eq!(status.code(), Some(128 + 9));
+    ok(&daemon, &["vm", "stop", "web"]).await;
+    let said = ctl(&daemon, &["vm", "execs", "web"]).await;
+    assert_eq!(said.code, Some(1), "{said:?}");
+    has(&said.err, &["stopped", "nexusctl vm start web"]);
+}
+
+#[tokio::test]
 async fn what_goes_in_comes_out() {
     let (daemon, _vm) = web().await;
     let mut bytes = vec![0_u8; 20 << 20];
@@ -349,25 +381,6 @@ async fn twenty_megabytes_of_output_are_whole() {
     let (daemon, _vm) = web().await;
     let script = "i=0; while [ $i -lt 20 ]; do head -c 1048576 /dev/zero | tr '\\0' x; i=$((i+1)); done; exit 4";
     let mut child = daemon.nexusctl(&["exec", "web", "--", "sh", "-c", script]).spawn().unwrap();
-#[tokio::test]
-async fn commands_in_a_guest_are_listed() {
-    let (daemon, vm) = web().await;
-    has(&ok(&daemon, &["vm", "execs", "web"]).await, &["No commands run in VM web."]);
-    let mut child = daemon.nexusctl(&["exec", "web", "--", "sh", "-c", "echo ready; exec sleep 1000"]).spawn().unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    timeout(PATIENCE, lines.next_line()).await.expect("output in time").unwrap();
-    has(&ok(&daemon, &["vm", "execs", "web"]).await, &["EXEC", "sh -c echo ready; exec sleep 1000"]);
-    let execs = json(&daemon, &["vm", "execs", "web"]).await;
-    assert_eq!(execs[0]["argv"][0], "sh");
-    daemon.guest(&vm).await.signal_exec(execs[0]["id"].as_u64().unwrap(), 9).await.unwrap();
-    let status = timeout(PATIENCE, child.wait()).await.expect("nexusctl ends").unwrap();
-    assert_eq!(status.code(), Some(128 + 9));
-    ok(&daemon, &["vm", "stop", "web"]).await;
-    let said = ctl(&daemon, &["vm", "execs", "web"]).await;
-    assert_eq!(said.code, Some(1), "{said:?}");
-    has(&said.err, &["stopped", "nexusctl vm start web"]);
-}
-
     let mut from = child.stdout.take().unwrap();
     let (mut hash, mut length, mut chunk) = (Sha256::new(), 0, vec![0; 64 << 10]);
     loop {
@@ -601,6 +614,11 @@ async fn a_real_vm_runs_a_command() {
     assert_eq!(said.code, Some(0), "{said:?}");
     assert!(said.out.starts_with("Linux vm-"), "{said:?}");
     nothing_left(&daemon).await;
+    // No kernel boots in so short a time.
+    let said = ctl(&daemon, &["run", "guest", "--vmm", "qemu", "--timeout", "10ms", "--", "true"]).await;
+    assert_eq!((said.code, said.out.as_str()), (Some(125), ""), "{said:?}");
+    has(&said.err, &["has not answered within 10 ms", "The command did not run.", "The VM is removed."]);
+    nothing_left(&daemon).await;
     has(&ok(&daemon, &["kernel", "delete", name, "--yes"]).await, &["is deleted"]);
     assert!(!ok(&daemon, &["kernel", "list", "-q"]).await.contains(name));
 }
@@ -614,11 +632,6 @@ async fn an_uncompressed_kernel_is_imported_and_boots() {
     home.configure(&yaml);
     let daemon = TestDaemon::start_in(Arc::new(home), Arc::new(TestBus::start())).await;
     let vmlinux = daemon.home.user().join("vmlinux");
-    // No kernel boots in so short a time.
-    let said = ctl(&daemon, &["run", "guest", "--vmm", "qemu", "--timeout", "10ms", "--", "true"]).await;
-    assert_eq!((said.code, said.out.as_str()), (Some(125), ""), "{said:?}");
-    has(&said.err, &["has not answered within 10 ms", "The command did not run.", "The VM is removed."]);
-    nothing_left(&daemon).await;
     let unpacked = daemon.home.user().join("unpacked");
     let bzimage = import_kernel(&parts.kernel, &unpacked, &Progress::default()).unwrap();
     fs::copy(bzimage.elf_path.expect("Debian's kernel can be unpacked"), &vmlinux).unwrap();

@@ -94,7 +94,10 @@ async fn import(bus: &Bus, args: &Import) -> Result<Exit, Failure> {
     }
     let manager = bus.manager().await?;
     let path = bus.ask(&what, manager.import_image(&path, name, options)).await?;
-    Job { what, title: format!("Importing {name}"), path }.wait(bus, &mut interrupts).await?;
+    let result = Job { what, title: format!("Importing {name}"), path }.wait(bus, &mut interrupts).await?;
+    if let Some(warning) = result.text("warning") {
+        output::warn(&warning);
+    }
     if args.quiet {
         output::line(name)?;
     } else {

@@ -64,6 +64,11 @@ impl JobResult {
     pub(crate) fn object(&self, key: &str) -> Option<OwnedObjectPath> {
         self.0.get(key).cloned()?.try_into().ok()
     }
+
+    /// The text under a key.
+    pub(crate) fn text(&self, key: &str) -> Option<String> {
+        self.0.get(key).cloned()?.try_into().ok()
+    }
 }
 
 /// A job that somebody waits for.

@@ -63,11 +63,16 @@ impl Engine {
         let (engine, importing) = (self.clone(), row.clone());
         let work = move |job: JobControl| async move {
             let _import = import;
-            if let Err(error) = engine.import(importing.clone(), request, &job).await {
-                engine.undo_import(&importing).await;
-                return Err(error);
-            }
-            Ok(JobResult::from([("image", ResultValue::Object(ObjectRef::Image(importing.name)))]))
+            let warning = match engine.import(importing.clone(), request, &job).await {
+                Ok(warning) => warning,
+                Err(error) => {
+                    engine.undo_import(&importing).await;
+                    return Err(error);
+                }
+            };
+            let warning = warning.map(|text| ("warning", ResultValue::Text(text)));
+            let image = ("image", ResultValue::Object(ObjectRef::Image(importing.name)));
+            Ok(JobResult::from_iter([image].into_iter().chain(warning)))
         };
         let submitted = self.jobs.submit(job, work).await;
         if submitted.is_err() {
@@ -147,7 +152,13 @@ impl Engine {
         }
     }
 
-    async fn import(&self, row: ImageRow, request: image::ImportRequest, job: &JobControl) -> Result<(), Error> {
+    /// Returns what its user should be warned of.
+    async fn import(
+        &self,
+        row: ImageRow,
+        request: image::ImportRequest,
+        job: &JobControl,
+    ) -> Result<Option<String>, Error> {
         let (storage, path) = (self.storage.clone(), row.path.clone());
         let imported =
             with_progress(job, move |progress| Ok(image::import(storage.as_ref(), &request, &path, progress)?)).await?;
@@ -162,7 +173,8 @@ impl Engine {
         };
         info!(NEXUS_IMAGE = %row.name, "image {} imported from {}", row.name, row.origin);
         let row = Box::new(row);
-        self.ask_images(|reply| ImageMessage::Update { row, reply }).await
+        self.ask_images(|reply| ImageMessage::Update { row, reply }).await?;
+        Ok(imported.warning)
     }
 
     async fn forget_image(&self, row: &ImageRow) -> Result<(), Error> {

@@ -45,6 +45,8 @@ pub struct ImportedImage {
     pub os_version: Option<String>,
     /// What its `/etc/nexus/image.yaml` holds, printable and bounded.
     pub metadata: BTreeMap<String, String>,
+    /// Why it may not be what was wanted, in one sentence.
+    pub warning: Option<String>,
 }
 
 /// Makes the master image `destination`, which must not be there yet.
@@ -89,6 +91,11 @@ pub fn import(
         os_name: description.os_name,
         os_version: description.os_version,
         metadata: description.metadata,
+        warning: (description.has_init == Some(false)).then(|| {
+            "there is no /sbin/init in it, which is what is started first: unless its VMs say where theirs is with the \
+             kernel's argument `init=PATH`, they do not boot"
+                .to_owned()
+        }),
     })
 }
 

@@ -13,6 +13,8 @@ use ext4_view::{Ext4, Ext4Error, Ext4Read};
 
 use super::ImageError;
 
+/// What a kernel, or an initrd, starts unless `init=` says otherwise.
+const INIT: &str = "/sbin/init";
 /// The longest file that is read; real ones have a few hundred bytes.
 const MAX_FILE_BYTES: u64 = 64 << 10;
 /// The most entries of `image.yaml`, as the guest agent has it.
@@ -31,6 +33,8 @@ pub(super) struct Description {
     pub(super) os_name: Option<String>,
     pub(super) os_version: Option<String>,
     pub(super) metadata: BTreeMap<String, String>,
+    /// Whether it has what is started first, as far as that can be said.
+    pub(super) has_init: Option<bool>,
 }
 
 /// Reads it from the ext4 file system in `disk`, which came from `source`. A file system that the decoder does not
@@ -48,7 +52,13 @@ pub(super) fn read(disk: File, source: &Path) -> Result<Description, ImageError>
             return Ok(Description::default());
         }
     };
-    let mut description = Description::default();
+    // A link is enough: what it stands for is looked up in the guest.
+    let has_init = match file_system.symlink_metadata(INIT) {
+        Ok(_) => Some(true),
+        Err(Ext4Error::NotFound | Ext4Error::NotADirectory) => Some(false),
+        Err(_) => None,
+    };
+    let mut description = Description { has_init, ..Description::default() };
     let os_release =
         ["/etc/os-release", "/usr/lib/os-release"].iter().find_map(|path| file(&file_system, path, source));
     if let Some(text) = os_release {

@@ -75,6 +75,11 @@ pub(crate) fn done(text: impl AsRef<str>, next: &str) -> io::Result<()> {
     if io::stdout().is_terminal() { line(format!("Next: {next}")) } else { Ok(()) }
 }
 
+/// Says that something may not be as it was meant.
+pub(crate) fn warn(text: &str) {
+    note(format!("{}: {}", style::paint(style::WARNING, "Warning"), clean(&sentence(text))));
+}
+
 /// Says something beside the output.
 pub(crate) fn note(text: impl AsRef<str>) {
     // Where standard error can't be written to, there is nobody to tell.
