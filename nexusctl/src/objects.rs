@@ -16,10 +16,11 @@ impl Objects {
         vm.or(workspace).or(image).or(asset).cloned()
     }
 
-    /// The names of what is at these paths, or was.
+    /// The names of what is at these paths, or was; `/` is no object and has none.
     pub(crate) fn names(&self, paths: &[OwnedObjectPath]) -> Vec<String> {
         let gone = |path: &OwnedObjectPath| decode(path.as_str().rsplit('/').next().unwrap_or_default());
-        paths.iter().map(|path| self.name(path).unwrap_or_else(|| gone(path))).collect()
+        let objects = paths.iter().filter(|path| path.as_str() != "/");
+        objects.map(|path| self.name(path).unwrap_or_else(|| gone(path))).collect()
     }
 
     /// All VMs by name, and how their machines' actors are.
@@ -74,6 +75,16 @@ pub(crate) fn decode(element: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::vm::sample;
+
+    #[test]
+    fn what_is_gone_has_the_name_that_it_had_and_nothing_has_none() {
+        let objects = sample::objects(vec![sample::vm("web")]);
+        assert_eq!(
+            objects.names(&[sample::path("/vm/web"), sample::path("/"), sample::path("/vm/db_2d1")]),
+            ["web", "db-1"]
+        );
+    }
 
     #[test]
     fn elements_of_paths_are_decoded() {

@@ -16,7 +16,9 @@ impl Engine {
     /// Runs a command in a guest and waits for its end; its output is capped at 256 KiB.
     ///
     /// # Errors
-    /// `NotFound`, `GuestUnavailable`, `GuestFailed`, `Timeout`.
+    /// `NotFound` for a VM or a program; `PermissionDenied` when the program can't be executed; `InvalidArgs` for a command that
+    /// no guest can run, and for a user or a folder that this one has not; `GuestUnavailable`, `GuestFailed`, `Busy`;
+    /// `Timeout` when it was killed because its time was up.
     pub async fn guest_run(&self, origin: &Origin, vm: &Name, command: GuestCommand) -> Result<GuestOutcome, Error> {
         let (agent, command) = self.guest_command(origin, vm, command)?;
         let outcome = agent.run(&command).await?;
@@ -34,7 +36,7 @@ impl Engine {
     /// Starts a command in a guest and gives its streams.
     ///
     /// # Errors
-    /// `NotFound`, `GuestUnavailable`, `GuestFailed`.
+    /// As [`guest_run`](Self::guest_run)'s; `Timeout` when the agent does not answer.
     pub async fn guest_exec(&self, origin: &Origin, vm: &Name, command: GuestCommand) -> Result<GuestStreams, Error> {
         let (agent, command) = self.guest_command(origin, vm, command)?;
         let streams = agent.exec(&command).await?;
