@@ -150,3 +150,76 @@ async fn secrets_are_in_no_row_and_no_record() {
     assert!(text.contains("TOKEN"), "its name is known");
     assert!(!text.contains(SECRET), "{text}");
 }
+
+/// nexusctl's exit code, standard output and standard error.
+async fn said(daemon: &TestDaemon, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output = daemon.nexusctl(arguments).output().await.unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+#[tokio::test]
+async fn nexusctl_tells_people_and_programs() {
+    let daemon = TestDaemon::start().await;
+    let (status, text, _) = said(&daemon, &["audit"]).await;
+    assert_eq!((status, text.as_str()), (Some(0), "No call that changed something is kept.\n"));
+    let (_, text, _) = said(&daemon, &["events", "--vm", "web", "--until", "1h"]).await;
+    assert_eq!(text, "No event of VM web at that time is kept.\n");
+    let web = daemon.run("web", []).await;
+    daemon.wait(&web, |vm| vm.guest_ready).await;
+    assert_eq!(said(&daemon, &["vm", "delete", "--yes", "--force", "web"]).await.0, Some(0));
+
+    let (status, text, _) = said(&daemon, &["events", "--vm", "web", "--since", "1h"]).await;
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(status, Some(0));
+    assert!(lines[0].starts_with("AT ") && lines[0].ends_with("WHY"), "{text}");
+    for (line, words) in [
+        (lines[1], ["vm/web", "vm-created", ""]),
+        (lines[3], ["vm/web", "starting → running", "vmm started"]),
+        (lines[lines.len() - 1], ["job/2", "job-ended", "remove vm"]),
+    ] {
+        assert!(words.iter().all(|word| line.contains(word)), "{text}");
+    }
+    let (_, text, _) = said(&daemon, &["audit", "--vm", "web"]).await;
+    assert!(text.contains("Remove") && text.contains("nexusctl (") && text.contains("ok, job 2"), "{text}");
+
+    let (_, text, _) = said(&daemon, &["audit", "-o", "json", "-n", "1"]).await;
+    let row: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((row["member"].as_str(), &row["arguments"]["options"]["force"]), (Some("Remove"), &Value::Bool(true)));
+    let (_, text, _) = said(&daemon, &["events", "-o", "json"]).await;
+    let first: Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+    assert_eq!(first["kind"], "daemon-started");
+}
+
+#[tokio::test]
+async fn nexusctl_follows_until_it_is_interrupted_or_the_daemon_goes() {
+    use tokio::io::{AsyncBufReadExt, BufReader};
+    let mut daemon = TestDaemon::start().await;
+    for arguments in [&["events", "-f", "-n", "1"][..], &["events", "-f", "-n", "1", "-o", "json"], &["events", "-f"]] {
+        let mut child = daemon.nexusctl(arguments).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        // What was there before, then what comes.
+        let next = tokio::time::timeout(PATIENCE, lines.next_line()).await.unwrap().unwrap().unwrap();
+        assert!(!next.is_empty());
+        let name = format!("vm-{}", child.id().unwrap());
+        daemon.create(&name, []).await;
+        loop {
+            let next = tokio::time::timeout(PATIENCE, lines.next_line()).await.unwrap().unwrap().unwrap();
+            if next.contains(&format!("vm/{name}")) {
+                assert!(next.contains("vm-created"), "{next}");
+                break;
+            }
+        }
+        if arguments.len() > 2 {
+            let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id().unwrap()).unwrap());
+            nix::sys::signal::kill(pid, Signal::SIGINT).unwrap();
+            assert_eq!(child.wait().await.unwrap().code(), Some(130));
+        } else {
+            assert!(daemon.end(Signal::SIGTERM).await.success());
+            let output = child.wait_with_output().await.unwrap();
+            let said = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(1));
+            assert!(said.contains("cannot show what happened any longer") && said.contains("went away"), "{said}");
+        }
+    }
+}

@@ -14,6 +14,7 @@ use crate::{
     image::ImageCommand,
     job::JobCommand,
     kernel::KernelCommand,
+    records::{Audit, Events},
     run::{Guard, Run},
     status::Status,
     tree::Tree,
@@ -59,6 +60,8 @@ enum Command {
     Kernel(KernelCommand),
     #[command(subcommand)]
     Job(JobCommand),
+    Events(Events),
+    Audit(Audit),
     Version(Version),
     Completions(Completions),
     #[command(hide = true)]
@@ -86,6 +89,8 @@ impl Cli {
             Command::Ws(command) => command.run(&Bus::connect().await?).await,
             Command::Kernel(command) => command.run(&Bus::connect().await?).await,
             Command::Job(command) => command.run(&Bus::connect().await?).await,
+            Command::Events(args) => args.run(&Bus::connect().await?).await,
+            Command::Audit(args) => args.run(&Bus::connect().await?).await,
             Command::Version(args) => args.run().await,
             Command::Completions(args) => args.run(),
             Command::Guard(args) => args.run().await,

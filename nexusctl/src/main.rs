@@ -16,6 +16,7 @@ mod objects;
 mod output;
 mod path;
 mod progress;
+mod records;
 mod run;
 mod screen;
 mod several;
