@@ -57,6 +57,15 @@ async fn on_a_terminal_it_is_drawn_in_place_until_ctrl_c() {
     terminal.until(|picture| waits(picture).is_some_and(|time| Some(time) != waits(&first))).await;
     terminal.until(|picture| line(picture, "machine").contains("running")).await;
 
+    // Ctrl-Z gives the terminal to the shell, and `fg` takes it again.
+    terminal.signal(Signal::SIGTSTP);
+    terminal.stops().await;
+    assert!(terminal.echoes());
+    daemon.create("other", []).await;
+    terminal.signal(Signal::SIGCONT);
+    terminal.until(|picture| picture.contains("other")).await;
+    assert!(!terminal.echoes());
+
     let (code, rest, echoes) = terminal.end(Signal::SIGINT).await;
     assert_eq!((code, echoes), (Some(130), true));
     assert!(rest.ends_with("\x1b[?25h\x1b[?1049l"), "{rest:?}");

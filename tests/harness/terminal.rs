@@ -1,6 +1,11 @@
 //! A terminal, as a program on it sees one, and a person in front of it.
 
-use std::{fs::File, io::Read, os::fd::OwnedFd, time::Duration};
+use std::{
+    fs::{self, File},
+    io::Read,
+    os::fd::OwnedFd,
+    time::Duration,
+};
 
 use nix::{
     fcntl::{FcntlArg, FdFlag, fcntl},
@@ -107,13 +112,35 @@ impl Terminal {
         tcgetattr(&self.line).expect("a terminal").local_flags.contains(LocalFlags::ECHO)
     }
 
+    /// Sends the program a signal.
+    ///
+    /// # Panics
+    /// When it has ended.
+    pub fn signal(&self, signal: Signal) {
+        let pid = self.child.id().and_then(|pid| i32::try_from(pid).ok()).expect("it runs");
+        kill(Pid::from_raw(pid), signal).expect("it runs");
+    }
+
+    /// Waits until the program stands still.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub async fn stops(&self) {
+        let status = format!("/proc/{}/status", self.child.id().expect("it runs"));
+        let stopped = async {
+            while !fs::read_to_string(&status).expect("it runs").contains("\nState:\tT") {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(PATIENCE, stopped).await.expect("it stops");
+    }
+
     /// Sends the program a signal and waits for its end: its exit code, and what it wrote since the last picture.
     ///
     /// # Panics
     /// When it does not end.
     pub async fn end(mut self, signal: Signal) -> (Option<i32>, String, bool) {
-        let pid = self.child.id().and_then(|pid| i32::try_from(pid).ok()).expect("it runs");
-        kill(Pid::from_raw(pid), signal).expect("it runs");
+        self.signal(signal);
         let status = timeout(PATIENCE, self.child.wait()).await.expect("it ends").expect("it is a child");
         let echoes = self.echoes();
         drop(self.line);
