@@ -7,10 +7,12 @@ use std::{
     fs::File,
     io::{BufRead, BufReader, Read},
     os::{fd::OwnedFd, unix::net::UnixStream},
+    path::Path,
+    sync::Arc,
 };
 
 use nexus_dbus::client::Options;
-use nexus_tests::{PATIENCE, TestDaemon, process};
+use nexus_tests::{Home, PATIENCE, TestBus, TestDaemon, process};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use zbus::Variant;
@@ -221,5 +223,67 @@ async fn nexusctl_follows_until_it_is_interrupted_or_the_daemon_goes() {
             assert_eq!(output.status.code(), Some(1));
             assert!(said.contains("cannot show what happened any longer") && said.contains("went away"), "{said}");
         }
+    }
+}
+
+/// A nexusd whose failpoints are those of a file, and that file.
+async fn breakable() -> (TestDaemon, std::path::PathBuf) {
+    let (home, bus) = (Arc::new(Home::new()), Arc::new(TestBus::start()));
+    let failpoints = home.path().join("failpoints");
+    std::fs::write(&failpoints, "").unwrap();
+    let command = TestDaemon::breakable(&home, &bus.address(), &failpoints);
+    (TestDaemon::start_with(home, bus, command).await, failpoints)
+}
+
+fn set(daemon: &TestDaemon, file: &Path, failpoints: &str) {
+    std::fs::write(file, failpoints).unwrap();
+    nix::sys::signal::kill(daemon.pid(), Signal::SIGUSR1).unwrap();
+}
+
+#[tokio::test]
+async fn a_store_that_hangs_fails_no_call_that_does_not_need_it() {
+    let (daemon, file) = breakable().await;
+    let web = daemon.run("web", []).await;
+    daemon.wait(&web, |vm| vm.guest_ready).await;
+    set(&daemon, &file, "actor.store=pause\n");
+    let guest = daemon.guest(&web).await;
+    // Until the failpoint holds.
+    while !daemon.log().contains("the store is slow") {
+        assert_eq!(guest.run(&["true"], Options::new()).await.unwrap().0, 0);
+    }
+    set(&daemon, &file, "");
+    // What was to be written is, as soon as it can be.
+    let rows = audit(&daemon).await;
+    let runs: Vec<&Value> = rows.iter().filter(|row| row["member"] == "Run").collect();
+    assert!(!runs.is_empty() && runs.iter().all(|row| row["result"] == "ok"), "{rows:?}");
+}
+
+#[tokio::test]
+async fn a_fault_of_the_store_itself_is_told_once_there_is_one_again() {
+    let (daemon, file) = breakable().await;
+    set(&daemon, &file, "actor.store=1*panic\n");
+    let fault = async {
+        loop {
+            // The one that is cut off is an error of its caller's, and nobody else's.
+            if let Ok(list) = daemon.manager().await.open_events(Options::new()).await
+                && let Some(fault) = read(list).await.into_iter().find(|row| row["kind"] == "actor-fault")
+            {
+                return fault;
+            }
+        }
+    };
+    let fault = tokio::time::timeout(PATIENCE, fault).await.unwrap();
+    assert_eq!((fault["subject"].as_str(), fault["to"].as_str()), (Some("supervisor/store"), Some("restarting")));
+    assert!(fault["detail"].as_str().unwrap().contains("actor.store"), "{fault}");
+    // With it, what depends on it.
+    daemon.create("web", []).await;
+    let told = events(&daemon).await;
+    let restarted: Vec<&str> = told
+        .iter()
+        .filter(|row| row["kind"] == "actor-restarted")
+        .map(|row| row["subject"].as_str().unwrap())
+        .collect();
+    for subject in ["supervisor/store", "supervisor/vms", "supervisor/jobs", "supervisor/bus"] {
+        assert!(restarted.contains(&subject), "{restarted:?}");
     }
 }

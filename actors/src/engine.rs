@@ -102,6 +102,7 @@ impl fmt::Debug for Engine {
 pub struct Tree {
     root: ActorRef<SupervisorMessage>,
     jobs: Jobs,
+    recorder: Recorder,
     ended: BoxFuture<'static, RootEnd>,
 }
 
@@ -175,7 +176,12 @@ impl Engine {
             .await
             .map_err(|error| Error::caused(ErrorKind::Internal, "the tree could not be started", error))?;
         let _ = engine.root.set(root.actor.clone());
-        let tree = Tree { root: root.actor.clone(), jobs: engine.jobs.clone(), ended: Box::pin(root.ended()) };
+        let tree = Tree {
+            root: root.actor.clone(),
+            jobs: engine.jobs.clone(),
+            recorder: engine.recorder.clone(),
+            ended: Box::pin(root.ended()),
+        };
         Ok((engine, tree))
     }
 
@@ -321,6 +327,8 @@ impl Engine {
 impl Tree {
     /// Ends the tree in order, the bus first. VMs run on.
     pub async fn shut_down(self) {
+        // The store goes with the tree.
+        self.recorder.written().await;
         let (reply, done) = oneshot::channel();
         let message = SupervisorMessage::Shutdown { reply: Some(reply.into()) };
         if self.root.send_message(message).is_ok() {
