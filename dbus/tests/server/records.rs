@@ -7,12 +7,18 @@ use std::{
     os::{fd::OwnedFd, unix::net::UnixStream},
 };
 
-use nexus_dbus::client::{GuestProxy, JobProxy, ManagerProxy, Options, VmProxy};
+use nexus_dbus::{
+    LOG_CONTROL, ROOT,
+    client::{GuestProxy, JobProxy, ManagerProxy, Options, VmProxy},
+};
 use nexus_model::ErrorKind;
 use serde_json::{Value, json};
-use zbus::Variant;
+use zbus::{ObjectPath, Structure, Variant};
 
-use crate::fixture::{Fixture, LONG};
+use crate::{
+    fixture::{Fixture, LONG, one_of_everything},
+    xml,
+};
 
 /// What must never be found anywhere.
 const SECRET: &str = "hunter2-hunter2";
@@ -252,4 +258,76 @@ async fn what_makes_no_sense_is_refused() {
         let error = manager.open_events(options).await.unwrap_err();
         assert_eq!(error.kind(), Some(ErrorKind::InvalidArgs), "{error}");
     }
+}
+
+/// Something of that type, which means nothing.
+fn nothing_of(signature: &str) -> Variant<'static> {
+    match signature {
+        "s" => "".into(),
+        "b" => false.into(),
+        "u" => 0_u32.into(),
+        "t" => 0_u64.into(),
+        "i" => 0_i32.into(),
+        "o" => ObjectPath::from_static_str("/").unwrap().into(),
+        "as" => vec![""].into(),
+        "a{sv}" => HashMap::<&str, Variant<'_>>::new().into(),
+        other => panic!("say here what nothing of `{other}` is"),
+    }
+}
+
+/// A method or a property that forgets the audit fails here.
+#[tokio::test]
+async fn whatever_may_change_something_is_a_row() {
+    let fixture = Fixture::with(one_of_everything).await;
+    let reads = |method: &str| {
+        ["Get", "List", "Open", "Wait"].iter().any(|verb| method.starts_with(verb)) || method == "CheckHost"
+    };
+    let objects = |interface: &str| match interface.strip_prefix("org.workfort.Nexus1.") {
+        None => LOG_CONTROL.to_owned(),
+        Some("Manager") => ROOT.to_owned(),
+        Some("Vm" | "Guest" | "Supervised") => format!("{ROOT}/vm/web"),
+        Some("Workspace") => format!("{ROOT}/workspace/disk"),
+        Some("Image") => format!("{ROOT}/image/alpine_2d3_2e20"),
+        Some("Asset") => format!("{ROOT}/asset/kernel_2d6_2e1"),
+        Some("Job") => format!("{ROOT}/job/2"),
+        Some("Connection") => format!("{ROOT}/vm/web/connection/1"),
+        Some("Supervisor") => format!("{ROOT}/supervisor/vms"),
+        Some(other) => panic!("say here which object has {other}"),
+    };
+    let mut called = Vec::new();
+    for (interface, shape) in xml::contract() {
+        let path = objects(&interface);
+        for (method, arguments) in shape.methods.iter().filter(|(method, _)| !reads(method)) {
+            let given = arguments.iter().filter(|argument| !argument.out);
+            let body =
+                given.fold(Structure::builder(), |body, argument| body.append_field(nothing_of(&argument.signature)));
+            let (client, path) = (&fixture.client, path.as_str());
+            let (interface, method) = (Some(interface.as_str()), method.as_str());
+            // Refused or not. A structure has at least one field.
+            let _ = match body.build() {
+                Ok(body) => client.call_method(None::<&str>, path, interface, method, &body).await,
+                Err(_) => client.call_method(None::<&str>, path, interface, method, &()).await,
+            };
+            called.push(method.to_owned());
+            is_last(&fixture, &called).await;
+        }
+        for (name, property) in shape.properties.iter().filter(|(_, property)| property.access.contains("write")) {
+            let value = nothing_of(&property.signature);
+            let body = (interface.as_str(), name.as_str(), value);
+            let set = Some("org.freedesktop.DBus.Properties");
+            // Refused or not.
+            let _ = fixture.client.call_method(None::<&str>, path.as_str(), set, "Set", &body).await;
+            called.push(name.clone());
+            is_last(&fixture, &called).await;
+        }
+    }
+    assert!(called.len() > 25, "{called:?}");
+}
+
+/// The last of these calls is told of, and no other since.
+async fn is_last(fixture: &Fixture, called: &[String]) {
+    let rows = audit(fixture, Options::new()).await;
+    let last = (rows.len(), rows.last().map(|row| row["member"].clone()));
+    assert_eq!(last, (called.len(), called.last().map(|member| json!(member))));
+    assert!(rows.iter().all(|row| row["result"] != ""), "{rows:?}");
 }
