@@ -64,3 +64,13 @@ async fn one_that_is_stopped_before_its_turn_does_not_start() {
     }
     assert_eq!(test.state(last), VmState::Created);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_somebody_stopped_stays_stopped_though_it_never_ran() {
+    let test = TestEngine::start().await;
+    let name = test.create("web", |spec| spec.autostart = true).await.unwrap();
+    test.engine.kill_vm(&TestEngine::origin(), &name).await.unwrap();
+    let test = test.restart().await;
+    test.engine.autostart().await.unwrap();
+    assert_eq!(test.state(&name), VmState::Created);
+}

@@ -8,7 +8,7 @@ use std::{
 use futures_util::StreamExt;
 use nexus_model::{
     Name,
-    vm::{Reason, VmState},
+    vm::{Desired, Reason, VmState},
 };
 use tracing::{info, warn};
 
@@ -72,6 +72,5 @@ impl Engine {
 /// A VM at rest that is to be started with the daemon. A stop that somebody asked for stays one.
 fn is_due(vm: &VmSnapshot) -> bool {
     let idle = matches!(vm.lifecycle.state(), VmState::Created | VmState::Stopped | VmState::Failed);
-    let stopped = matches!(vm.lifecycle.reason(), Reason::Requested | Reason::Killed | Reason::Cancelled);
-    vm.autostart && idle && !stopped
+    vm.autostart && idle && vm.desired == Desired::Resting
 }

@@ -242,8 +242,7 @@ type Rows = (BTreeMap<String, VmRow>, BTreeMap<String, PathBuf>, BTreeSet<String
 fn read(path: &Path) -> rusqlite::Result<Rows> {
     let database = Database::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     let vms = "SELECT name, id, state, desired, spec ->> 'restart_policy', process ->> '$.leader.pid',
-        spec ->> 'autostart' AND state IN ('created', 'stopped', 'failed')
-            AND state_reason NOT IN ('requested', 'killed', 'cancelled')
+        spec ->> 'autostart' AND desired = 'resting' AND state <> 'crashed'
         FROM vm";
     let vm = |row: &rusqlite::Row<'_>| {
         let (state, desired, policy) = (row.get(2)?, row.get(3)?, row.get(4)?);

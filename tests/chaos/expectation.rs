@@ -59,8 +59,12 @@ impl Expectations {
                 (Expected::Resting, Some(row)) if row.desired == "running" => {
                     broken.push(format!("VM {name} was stopped, and is wanted to run ({})", row.state));
                 }
-                // What could not go on says so.
-                (Expected::Wanted, Some(row)) if row.desired != "running" && row.state != "failed" => {
+                // What could not go on says so, and what was not to be started again.
+                (Expected::Wanted, Some(row))
+                    if row.desired != "running"
+                        && row.state != "failed"
+                        && (row.state.as_str(), row.policy.as_str()) != ("crashed", "no") =>
+                {
                     broken.push(format!("VM {name} was started, and is {} as if nobody wanted it", row.state));
                 }
                 _ => {}

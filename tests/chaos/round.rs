@@ -99,6 +99,8 @@ pub(crate) async fn run(rounds: &[Round], vmm: Vmm, steady: bool) -> Result<Repo
         let last = number + 1 == rounds.len();
         let done = course.round(number, round, last).await;
         if rounds.len() > 30 && number % LEVEL_EVERY == 0 {
+            course.report.took = begun.elapsed();
+            course.report.starts = world.starts.load(Ordering::SeqCst);
             eprintln!("round {number} of {}: {}", rounds.len(), course.report);
         }
         if let Err(violation) = done {

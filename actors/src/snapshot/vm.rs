@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use nexus_model::{
     ArtifactName, ExitStatus, Id, Name, Timestamp,
     restart::RestartPolicy,
-    vm::{Lifecycle, Role, VmmKind},
+    vm::{Desired, Lifecycle, Role, VmmKind},
 };
 
 use super::{GuestSnapshot, JobId};
@@ -31,6 +31,8 @@ pub struct VmSnapshot {
     pub guest: Option<GuestSnapshot>,
     /// Whether it goes once it has stopped.
     pub ephemeral: bool,
+    /// What somebody wants of it.
+    pub desired: Desired,
     /// Whether it starts with the daemon.
     pub autostart: bool,
     /// When it is started again.

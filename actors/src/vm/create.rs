@@ -61,7 +61,7 @@ impl Engine {
             ),
             _ => None,
         };
-        let new = NewVm { id, name: name.clone(), spec, desired: Desired::Stopped, created_at: now };
+        let new = NewVm { id, name: name.clone(), spec, desired: Desired::Resting, created_at: now };
         let (engine, made_for) = (self.clone(), origin.clone());
         unbroken(async move {
             engine.make_vm(new, made, existing).await?;

@@ -51,7 +51,7 @@ impl Disks {
             Desired::Removed => Some(Self::Keep),
             Desired::RemovedWithOwnDisks => Some(Self::Own),
             Desired::RemovedWithDisks => Some(Self::All),
-            Desired::Running | Desired::Stopped => None,
+            Desired::Running | Desired::Resting | Desired::Stopped => None,
         }
     }
 }

@@ -21,7 +21,7 @@ use nexus_model::{
     AssetKind, BackendKind, ConnectionKind, ConnectionState, Direction, Health, Id, JobKind, JobState, Timestamp,
     Verification, WorkspaceState,
     restart::{Intensity, RestartPolicy},
-    vm::{Lifecycle, Reason, Role, VmState, VmmKind},
+    vm::{Desired, Lifecycle, Reason, Role, VmState, VmmKind},
 };
 use nexus_tests::TestEngine;
 use zbus::{Connection, Guid, connection::Builder};
@@ -94,6 +94,7 @@ pub(crate) fn vm(name: &str) -> VmSnapshot {
         job: None,
         guest: None,
         ephemeral: false,
+        desired: Desired::Resting,
         autostart: true,
         restart_policy: RestartPolicy::OnFailure,
         vmm: Some(VmmKind::Qemu),

@@ -45,7 +45,9 @@ words! {
     pub enum Desired {
         /// It should run.
         Running = "running",
-        /// It should not run.
+        /// Nothing: it does not run, and may start with the daemon.
+        Resting = "resting",
+        /// It should not run, because somebody said so: it does not start with the daemon either.
         Stopped = "stopped",
         /// It should not be; its disks stay.
         Removed = "removed",

@@ -41,3 +41,7 @@ CREATE TABLE audit (
     duration_usec INTEGER
 ) STRICT;
 CREATE INDEX audit_under_way ON audit (request) WHERE result = '';
+
+-- What nobody has said to stop may start with the daemon.
+UPDATE vm SET desired = 'resting'
+    WHERE desired = 'stopped' AND state_reason NOT IN ('requested', 'killed', 'cancelled');

@@ -86,7 +86,7 @@ pub(crate) fn content() -> Content {
             ephemeral: true,
             ..VmSpec::default()
         },
-        desired: Desired::Stopped,
+        desired: Desired::Resting,
         lifecycle: Lifecycle::created(at(3)),
         vmm: None,
         kernel: None,

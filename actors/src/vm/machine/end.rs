@@ -104,13 +104,13 @@ impl Machine {
             }
             Some(operation) if operation.kind == OperationKind::Stop => {
                 let reason = if self.killed.load(Ordering::Relaxed) { Reason::Killed } else { Reason::Requested };
-                let next = if self.row.desired == Desired::Running { Next::StartAgain } else { Next::Rest };
+                let desired = self.row.desired;
                 self.clear_away_or_warn().await;
-                self.stopped(reason, Some(record), next).await?;
+                self.stopped(reason, Some(record), desired).await?;
                 let abandoned = operation.waiting.iter().all(|reply| reply.is_closed());
                 operation.answer(Ok(()));
                 // Whoever wanted the restart and would go on with it is gone: a daemon that ended, or an incarnation.
-                if next == Next::StartAgain && abandoned {
+                if desired == Desired::Running && abandoned {
                     return self.begin_start(Reason::Requested, None, None).await;
                 }
                 Ok(())
@@ -133,20 +133,20 @@ impl Machine {
         let end = self.meaning(record);
         self.clear_away_or_warn().await;
         if self.row.desired != Desired::Running {
-            return self.stopped(Reason::Requested, Some(record), Next::Rest).await;
+            return self.stopped(Reason::Requested, Some(record), self.row.desired).await;
         }
         match end {
             End::Poweroff if self.row.spec.restart_policy != RestartPolicy::Always => {
-                self.stopped(Reason::GuestPoweroff, Some(record), Next::Rest).await
+                self.stopped(Reason::GuestPoweroff, Some(record), Desired::Resting).await
             }
             // No failure, but not at once either: a guest that does nothing else would keep the host busy with it.
             End::Poweroff => {
-                self.stopped(Reason::GuestPoweroff, Some(record), Next::StartAgain).await?;
+                self.stopped(Reason::GuestPoweroff, Some(record), Desired::Running).await?;
                 self.restart_after(POLICY_BACKOFF.initial);
                 Ok(())
             }
             End::Reboot => {
-                self.stopped(Reason::GuestReboot, Some(record), Next::StartAgain).await?;
+                self.stopped(Reason::GuestReboot, Some(record), Desired::Running).await?;
                 self.restart_after(REBOOT_PAUSE);
                 Ok(())
             }
@@ -168,12 +168,12 @@ impl Machine {
         }
     }
 
-    /// The VM is stopped, as somebody wished.
+    /// The VM is stopped, and this is wanted of it from now on.
     pub(super) async fn stopped(
         &mut self,
         reason: Reason,
         record: Option<ExitRecord>,
-        next: Next,
+        desired: Desired,
     ) -> Result<(), Error> {
         let now = Self::now();
         let lifecycle = self.row.lifecycle.stopped(reason, now).map_err(|error| self.illegal(error))?;
@@ -181,10 +181,7 @@ impl Machine {
         self.killed.store(false, Ordering::Relaxed);
         self.commit("", |row| {
             row.lifecycle = lifecycle;
-            match next {
-                Next::Rest => rests(row),
-                Next::StartAgain => row.desired = Desired::Running,
-            }
+            row.desired = desired;
             row.process = None;
             row.stopped_at = record.map_or(now, |record| record.at);
             if let Some(record) = record {
@@ -196,7 +193,7 @@ impl Machine {
         if let Some(record) = record {
             self.announce_exit(record.status);
         }
-        if next == Next::Rest {
+        if desired != Desired::Running {
             self.rest();
         }
         Ok(())
@@ -403,7 +400,7 @@ impl Machine {
 /// No start follows by itself, and a policy that is set later is no reason for one.
 pub(super) fn rests(row: &mut VmRow) {
     if row.desired == Desired::Running {
-        row.desired = Desired::Stopped;
+        row.desired = Desired::Resting;
     }
 }
 

@@ -45,6 +45,7 @@ impl Machine {
             job: self.operation.as_ref().and_then(|operation| Some(operation.job.as_ref()?.id())),
             guest: self.guest.clone(),
             ephemeral: row.spec.ephemeral,
+            desired: row.desired,
             autostart: row.spec.autostart,
             restart_policy: row.spec.restart_policy,
             vmm: row.vmm,

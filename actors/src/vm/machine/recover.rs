@@ -16,7 +16,7 @@ use nexus_model::{
 use nexus_store::ProcessRow;
 use tracing::info;
 
-use super::{Next, state::Machine};
+use super::state::Machine;
 use crate::{
     Error, catalogue,
     vm::{Disks, Power},
@@ -34,7 +34,7 @@ impl Machine {
             self.retired = true;
             self.clear_away().await?;
             if self.state().has_vmm() || self.state() == VmState::Crashed {
-                self.stopped(Reason::Requested, None, Next::Rest).await?;
+                self.stopped(Reason::Requested, None, self.row.desired).await?;
             }
             self.engine.resume_removal(&self.vm, disks);
             return Ok(());
@@ -54,24 +54,16 @@ impl Machine {
             self.row.process.as_ref().is_some_and(|process| Some(&process.leader.boot_id) != boot_id().ok().as_ref());
         if rebooted {
             self.clear_away_or_warn().await;
-            let next = self.next_by_desire();
-            self.stopped(Reason::HostRebooted, None, next).await?;
-            return match next {
-                Next::StartAgain => self.begin_start(Reason::HostRebooted, None, None).await,
-                Next::Rest => Ok(()),
-            };
+            self.stopped(Reason::HostRebooted, None, self.row.desired).await?;
+            return self.start_if_wanted(Reason::HostRebooted).await;
         }
         let state = self.engine.keeper.inspect(&self.unit(), &self.runtime()).await?;
         match (self.state(), state) {
             // Cut off in the middle of a start: the guest has hardly begun, so it begins anew.
             (VmState::Starting, _) => {
-                let next = self.next_by_desire();
                 self.clear_away().await?;
-                self.stopped(Reason::Cancelled, None, next).await?;
-                match next {
-                    Next::StartAgain => self.begin_start(Reason::Requested, None, None).await,
-                    Next::Rest => Ok(()),
-                }
+                self.stopped(Reason::Cancelled, None, self.row.desired).await?;
+                self.start_if_wanted(Reason::Requested).await
             }
             (_, UnitState::Running(started)) => self.adopt(*started).await,
             (_, UnitState::Ended(record)) => self.ended_while_away(record).await,
@@ -142,20 +134,17 @@ impl Machine {
         Ok(())
     }
 
-    fn next_by_desire(&self) -> Next {
-        if self.row.desired == Desired::Running { Next::StartAgain } else { Next::Rest }
+    /// Starts a stopped VM that is wanted to run.
+    async fn start_if_wanted(&mut self, reason: Reason) -> Result<(), Error> {
+        if self.row.desired == Desired::Running { self.begin_start(reason, None, None).await } else { Ok(()) }
     }
 
     async fn ended_while_away(&mut self, record: ExitRecord) -> Result<(), Error> {
         self.turn_power(Power::Off);
         if self.state() == VmState::Stopping {
             self.clear_away_or_warn().await;
-            let next = self.next_by_desire();
-            self.stopped(Reason::Requested, Some(record), next).await?;
-            return match next {
-                Next::StartAgain => self.begin_start(Reason::Requested, None, None).await,
-                Next::Rest => Ok(()),
-            };
+            self.stopped(Reason::Requested, Some(record), self.row.desired).await?;
+            return self.start_if_wanted(Reason::Requested).await;
         }
         self.ended_unasked(record).await
     }

@@ -71,7 +71,7 @@ impl Machine {
             VmState::Running | VmState::Paused => self.begin_stop(desired, timeout, frozen, job, Some(reply)).await,
             VmState::Starting | VmState::Stopping => self.call_off_start(desired, reply).await,
             VmState::Crashed => {
-                let stopped = self.stopped(Reason::Requested, None, next).await;
+                let stopped = self.stopped(Reason::Requested, None, desired).await;
                 if stopped.is_ok() {
                     self.forget_restart();
                 }
@@ -213,12 +213,11 @@ impl Machine {
 
     /// Ends a start, or a stop, whose task is gone already.
     async fn call_off_start(&mut self, desired: Desired, reply: Reply<()>) -> Result<(), Error> {
-        let next = if desired == Desired::Running { Next::StartAgain } else { Next::Rest };
         self.turn_power(Power::Off);
         let done = async {
             self.commit("", |row| row.desired = desired).await?;
             self.clear_away().await?;
-            self.stopped(Reason::Cancelled, None, next).await
+            self.stopped(Reason::Cancelled, None, desired).await
         };
         let _ = reply.send(done.await);
         Ok(())
