@@ -256,8 +256,8 @@ impl Course {
         let restarted = records.iter().any(|record| matches!(record.op, Op::RestartActor { .. }));
         for (path, (id, states)) in before {
             let Some((_, now)) = after.get(path).filter(|(same, _)| same == id) else { continue };
-            // A history of a thousand entries forgets its oldest.
-            if restarted || states.len() >= 900 {
+            // Of a thousand events of a VM the oldest are forgotten.
+            if restarted || states.len() >= 300 {
                 continue;
             }
             let mut happened = now[states.len()..].to_vec();
