@@ -6,6 +6,7 @@ pub mod asset;
 pub mod image;
 pub mod memory;
 pub mod process;
+pub mod resource;
 pub mod storage;
 pub mod unit;
 pub mod vmm;

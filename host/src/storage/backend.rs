@@ -14,7 +14,7 @@ use nix::sys::statvfs::statvfs;
 use super::{
     Draft, Progress, StorageError, Usage,
     btrfs::Btrfs,
-    draft::{parent_of, set_aside, sweep, sync},
+    draft::{lock, parent_of, set_aside, sweep, sync},
     erase::erase,
     plain::Plain,
 };
@@ -86,6 +86,8 @@ pub trait WorkspaceBackend: fmt::Debug + Send + Sync {
 /// Moves what is at `path` aside, and removes it there.
 pub(crate) fn remove(path: &Path) -> Result<(), StorageError> {
     let Some(aside) = set_aside(path)? else { return Ok(()) };
+    // So that nobody takes it for something that was left.
+    let _lock = lock(&aside);
     erase(&aside).map_err(StorageError::io("remove", path))?;
     sync(parent_of(path))
 }

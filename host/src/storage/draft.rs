@@ -133,6 +133,32 @@ pub(super) fn set_aside(path: &Path) -> Result<Option<PathBuf>, StorageError> {
     }
 }
 
+/// Whether a file of that name is something temporary.
+pub(crate) fn is_draft(name: &str) -> bool {
+    name.strip_prefix(PREFIX).is_some_and(|id| id.parse::<Id>().is_ok())
+}
+
+/// Whether some process works on what is temporary at `path`.
+pub(crate) fn is_worked_on(path: &Path) -> bool {
+    matches!(lock(path), Some(Err(Errno::EWOULDBLOCK)))
+}
+
+/// Removes what is temporary at `path`, unless some process works on it: false then.
+pub(crate) fn remove_draft(path: &Path) -> Result<bool, StorageError> {
+    let lock = lock(path);
+    if let Some(Err(Errno::EWOULDBLOCK)) = lock {
+        return Ok(false);
+    }
+    erase(path).map_err(StorageError::io("remove", path))?;
+    Ok(true)
+}
+
+/// Takes the lock of a draft; none when it can't be opened.
+pub(super) fn lock(path: &Path) -> Option<Result<Flock<File>, Errno>> {
+    let file = File::open(path).ok()?;
+    Some(Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| errno))
+}
+
 /// Removes everything in `folder` that was being made or removed when its process ended, and says what that was.
 pub(crate) fn sweep(folder: &Path) -> Result<Vec<PathBuf>, StorageError> {
     let entries = match fs::read_dir(folder) {
@@ -147,12 +173,9 @@ pub(crate) fn sweep(folder: &Path) -> Result<Vec<PathBuf>, StorageError> {
             continue;
         }
         let path = entry.path();
-        let lock = File::open(&path).map(|file| Flock::lock(file, FlockArg::LockExclusiveNonblock));
-        if let Ok(Err((_, Errno::EWOULDBLOCK))) = lock {
-            continue;
+        if remove_draft(&path)? {
+            swept.push(path);
         }
-        erase(&path).map_err(StorageError::io("remove", &path))?;
-        swept.push(path);
     }
     if !swept.is_empty() {
         sync(folder)?;

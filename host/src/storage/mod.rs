@@ -27,7 +27,7 @@ pub use progress::{Cancelled, Progress};
 pub use usage::Usage;
 
 pub(crate) use backend::remove;
-pub(crate) use draft::{create_private, create_sized, seal_files, sweep};
+pub(crate) use draft::{create_private, create_sized, is_draft, is_worked_on, remove_draft, seal_files, sweep};
 pub(crate) use sparse::copy_file;
 
 /// File name of the raw disk in the folder of an image or a workspace.

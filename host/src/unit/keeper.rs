@@ -1,8 +1,7 @@
 //! Starting, finding and ending units.
 
 use std::{
-    fs, io,
-    os::unix::ffi::OsStrExt as _,
+    io,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
@@ -11,7 +10,7 @@ use nexus_model::{ExitStatus, InstanceId, ProcessIdentity, Timestamp, failpoint}
 use tokio::{sync::oneshot, time::timeout};
 
 use super::{
-    ExitRecord, Launch, ProgramRole, UnitError,
+    ExitRecord, Launch, ProgramRole, UnitError, keeper_processes,
     record::{ProcessRecord, Records},
     start::Attempt,
     systemd::Systemd,
@@ -250,14 +249,23 @@ impl Keeper {
     /// # Errors
     /// When the manager or `/proc` can't be read.
     pub async fn list(&self, instance: InstanceId) -> Result<Vec<String>, UnitError> {
-        let prefix = format!("nexus-{instance}-");
-        let mut names = keepers(&prefix)?;
-        if let Some(manager) = &self.manager {
-            names.extend(manager.list(&prefix).await?);
-        }
+        let processes = keeper_processes(&format!("nexus-{instance}-"))?;
+        let mut names: Vec<String> = processes.into_iter().map(|keeper| keeper.unit).collect();
+        names.extend(self.units(instance).await?);
         names.sort_unstable();
         names.dedup();
         Ok(names)
+    }
+
+    /// Names of this instance's units that a manager has, also of those that ended. Without a manager there are none.
+    ///
+    /// # Errors
+    /// When the manager does not answer.
+    pub async fn units(&self, instance: InstanceId) -> Result<Vec<String>, UnitError> {
+        match &self.manager {
+            Some(manager) => manager.list(&format!("nexus-{instance}-")).await,
+            None => Ok(Vec::new()),
+        }
     }
 
     /// Kills a unit by its record, which stays.
@@ -357,28 +365,4 @@ fn check_name(name: &str) -> Result<(), UnitError> {
         && !name.starts_with('-')
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
     if valid { Ok(()) } else { Err(UnitError::Name(name.to_owned())) }
-}
-
-/// Names of the units whose keeper runs, by its command line.
-fn keepers(prefix: &str) -> Result<Vec<String>, UnitError> {
-    let failed = |source| UnitError::File { action: "list", path: PathBuf::from("/proc"), source };
-    let mut names = Vec::new();
-    for entry in fs::read_dir("/proc").map_err(failed)? {
-        let entry = entry.map_err(failed)?;
-        if !entry.file_name().as_bytes().iter().all(u8::is_ascii_digit) {
-            continue;
-        }
-        // A process that ended meanwhile has no command line.
-        let Ok(command_line) = fs::read(entry.path().join("cmdline")) else { continue };
-        let mut arguments = command_line.split(|byte| *byte == 0);
-        let is_keeper = arguments.next().is_some_and(|program| program.ends_with(b"nexus-shim"));
-        let name = arguments.find(|argument| *argument != b"--detach").and_then(|name| str::from_utf8(name).ok());
-        if let Some(name) = name
-            && is_keeper
-            && name.starts_with(prefix)
-        {
-            names.push(name.to_owned());
-        }
-    }
-    Ok(names)
 }

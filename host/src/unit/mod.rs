@@ -21,6 +21,7 @@
 
 mod error;
 mod keeper;
+mod keeper_process;
 mod launch;
 pub mod record;
 mod start;
@@ -29,5 +30,6 @@ mod turns;
 
 pub use error::{StartFailure, UnitError};
 pub use keeper::{Keeper, KeeperKind, Started, UnitSpec, UnitState};
+pub use keeper_process::{KeeperProcess, keeper_processes};
 pub use launch::{InvalidLaunch, Launch, Log, Program, ProgramRole, Sandbox};
 pub use record::ExitRecord;

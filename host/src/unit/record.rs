@@ -24,6 +24,13 @@ pub const MESSAGE_MAX_BYTES: u64 = 4 << 20;
 
 const PROCESS: &str = "process.json";
 const EXIT: &str = "exit.json";
+/// A folder in it that the VMM can write.
+pub const VMM_FOLDER: &str = "vmm";
+/// What the agent of a run wants to be told, out of the VMM's reach.
+pub const TOKEN: &str = "token";
+/// All that there can be in a runtime folder.
+pub(crate) const RUNTIME_CONTENT: [&str; 7] =
+    [VMM_FOLDER, TOKEN, START_SOCKET, PROCESS, EXIT, "process.json.tmp", "exit.json.tmp"];
 /// No record is anywhere near this long.
 const RECORD_MAX_BYTES: u64 = 64 << 10;
 

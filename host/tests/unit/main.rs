@@ -28,6 +28,7 @@ mod confinement;
 mod escape;
 mod life;
 mod manager;
+mod orphan;
 mod restarts;
 mod scene;
 mod stand_in;

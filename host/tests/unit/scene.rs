@@ -71,7 +71,7 @@ impl Scene {
     /// A unit with a runtime folder and, in it, a folder that its programs can write.
     pub(crate) fn unit(&self, programs: Vec<Program>) -> Unit {
         let number = self.count.replace(self.count.get() + 1);
-        let runtime_dir = self.folder.path().join(format!("vm{number}"));
+        let runtime_dir = self.folder.path().join(format!("{number:016x}"));
         let shared = runtime_dir.join("vmm");
         fs::create_dir_all(&shared).unwrap();
         let sandbox = Sandbox { read_only: vec![own_program()], read_write: vec![shared.clone()], devices: Vec::new() };

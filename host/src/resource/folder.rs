@@ -1,0 +1,190 @@
+//! What lies in the folders of Nexus.
+
+use std::{
+    fs, io,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use nexus_model::ResourceKind;
+
+use super::{Ground, Inode, Owner, Place, Resource, ResourceError, Standing, mark};
+use crate::{
+    asset::{BZIMAGE, ELF, INITRD},
+    storage::{DISK, is_draft, is_worked_on},
+    unit::record,
+};
+
+/// A draft that is younger than this may be about to be locked.
+const UNLOCKED: Duration = Duration::from_secs(1);
+/// What a file system makes in its own top folder.
+const LOST_AND_FOUND: &str = "lost+found";
+
+/// What a folder has in it, one for each thing.
+struct Kind {
+    kind: ResourceKind,
+    /// Whose a thing of that name is; none for a name that Nexus never gives.
+    owner: fn(&str) -> Option<Owner>,
+    /// All that Nexus puts into a thing.
+    content: &'static [&'static str],
+    /// What must be in it.
+    needs: &'static [&'static str],
+    /// What becomes of one without an owner.
+    standing: Standing,
+}
+
+const RUNTIME: Kind = Kind {
+    kind: ResourceKind::Runtime,
+    owner: |name| name.parse().ok().map(Owner::Vm),
+    content: &record::RUNTIME_CONTENT,
+    needs: &[],
+    standing: Standing::Ours,
+};
+const CONSOLE: Kind = Kind {
+    kind: ResourceKind::Console,
+    owner: |name| name.parse().ok().map(Owner::Vm),
+    content: &["console.log", "console.log.1", "console.previous.log"],
+    needs: &[],
+    standing: Standing::Ours,
+};
+const ASSET: Kind = Kind {
+    kind: ResourceKind::Asset,
+    owner: |name| name.parse().ok().map(Owner::Asset),
+    content: &[BZIMAGE, ELF, INITRD],
+    needs: &[],
+    standing: Standing::Ours,
+};
+const WORKSPACE: Kind = Kind {
+    kind: ResourceKind::Workspace,
+    owner: |name| name.strip_prefix('@')?.parse().ok().map(Owner::Workspace),
+    content: &[DISK],
+    needs: &[DISK],
+    standing: Standing::Data,
+};
+const IMAGE: Kind = Kind {
+    kind: ResourceKind::Image,
+    owner: |name| name.parse().ok().map(Owner::Image),
+    content: &[DISK],
+    needs: &[DISK],
+    standing: Standing::Data,
+};
+
+/// Lists everything in the folders.
+pub(super) fn list(ground: &Ground) -> Result<Vec<Resource>, ResourceError> {
+    let mut found = Vec::new();
+    let folders = [
+        (&ground.runtimes, RUNTIME),
+        (&ground.consoles, CONSOLE),
+        (&ground.assets, ASSET),
+        (&ground.workspaces, WORKSPACE),
+        (&ground.images, IMAGE),
+    ];
+    for (folder, kind) in folders {
+        let entries = match fs::read_dir(folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            other => other.map_err(ResourceError::io("read the folder", folder))?,
+        };
+        let doubt = ground.doubt(folder)?;
+        for entry in entries {
+            let path = entry.map_err(ResourceError::io("read the folder", folder))?.path();
+            let mut resource = match look(&path, &kind) {
+                Ok(Some(resource)) => resource,
+                Ok(None) => continue,
+                // It went meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(ResourceError::io("look at", path)(error)),
+            };
+            if let (Some(why), Standing::Ours | Standing::Data) = (&doubt, &resource.standing) {
+                resource.standing = Standing::Doubtful(why.clone());
+            }
+            found.push(resource);
+        }
+    }
+    Ok(found)
+}
+
+/// What a path is; none for what is being worked on, and for Nexus' own marks.
+fn look(path: &Path, kind: &Kind) -> io::Result<Option<Resource>> {
+    let metadata = fs::symlink_metadata(path)?;
+    let name = path.file_name().unwrap_or_default();
+    let place = Place::Path(path.to_owned(), Inode::of(&metadata));
+    let stranger = |why: &str| {
+        let standing = Standing::Doubtful(why.to_owned());
+        Ok(Some(Resource { kind: ResourceKind::File, place: place.clone(), owner: Owner::Nobody, standing }))
+    };
+    let Some(name) = name.to_str() else { return stranger("Nexus gives no such names") };
+    if mark::is_one(name) || name == LOST_AND_FOUND {
+        return Ok(None);
+    }
+    if metadata.uid() != nix::unistd::geteuid().as_raw() {
+        return stranger("it belongs to another user");
+    }
+    if is_draft(name) {
+        let age = SystemTime::now().duration_since(changed_at(&metadata)).unwrap_or_default();
+        if age < UNLOCKED || is_worked_on(path) {
+            return Ok(None);
+        }
+        let resource = Resource { kind: ResourceKind::Draft, place, owner: Owner::Nobody, standing: Standing::Ours };
+        return Ok(Some(resource));
+    }
+    let Some(owner) = (kind.owner)(name) else { return stranger("Nexus gives no such names") };
+    if !metadata.is_dir() {
+        return stranger("Nexus has a folder of that name, or nothing");
+    }
+    let standing = content(path, kind)?.map_or_else(|| kind.standing.clone(), Standing::Doubtful);
+    Ok(Some(Resource { kind: kind.kind, place, owner, standing }))
+}
+
+/// Why a folder's content is not what Nexus made.
+fn content(path: &Path, kind: &Kind) -> io::Result<Option<String>> {
+    let mut needed = kind.needs.to_vec();
+    for entry in fs::read_dir(path)? {
+        let name = entry?.file_name();
+        if !kind.content.iter().any(|known| name == *known) {
+            return Ok(Some(format!("there is something in it that Nexus did not make ({})", name.display())));
+        }
+        needed.retain(|needed| name != *needed);
+    }
+    Ok(needed.first().map(|missing| format!("there is no {missing} in it")))
+}
+
+/// When it was made, renamed or changed otherwise.
+fn changed_at(metadata: &fs::Metadata) -> SystemTime {
+    let (seconds, nanoseconds) = (metadata.ctime(), metadata.ctime_nsec());
+    let since = Duration::new(u64::try_from(seconds).unwrap_or(0), u32::try_from(nanoseconds).unwrap_or(0));
+    SystemTime::UNIX_EPOCH + since
+}
+
+impl Inode {
+    pub(super) fn of(metadata: &fs::Metadata) -> Self {
+        Self { device: metadata.dev(), number: metadata.ino() }
+    }
+
+    /// The inode at a path; none when there is nothing.
+    pub(super) fn at(path: &Path) -> io::Result<Option<Self>> {
+        match fs::symlink_metadata(path) {
+            Ok(metadata) => Ok(Some(Self::of(&metadata))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// What files take on the disk at a path and below it, in bytes, without following links or crossing into other file
+/// systems. What can't be looked at counts as nothing.
+pub(super) fn allocated_bytes(path: &Path) -> u64 {
+    let Ok(metadata) = fs::symlink_metadata(path) else { return 0 };
+    let mut bytes = metadata.blocks().saturating_mul(512);
+    let mut folders: Vec<PathBuf> = if metadata.is_dir() { vec![path.to_owned()] } else { Vec::new() };
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            let Ok(metadata) = entry.metadata() else { continue };
+            bytes = bytes.saturating_add(metadata.blocks().saturating_mul(512));
+            if metadata.is_dir() && Some(metadata.dev()) == fs::symlink_metadata(path).ok().map(|top| top.dev()) {
+                folders.push(entry.path());
+            }
+        }
+    }
+    bytes
+}

@@ -1,0 +1,94 @@
+//! The folders and names of one Nexus.
+
+use std::path::{Path, PathBuf};
+
+use nexus_model::{Id, InstanceId, ResourceKind};
+
+use super::{Owner, Place, Resource, ResourceError, Standing, device, folder, mark, mount, process};
+use crate::unit::keeper_processes;
+
+/// Where one Nexus may have resources.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ground {
+    /// Which Nexus it is: part of the names of units and devices.
+    pub instance: InstanceId,
+    /// The folders that are its own, with all below them. Each may be below another one.
+    pub roots: Vec<PathBuf>,
+    /// Runtime folders of VMs, by id.
+    pub runtimes: PathBuf,
+    /// Consoles of VMs, by id.
+    pub consoles: PathBuf,
+    /// Workspaces, by name, with an `@` before it.
+    pub workspaces: PathBuf,
+    /// Images, by name.
+    pub images: PathBuf,
+    /// Assets, by id.
+    pub assets: PathBuf,
+    /// Where the kernel shows network devices.
+    pub devices: PathBuf,
+}
+
+impl Ground {
+    /// Writes down that this Nexus uses its folders, which are made where they are not there. Without that, nothing in
+    /// them is surely its own.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub fn claim(&self) -> Result<(), ResourceError> {
+        self.outermost().try_for_each(|root| mark::set(root, self.instance))
+    }
+
+    /// Everything there is under its names, and its `units` as [`Keeper::units`](crate::unit::Keeper::units) lists them.
+    /// Resources that go before others come before them. Blocks.
+    ///
+    /// # Errors
+    /// When a part can't be looked at. Folders that are not there have nothing in them.
+    pub fn resources(&self, units: &[String]) -> Result<Vec<Resource>, ResourceError> {
+        let mut found: Vec<Resource> = units.iter().map(|unit| self.unit(unit)).collect();
+        found.extend(process::list(self, &keeper_processes(&self.prefix())?, units));
+        found.extend(folder::list(self)?);
+        let roots: Vec<&Path> = self.roots.iter().chain(self.folders()).map(PathBuf::as_path).collect();
+        found.extend(mount::list(&roots)?);
+        found.extend(device::list(&self.devices, self.instance)?);
+        found.sort_by(|one, other| (one.kind, &one.place).cmp(&(other.kind, &other.place)));
+        Ok(found)
+    }
+
+    fn unit(&self, unit: &str) -> Resource {
+        let vm = self.vm_of(unit);
+        let standing = match vm {
+            Some(_) => Standing::Ours,
+            None => Standing::Doubtful("its name has no VM's id".to_owned()),
+        };
+        let owner = vm.map_or(Owner::Nobody, Owner::Vm);
+        Resource { kind: ResourceKind::Unit, place: Place::Unit(unit.to_owned()), owner, standing }
+    }
+
+    /// What the names of its units begin with.
+    pub(super) fn prefix(&self) -> String {
+        format!("nexus-{}-", self.instance)
+    }
+
+    /// The VM of a unit.
+    pub(super) fn vm_of(&self, unit: &str) -> Option<Id> {
+        unit.strip_prefix(&self.prefix())?.parse().ok()
+    }
+
+    /// Why what lies at `path` might not be this Nexus' own; none when it alone uses the folder.
+    pub(super) fn doubt(&self, path: &Path) -> Result<Option<String>, ResourceError> {
+        match self.outermost().find(|root| path.starts_with(root)) {
+            Some(root) => mark::doubt(root, self.instance),
+            None => Ok(Some("it is in none of Nexus' folders".to_owned())),
+        }
+    }
+
+    /// The roots that are below no other.
+    fn outermost(&self) -> impl Iterator<Item = &PathBuf> {
+        let below = |root: &PathBuf| self.roots.iter().any(|other| other != root && root.starts_with(other));
+        self.roots.iter().filter(move |root| !below(root))
+    }
+
+    fn folders(&self) -> [&PathBuf; 5] {
+        [&self.runtimes, &self.consoles, &self.workspaces, &self.images, &self.assets]
+    }
+}

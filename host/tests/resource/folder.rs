@@ -1,0 +1,207 @@
+//! Files and folders.
+
+use std::{
+    fs,
+    os::unix::fs::{chown, symlink},
+    path::Path,
+};
+
+use nexus_host::{
+    resource::{Owner, Standing},
+    storage::{self, DISK},
+};
+use nexus_model::{InstanceId, ResourceKind};
+use nix::unistd::geteuid;
+
+use crate::{
+    ground::{at, by_id, doubt, folder, ground, listed, soon_at, workspace},
+    scratch::{LoopFs, NOBODY, not_run},
+};
+
+#[test]
+fn everything_under_its_names_is_listed_with_what_may_become_of_it() {
+    let root = tempfile::tempdir().unwrap();
+    let ground = ground(root.path());
+    let runtime = by_id(&ground.runtimes, &["process.json", "exit.json", "token", "start.sock"]);
+    fs::create_dir(runtime.join("vmm")).unwrap();
+    let console = by_id(&ground.consoles, &["console.log", "console.log.1", "console.previous.log"]);
+    let asset = by_id(&ground.assets, &["vmlinuz", "vmlinux"]);
+    let web = workspace(&ground, "web");
+    let image = folder(&ground.images.join("debian-12"), &[DISK]);
+    let text = |path: &Path| path.display().to_string();
+    let expected = [
+        (ResourceKind::Runtime, text(&runtime), Standing::Ours),
+        (ResourceKind::Console, text(&console), Standing::Ours),
+        (ResourceKind::Asset, text(&asset), Standing::Ours),
+        (ResourceKind::Workspace, text(&web), Standing::Data),
+        (ResourceKind::Image, text(&image), Standing::Data),
+    ];
+    assert_eq!(listed(&ground), expected);
+    assert_eq!(at(&ground, &web).unwrap().owner, Owner::Workspace("web".parse().unwrap()));
+    assert_eq!(at(&ground, &image).unwrap().owner, Owner::Image("debian-12".parse().unwrap()));
+    for path in [&runtime, &console, &asset, &web, &image] {
+        let found = at(&ground, path).unwrap();
+        assert!(found.allocated_bytes() > 0 && found.is_there());
+        ground.erase(&found).unwrap();
+        assert!(!path.exists() && !found.is_there());
+        ground.erase(&found).unwrap();
+    }
+    assert_eq!(listed(&ground), []);
+}
+
+#[test]
+fn what_somebody_put_there_stays() {
+    let root = tempfile::tempdir().unwrap();
+    let ground = ground(root.path());
+    let elsewhere = folder(&root.path().join("elsewhere"), &["kept"]);
+    let strangers = [
+        folder(&ground.runtimes.join("notes"), &[]),
+        folder(&ground.workspaces.join("web"), &[DISK]),
+        folder(&ground.workspaces.join(".tmp-mine"), &[DISK]),
+        folder(&ground.assets.join("kernel-6.1"), &["vmlinuz"]),
+        ground.images.join("debian.img"),
+        ground.runtimes.join("00000000000000aa"),
+        ground.assets.join("00000000000000bb"),
+    ];
+    fs::write(&strangers[4], "x").unwrap();
+    fs::write(&strangers[5], "x").unwrap();
+    symlink(&elsewhere, &strangers[6]).unwrap();
+    // Theirs is what they put into something that was Nexus'.
+    let mixed = [
+        by_id(&ground.runtimes, &["token", "notes.txt"]),
+        by_id(&ground.consoles, &["console.log", "why.txt"]),
+        folder(&ground.workspaces.join("@web"), &[DISK, "notes.txt"]),
+        // And what never was one.
+        folder(&ground.workspaces.join("@empty"), &[]),
+        folder(&ground.images.join("holiday"), &["beach.jpg"]),
+    ];
+    for path in strangers.iter().chain(&mixed) {
+        let found = at(&ground, path).unwrap_or_else(|| panic!("{} is not listed", path.display()));
+        assert_eq!(found.kind == ResourceKind::File, strangers.contains(path), "{found:?}");
+        assert!(!doubt(&found).is_empty());
+        ground.erase(&found).unwrap_err();
+        assert!(path.symlink_metadata().is_ok(), "{} is gone", path.display());
+    }
+    assert_eq!(listed(&ground).len(), strangers.len() + mixed.len());
+    assert!(elsewhere.join("kept").exists());
+}
+
+#[test]
+fn what_another_user_owns_stays() {
+    if !geteuid().is_root() {
+        return not_run("only root can make files of another user");
+    }
+    let root = tempfile::tempdir().unwrap();
+    let ground = ground(root.path());
+    let runtime = by_id(&ground.runtimes, &[]);
+    chown(&runtime, Some(NOBODY), Some(NOBODY)).unwrap();
+    assert!(doubt(&at(&ground, &runtime).unwrap()).contains("another user"));
+}
+
+#[test]
+fn in_a_folder_that_two_use_nothing_is_surely_anybody_s() {
+    let root = tempfile::tempdir().unwrap();
+    let mine = ground(root.path());
+    let web = workspace(&mine, "web");
+    let asset = by_id(&mine.assets, &["initrd"]);
+    let runtime = by_id(&mine.runtimes, &[]);
+    let before = at(&mine, &asset).unwrap();
+    assert_eq!(before.standing, Standing::Ours);
+
+    // The other one has the data in common, and nothing else.
+    let mut theirs = ground(&root.path().join("other"));
+    theirs.instance = InstanceId::random().unwrap();
+    theirs.roots[0] = mine.roots[0].clone();
+    theirs.assets = mine.assets.clone();
+    theirs.workspaces = mine.workspaces.clone();
+    theirs.claim().unwrap();
+    for ground in [&mine, &theirs] {
+        for path in [&web, &asset] {
+            assert!(doubt(&at(ground, path).unwrap()).contains("another Nexus"));
+        }
+    }
+    // What was listed before the other one came.
+    let error = mine.erase(&before).unwrap_err();
+    assert!(error.to_string().contains("another Nexus"), "{error}");
+    assert!(asset.exists());
+    assert_eq!(at(&mine, &runtime).unwrap().standing, Standing::Ours);
+}
+
+#[test]
+fn in_a_folder_that_nobody_claimed_nothing_is_surely_anybody_s() {
+    let root = tempfile::tempdir().unwrap();
+    let ground = ground(root.path());
+    let asset = by_id(&ground.assets, &[]);
+    fs::remove_file(root.path().join("data").join(format!(".instance-{}", ground.instance))).unwrap();
+    let found = at(&ground, &asset).unwrap();
+    assert!(doubt(&found).contains("does not say"));
+    ground.claim().unwrap();
+    assert_eq!(at(&ground, &asset).unwrap().standing, Standing::Ours);
+}
+
+#[test]
+fn what_has_taken_its_place_stays() {
+    let root = tempfile::tempdir().unwrap();
+    let ground = ground(root.path());
+    let web = workspace(&ground, "web");
+    let found = at(&ground, &web).unwrap();
+    fs::rename(&web, root.path().join("moved")).unwrap();
+    assert!(!found.is_there());
+    let newer = workspace(&ground, "web");
+    assert!(!found.is_there());
+    let error = ground.erase(&found).unwrap_err();
+    assert!(error.to_string().contains("another one"), "{error}");
+    assert!(newer.join(DISK).exists());
+}
+
+#[test]
+fn a_draft_is_an_orphan_once_nobody_works_on_it() {
+    let root = tempfile::tempdir().unwrap();
+    let ground = ground(root.path());
+    let backend = storage::detect(&ground.images, None).unwrap();
+    let draft = backend.create_master(&ground.images.join("debian")).unwrap();
+    let left = folder(&ground.assets.join(".tmp-00000000000000aa"), &["source"]);
+    // By then both are old enough to be listed.
+    let found = soon_at(&ground, &left);
+    assert_eq!((found.kind, &found.standing), (ResourceKind::Draft, &Standing::Ours));
+    assert_eq!(at(&ground, draft.path()), None);
+    ground.erase(&found).unwrap();
+    assert!(!left.exists());
+
+    // As a kill leaves it.
+    let path = draft.path().to_owned();
+    let copy = folder(&ground.images.join(".tmp-00000000000000bb"), &[DISK]);
+    let found = soon_at(&ground, &copy);
+    drop(draft);
+    assert!(!path.exists());
+    let lock = nix::fcntl::Flock::lock(fs::File::open(&copy).unwrap(), nix::fcntl::FlockArg::LockExclusiveNonblock)
+        .map_err(|(_, error)| error)
+        .unwrap();
+    let error = ground.erase(&found).unwrap_err();
+    assert!(error.to_string().contains("works on it"), "{error}");
+    assert!(copy.exists());
+    drop(lock);
+    ground.erase(&found).unwrap();
+    assert!(!copy.exists());
+}
+
+#[test]
+fn subvolumes_are_listed_and_removed_as_such() {
+    let Some(file_system) = LoopFs::new("btrfs", 256) else { return };
+    let ground = ground(file_system.path());
+    let backend = storage::detect(&ground.workspaces, Some(nexus_model::BackendKind::Btrfs)).unwrap();
+    let image = ground.images.join("base");
+    let draft = backend.create_master(&image).unwrap();
+    fs::write(draft.disk(), vec![7; 1 << 20]).unwrap();
+    backend.seal_master(draft).unwrap();
+    let web = ground.workspaces.join("@web");
+    backend.snapshot(&image, &web, &storage::Progress::default()).unwrap();
+    for (path, kind) in [(&web, ResourceKind::Workspace), (&image, ResourceKind::Image)] {
+        let found = at(&ground, path).unwrap();
+        assert_eq!((found.kind, &found.standing), (kind, &Standing::Data));
+        assert!(found.allocated_bytes() >= 1 << 20);
+        ground.erase(&found).unwrap();
+        assert!(!path.exists());
+    }
+    assert_eq!(listed(&ground), []);
+}
