@@ -174,7 +174,7 @@ async fn status_version_doctor_and_tree_show_the_daemon() {
     assert_eq!(names, [&expected[..], &["vhost-device-vsock", "process", "vmm", "kernel"]].concat());
 
     let tree = ok(&daemon, &["tree"]).await;
-    let parts = ["store", "assets", "images", "workspaces", "vms", "web", "jobs", "bus"];
+    let parts = ["store", "assets", "images", "workspaces", "vms", "web", "jobs", "reaper", "bus"];
     has(&tree, &parts);
     // The order of their start.
     assert!(parts.is_sorted_by_key(|part| tree.find(&format!("─ {part}"))), "{tree}");
@@ -187,7 +187,7 @@ async fn status_version_doctor_and_tree_show_the_daemon() {
         (&root["name"], &root["strategy"], &root["health"]),
         (&"root".into(), &"rest-for-one".into(), &"ok".into())
     );
-    assert_eq!(names(root), ["store", "assets", "images", "workspaces", "vms", "jobs", "bus"]);
+    assert_eq!(names(root), ["store", "assets", "images", "workspaces", "vms", "jobs", "reaper", "bus"]);
     let vms = &root["children"][4];
     assert_eq!(names(vms), ["web"]);
     assert_eq!(names(&vms["children"][0]), ["machine", "connection 1"]);

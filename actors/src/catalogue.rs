@@ -11,6 +11,8 @@ pub const VM_GAVE_UP: &str = "6a1c0f3d9b5e4c2f8e7d4b1a90c25f03";
 pub const VM_ADOPTED: &str = "6a1c0f3d9b5e4c2f8e7d4b1a90c25f04";
 /// A guest does not answer although its VMM runs.
 pub const GUEST_UNREACHABLE: &str = "6a1c0f3d9b5e4c2f8e7d4b1a90c25f05";
+/// Something under Nexus' names that nothing owned was removed.
+pub const ORPHAN_REMOVED: &str = "6a1c0f3d9b5e4c2f8e7d4b1a90c25f06";
 /// A call that changes something was answered.
 pub const CALL: &str = "6a1c0f3d9b5e4c2f8e7d4b1a90c25f10";
 
@@ -21,7 +23,7 @@ mod tests {
     #[test]
     fn each_has_its_entry() {
         let catalogue = include_str!("../../dist/systemd/catalog/nexus.catalog");
-        let ids = [VM_STATE, VM_RESTART, VM_GAVE_UP, VM_ADOPTED, GUEST_UNREACHABLE, CALL];
+        let ids = [VM_STATE, VM_RESTART, VM_GAVE_UP, VM_ADOPTED, GUEST_UNREACHABLE, ORPHAN_REMOVED, CALL];
         let entries: Vec<&str> = catalogue.lines().filter_map(|line| line.strip_prefix("-- ")).collect();
         assert_eq!(entries, ids);
         assert_eq!(catalogue.matches("\nSubject: ").count(), ids.len());

@@ -32,6 +32,7 @@ use crate::{
     image::{self, ImageMessage},
     jobs::Jobs,
     place,
+    reaper::{self, Reaper},
     recorder::Recorder,
     registry::Registry,
     snapshot::{Board, JobId, ManagerSnapshot, ObjectRef},
@@ -63,6 +64,7 @@ pub struct Inner {
     pub(crate) store: StoreHandle,
     pub(crate) recorder: Recorder,
     pub(crate) jobs: Jobs,
+    pub(crate) reaper: Reaper,
     pub(crate) vmms: Vmms,
     pub(crate) keeper: Keeper,
     pub(crate) storage: Arc<dyn WorkspaceBackend>,
@@ -123,6 +125,10 @@ impl Engine {
         storage: Arc<dyn WorkspaceBackend>,
         bus: Option<BusChild>,
     ) -> Result<(Self, Tree), Error> {
+        let ground = settings.ground();
+        if let Err(error) = blocking(move || Ok(ground.claim()?)).await {
+            warn!("what nothing owns is shown and never removed: {}", error.text());
+        }
         let board = Board::new(manager);
         let store = StoreHandle::new();
         let recorder = Recorder::start(store.clone(), daemon_started());
@@ -130,11 +136,13 @@ impl Engine {
         tokio::spawn(statuses::carry(board.clone(), recorder.clone(), changes));
         let heartbeat = watch::Sender::new(0);
         tokio::spawn(beat(heartbeat.clone(), settings.heartbeat));
+        let reaper = Reaper::new();
         let engine = Self(Arc::new(Inner {
             statuses: StatusBoard::new(sink),
             store,
             recorder,
-            jobs: Jobs::new(),
+            jobs: Jobs::new(reaper.clone()),
+            reaper,
             vmms,
             keeper,
             storage,
@@ -162,6 +170,7 @@ impl Engine {
             engine.workspaces_child(),
             engine.vms_child(),
             engine.jobs.child_spec(engine.board.clone(), engine.store.clone(), engine.settings.job_retention),
+            reaper::child_spec(&engine),
         ];
         if let Some(bus) = bus {
             children.push(ChildSpec {

@@ -115,6 +115,7 @@ macro_rules! from_kind {
 from_kind!(
     nexus_host::asset::AssetError,
     nexus_host::image::ImageError,
+    nexus_host::resource::ResourceError,
     nexus_host::storage::StorageError,
     nexus_host::unit::UnitError,
     nexus_host::vmm::VmmError,

@@ -22,6 +22,7 @@ use tracing::{info, warn};
 use crate::{
     Error, Origin,
     ask::{ACTOR_DEADLINE, Reply, ask},
+    reaper::Reaper,
     snapshot::{Board, JobId, JobSnapshot, ObjectRef, ResultValue},
     store::StoreHandle,
     supervisor::{ActorSlot, ChildContext, ChildSpec, Lease},
@@ -60,11 +61,12 @@ pub(crate) enum JobMessage {
 pub(crate) struct Jobs {
     slot: ActorSlot<JobMessage>,
     underway: Underway,
+    reaper: Reaper,
 }
 
 impl Jobs {
-    pub(crate) fn new() -> Self {
-        Self { slot: ActorSlot::new(), underway: Underway::default() }
+    pub(crate) fn new(reaper: Reaper) -> Self {
+        Self { slot: ActorSlot::new(), underway: Underway::default(), reaper }
     }
 
     /// Ends the tasks of all jobs, with the daemon. The next one says of them that they were cut off.
@@ -385,6 +387,9 @@ impl State {
         row.state = state;
         row.finished_at = at;
         row.error = error.as_ref().map(|(kind, message)| Failure { kind: *kind, message: message.clone() });
+        if error.is_some() {
+            self.jobs.reaper.something_failed();
+        }
         // Shown before, it is only to be stored.
         if !shared.is_final() {
             let (request, sender, kind) = (&row.request, &row.sender, row.kind);

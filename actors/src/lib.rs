@@ -12,6 +12,7 @@ mod image;
 mod jobs;
 mod origin;
 mod place;
+mod reaper;
 mod recorder;
 mod registry;
 mod request;
@@ -34,8 +35,9 @@ pub use nexus_host::vmm::HostCheck;
 pub use nexus_store::{CUT_OFF, CallRow, EventRow, Filter, Page};
 pub use origin::Origin;
 pub use place::Place;
+pub use reaper::{Fate, Orphan, Pruned};
 pub use request::{
-    GuestCommand, GuestOutcome, GuestStreams, HistoryLine, ImportAsset, ImportImage, RemoveOptions, StopOptions,
+    GuestCommand, GuestOutcome, GuestStreams, HistoryLine, ImportAsset, ImportImage, Prune, RemoveOptions, StopOptions,
     VmSetting, WorkspaceUsage,
 };
 pub use settings::{Folders, Settings};

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, os::fd::OwnedFd, path::PathBuf, time::Duration};
 
 use nexus_model::{
-    ArtifactName, AssetKind, ExitStatus, Timestamp,
+    ArtifactName, AssetKind, ExitStatus, ResourceKind, Timestamp,
     restart::RestartPolicy,
     vm::{Reason, VmState},
 };
@@ -61,6 +61,15 @@ pub struct ImportAsset {
     pub digest: Option<String>,
     /// Whether it becomes the default of its kind; the first of a kind always does.
     pub default: bool,
+}
+
+/// Which orphans to remove.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Prune {
+    /// Those of these kinds; none is all that hold no data. What might be somebody else's is never removed.
+    pub kinds: Vec<ResourceKind>,
+    /// Only say what would be removed.
+    pub dry_run: bool,
 }
 
 /// A command for a guest.

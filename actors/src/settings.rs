@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use nexus_host::resource::Ground;
 use nexus_model::{Id, InstanceId};
 use nexus_store::Bounds;
 
@@ -31,10 +32,16 @@ impl Folders {
         self.data.join("assets")
     }
 
+    /// What belongs to runs of VMs.
+    #[must_use]
+    pub fn vm_runtimes(&self) -> PathBuf {
+        self.runtime.join("vm")
+    }
+
     /// What belongs to one run of a VM.
     #[must_use]
     pub fn vm_runtime(&self, vm: Id) -> PathBuf {
-        self.runtime.join("vm").join(vm.to_string())
+        self.vm_runtimes().join(vm.to_string())
     }
 
     /// What is kept of a VM between its runs.
@@ -71,4 +78,28 @@ pub struct Settings {
     pub job_retention: Duration,
     /// How much is remembered of what is over.
     pub history: Bounds,
+    /// How long something must have been without an owner before it is removed.
+    pub orphan_grace: Duration,
+}
+
+impl Settings {
+    /// Where there may be something of this Nexus.
+    pub(crate) fn ground(&self) -> Ground {
+        let Folders { data, workspaces, logs, runtime } = &self.folders;
+        let state = self.database.parent();
+        Ground {
+            instance: self.instance,
+            roots: state
+                .into_iter()
+                .chain([data, workspaces, logs, runtime].map(PathBuf::as_path))
+                .map(Into::into)
+                .collect(),
+            runtimes: self.folders.vm_runtimes(),
+            consoles: logs.clone(),
+            workspaces: workspaces.clone(),
+            images: self.folders.images(),
+            assets: self.folders.assets(),
+            devices: "/sys/class/net".into(),
+        }
+    }
 }

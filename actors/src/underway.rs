@@ -39,6 +39,14 @@ impl<K: Ord> Underway<K> {
         self.lock().contains(key)
     }
 
+    /// All that is under way.
+    pub(crate) fn all(&self) -> BTreeSet<K>
+    where
+        K: Clone,
+    {
+        self.lock().clone()
+    }
+
     fn lock(&self) -> MutexGuard<'_, BTreeSet<K>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

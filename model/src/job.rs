@@ -31,6 +31,8 @@ words! {
         RemoveAsset = "remove-asset",
         /// Hashes an asset again and compares.
         VerifyAsset = "verify-asset",
+        /// Removes what nothing owns.
+        Prune = "prune",
     }
 }
 

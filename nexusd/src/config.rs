@@ -10,6 +10,9 @@ use nexus_model::BackendKind;
 use nexus_store::Bounds;
 use serde::Deserialize;
 
+/// Any time that is longer is meant to be for ever.
+const YEAR_SEC: u64 = 365 * 24 * 3600;
+
 /// All of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
@@ -24,6 +27,8 @@ pub(crate) struct Config {
     pub(crate) vm: Vm,
     /// How much is remembered of what is over.
     pub(crate) history: History,
+    /// What becomes of what nothing owns.
+    pub(crate) reaper: Reaper,
 }
 
 /// Where things are.
@@ -116,6 +121,27 @@ impl History {
     }
 }
 
+/// What becomes of what nothing owns.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Reaper {
+    /// Seconds that something must have been without an owner before it is removed. Default: 600.
+    pub(crate) grace_sec: u64,
+}
+
+impl Default for Reaper {
+    fn default() -> Self {
+        Self { grace_sec: 600 }
+    }
+}
+
+impl Reaper {
+    /// Before an orphan is removed.
+    pub(crate) const fn grace(&self) -> Duration {
+        Duration::from_secs(self.grace_sec)
+    }
+}
+
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConfigError {
@@ -181,6 +207,9 @@ impl Config {
         if [events, audit, jobs].into_iter().any(|kept| *kept == 0) {
             return Err("history.events, history.audit and history.jobs must be at least 1".to_owned());
         }
+        if !(1..=YEAR_SEC).contains(&self.reaper.grace_sec) {
+            return Err(format!("reaper.grace-sec must be from 1 to {YEAR_SEC}"));
+        }
         Ok(())
     }
 
@@ -216,6 +245,7 @@ mod tests {
         assert!(Config::parse("vm:\n  heartbeat-sec: soon\n").is_err());
         assert!(Config::parse("vm:\n  heartbeat-sec: 0\n").is_err());
         assert!(Config::parse("history:\n  audit: 0\n").is_err());
+        assert!(Config::parse("reaper:\n  grace-sec: 0\n").is_err());
         assert!(Config::parse("paths:\n  allow: [images]\n").is_err());
         assert!(Config::parse("storage:\n  backend: zfs\n").is_err());
     }

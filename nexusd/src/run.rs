@@ -154,6 +154,7 @@ fn settle(xdg: &XdgFolders, config: Config, programs: Programs) -> anyhow::Resul
         heartbeat: config.vm.heartbeat(),
         job_retention: JOB_RETENTION,
         history: config.history.bounds(),
+        orphan_grace: config.reaper.grace(),
     };
     Ok((settings, manager))
 }

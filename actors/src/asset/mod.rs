@@ -1,16 +1,16 @@
 //! The actor of kernels and initrds.
 //!
 //! Owns the rows of all assets and what is shown of them. Supervised by the root. A crash loses nothing: its next
-//! incarnation reads the rows, removes the folders that no row names, and shows what is there.
+//! incarnation reads the rows, removes what was being made when the daemon ended, and shows what is there.
 
 mod requests;
 
 pub(crate) use requests::initrd_of;
 
-use std::{collections::BTreeMap, fs, io, path::Path, sync::atomic::Ordering};
+use std::{collections::BTreeMap, path::Path, sync::atomic::Ordering};
 
 use nexus_host::asset;
-use nexus_model::{ArtifactName, AssetKind, ErrorKind, Id, Name};
+use nexus_model::{ArtifactName, AssetKind, Id, Name};
 use nexus_store::AssetRow;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tracing::{info, warn};
@@ -20,7 +20,6 @@ use crate::{
     ask::Reply,
     snapshot::AssetSnapshot,
     supervisor::{ChildContext, ChildSpec},
-    underway::Underway,
     work::blocking,
 };
 
@@ -57,10 +56,10 @@ impl Actor for AssetsActor {
     }
 
     async fn post_start(&self, _myself: ActorRef<AssetMessage>, state: &mut State) -> Result<(), ActorProcessingErr> {
-        let rows = state.engine.store.call(|store| store.assets()).await?;
-        let (folder, imports) = (state.engine.settings.folders.assets(), state.engine.imports.clone());
-        if let Err(error) = blocking(move || remove_unknown(&folder, &rows, &imports)).await {
-            warn!("what is left of unfinished assets stays: {}", error.text());
+        let folder = state.engine.settings.folders.assets();
+        match blocking(move || Ok(asset::sweep(&folder)?)).await {
+            Ok(left) => left.iter().for_each(|path| info!("removed {}: an unfinished asset", path.display())),
+            Err(error) => warn!("what is left of unfinished assets stays: {}", error.text()),
         }
         state.publish().await?;
         Ok(())
@@ -109,7 +108,7 @@ impl State {
 
     async fn delete(&self, id: Id) -> Result<(), Error> {
         let row = self.engine.store.call(move |store| store.asset(id)).await?;
-        // The row first: a folder without a row is removed at the next start, a row without a folder would be a lie.
+        // The row first: a folder without a row is an orphan, a row without a folder would be a lie.
         self.engine.store.call(move |store| store.delete_asset(id)).await?;
         self.engine.board.withdraw_asset(&row.name);
         self.publish().await?;
@@ -134,27 +133,6 @@ impl State {
         self.engine.board.update_manager(|manager| manager.default_kernel = default);
         Ok(())
     }
-}
-
-/// Folders are named by their asset's id, so one that no row names is of an import or a removal that was cut off.
-fn remove_unknown(folder: &Path, rows: &[AssetRow], imports: &Underway<Id>) -> Result<(), Error> {
-    asset::sweep(folder)?;
-    let entries = match fs::read_dir(folder) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        other => other.map_err(|error| {
-            Error::caused(ErrorKind::StorageFailed, format!("cannot read {}", folder.display()), error)
-        })?,
-    };
-    for entry in entries.flatten() {
-        let path = entry.path();
-        let id = entry.file_name().to_str().and_then(|name| name.parse::<Id>().ok());
-        let unknown = id.is_some_and(|id| !imports.contains(&id));
-        if unknown && !rows.iter().any(|row| row.path.starts_with(&path)) {
-            info!("removed {}: an unfinished asset", path.display());
-            asset::remove(&path)?;
-        }
-    }
-    Ok(())
 }
 
 fn picture(row: &AssetRow, used_by: Vec<Name>) -> AssetSnapshot {

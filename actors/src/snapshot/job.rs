@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use nexus_model::{ArtifactName, ErrorKind, JobKind, JobState, Name, Timestamp};
 
+use crate::Pruned;
+
 /// Number of a job, never used twice.
 pub type JobId = u32;
 
@@ -54,6 +56,8 @@ pub enum ResultValue {
     Number(u64),
     /// A truth value.
     Flag(bool),
+    /// Orphans that were removed, or would be.
+    Orphans(Vec<Pruned>),
 }
 
 /// A job at one instant.

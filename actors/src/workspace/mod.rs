@@ -255,6 +255,7 @@ impl State {
                 row.failure = Some(Failure { kind: error.kind(), message: error.text() });
                 self.child.reporter.count_failure();
                 self.child.reporter.set_health(nexus_model::Health::Failed);
+                self.engine.reaper.something_failed();
             }
         }
         self.store(row).await?;

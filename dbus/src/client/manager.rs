@@ -52,6 +52,10 @@ pub trait Manager {
     fn open_events(&self, options: Options<'_>) -> Result<OwnedFd, Error>;
     /// What Nexus needs of this machine, whether it is there, and what was found or what to do.
     fn check_host(&self) -> Result<Vec<(String, bool, String)>, Error>;
+    /// What nothing owns: its kind, its name, and what becomes of it.
+    fn list_orphans(&self) -> Result<Vec<(String, String, String)>, Error>;
+    /// Removes orphans at once, of these kinds or all that hold no data; with the option `dry-run` it only says which.
+    fn prune(&self, kinds: &[&str], options: Options<'_>) -> Result<OwnedObjectPath, Error>;
     /// A job was made.
     #[zbus(signal)]
     fn job_new(&self, id: u32, job: ObjectPath<'_>, kind: &str) -> zbus::Result<()>;

@@ -1,6 +1,9 @@
 //! `org.workfort.Nexus1.Job`.
 
-use nexus_actors::snapshot::{JobId, JobSnapshot, ResultValue};
+use nexus_actors::{
+    Pruned,
+    snapshot::{JobId, JobSnapshot, ResultValue},
+};
 use nexus_model::{ErrorKind, JobState};
 use zbus::{Connection, OwnedObjectPath, OwnedVariant, Variant, interface, message::Header};
 
@@ -55,6 +58,10 @@ fn result(job: &JobSnapshot) -> Dict {
         ResultValue::Text(text) => variant(text.as_str()),
         ResultValue::Number(number) => variant(*number),
         ResultValue::Flag(flag) => variant(*flag),
+        ResultValue::Orphans(orphans) => {
+            let row = |orphan: &Pruned| (orphan.kind.to_string(), orphan.name.clone(), orphan.bytes);
+            variant(orphans.iter().map(row).collect::<Vec<_>>())
+        }
     };
     job.result.iter().map(|(key, value)| ((*key).to_owned(), owned(value))).collect()
 }

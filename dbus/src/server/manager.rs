@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, str::FromStr, sync::Arc};
 
 use nexus_actors::{
-    ImportAsset, ImportImage, Place,
+    ImportAsset, ImportImage, Orphan, Place, Prune,
     snapshot::{JobId, JobSnapshot, ManagerSnapshot, ObjectRef, VmSnapshot},
 };
 use nexus_model::{ArtifactName, AssetKind, ErrorKind, Name, vm::VmSpec};
@@ -117,6 +117,14 @@ fn asset(options: &mut Options, kind: &str, path: &str) -> Result<ImportAsset, E
         version: options.take("version")?,
         digest: options.take("digest")?,
         default: options.take("default")?.unwrap_or_default(),
+    })
+}
+
+fn prune(options: &mut Options, kinds: &[String]) -> Result<Prune, Error> {
+    let kind = |kind: &String| kind.parse().map_err(|error| Error::from(Argument { name: "kinds", error }));
+    Ok(Prune {
+        kinds: kinds.iter().map(kind).collect::<Result<_, _>>()?,
+        dry_run: options.take("dry-run")?.unwrap_or_default(),
     })
 }
 
@@ -345,6 +353,31 @@ impl Manager {
     ) -> Result<Vec<(String, bool, String)>, Error> {
         let checks = Call::new(&self.engine, bus, &header).query(self.engine.check_host()).await?;
         Ok(checks.into_iter().map(|check| (check.name.to_owned(), check.ok, check.detail)).collect())
+    }
+
+    #[zbus(out_args("orphans"))]
+    async fn list_orphans(
+        &self,
+        #[zbus(connection)] bus: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<Vec<(String, String, String)>, Error> {
+        let orphans = Call::new(&self.engine, bus, &header).query(self.engine.orphans()).await?;
+        let row = |orphan: Orphan| (orphan.kind.to_string(), orphan.name, orphan.fate.to_string());
+        Ok(orphans.into_iter().map(row).collect())
+    }
+
+    #[zbus(out_args("job"))]
+    async fn prune(
+        &self,
+        kinds: Vec<String>,
+        options: Dict,
+        #[zbus(connection)] bus: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<OwnedObjectPath, Error> {
+        let call = Call::new(&self.engine, bus, &header).argument("kinds", kinds.clone());
+        let decode = |options: &mut Options| prune(options, &kinds);
+        let prune = |origin, request| async move { self.engine.prune(&origin, request).await };
+        call.job(options, decode, prune).await
     }
 
     #[zbus(signal)]

@@ -75,7 +75,7 @@ async fn the_tree_is_that_of_the_contract() {
         .collect();
     tree.sort();
     let tree: Vec<(&str, &[&str])> = tree.iter().map(|(path, interfaces)| (path.as_str(), &interfaces[..])).collect();
-    let expected: [(&str, &[&str]); 15] = [
+    let expected: [(&str, &[&str]); 16] = [
         ("/asset/kernel_2d6_2e1", &["Asset"]),
         ("/image/alpine_2d3_2e20", &["Image"]),
         ("/job/1", &["Job"]),
@@ -83,6 +83,7 @@ async fn the_tree_is_that_of_the_contract() {
         ("/supervisor/assets", &["Supervised"]),
         ("/supervisor/images", &["Supervised"]),
         ("/supervisor/jobs", &["Supervised"]),
+        ("/supervisor/reaper", &["Supervised"]),
         ("/supervisor/root", &["Supervised", "Supervisor"]),
         ("/supervisor/store", &["Supervised"]),
         ("/supervisor/vms", &["Supervised", "Supervisor"]),

@@ -11,7 +11,10 @@ use std::{
 
 use nexus_host::{
     storage::DISK,
-    unit::{UnitSpec, UnitState},
+    unit::{
+        UnitSpec, UnitState,
+        record::{TOKEN, VMM_FOLDER},
+    },
     vmm::MachinePlan,
 };
 use nexus_model::{
@@ -36,8 +39,6 @@ use crate::{
 
 /// How long a VM may wait for its workspace to be made. Copies of large images take minutes.
 const WORKSPACE_DEADLINE: Duration = Duration::from_secs(3600);
-/// File of the secret that the agent of a run asks for, in the VM's runtime folder.
-const TOKEN: &str = "token";
 
 impl Machine {
     /// [`MachineMessage::Start`].
@@ -308,7 +309,7 @@ fn plan(engine: &Engine, vm: nexus_model::Id, name: &Name, spec: &VmSpec, cid: u
         disk: boot.disk,
         cid,
         // The keeper's own records lie beside it, out of the VMM's reach.
-        runtime_dir: engine.settings.folders.vm_runtime(vm).join("vmm"),
+        runtime_dir: engine.settings.folders.vm_runtime(vm).join(VMM_FOLDER),
         console_max_bytes: engine.settings.console_max_bytes,
         console_log: engine.settings.folders.vm_logs(vm).join("console.log"),
         agent: engine.settings.agent.clone(),
