@@ -5,13 +5,15 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
 use nexus_actors::{Fate, ImportImage, Orphan, Prune, RemoveOptions, snapshot::ResultValue};
 use nexus_host::{process::identify, storage::DISK};
 use nexus_model::{ErrorKind, Id, InstanceId, JobState, Name, ResourceKind, vm::VmSpec};
-use nexus_tests::{PATIENCE, TestEngine};
+use nexus_tests::{Home, PATIENCE, TestBus, TestDaemon, TestEngine};
+use serde_json::Value;
 
 const GRACE: Duration = Duration::from_secs(1);
 
@@ -245,4 +247,68 @@ async fn a_reaper_that_is_restarted_looks_again() {
         }
     };
     tokio::time::timeout(PATIENCE, gone).await.expect("it goes without anybody asking");
+}
+
+async fn said(daemon: &TestDaemon, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output = tokio::time::timeout(PATIENCE, daemon.nexusctl(arguments).output()).await.unwrap().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+async fn ok(daemon: &TestDaemon, arguments: &[&str]) -> String {
+    let (code, out, err) = said(daemon, arguments).await;
+    assert_eq!((code, err.as_str()), (Some(0), ""), "{arguments:?}: {out}");
+    out
+}
+
+#[tokio::test]
+async fn nexusctl_shows_orphans_and_removes_them_when_told_to() {
+    let daemon = TestDaemon::start_in(Arc::new(Home::new()), Arc::new(TestBus::start())).await;
+    daemon.run("web", []).await;
+    assert_eq!(ok(&daemon, &["orphans"]).await, "No orphans: everything under Nexus' names has an owner.\n");
+    assert_eq!(ok(&daemon, &["orphans", "-o", "json"]).await, "[]\n");
+    assert_eq!(ok(&daemon, &["prune", "--dry-run"]).await, "Nothing to remove.\n");
+    assert_eq!(ok(&daemon, &["prune", "--yes"]).await, "Nothing to remove.\n");
+
+    let runtime = by_id(&daemon.home.path().join("run/nexus/vm"), &["token"]);
+    let disk = folder(daemon.home.data().join("workspaces/@old"), &[DISK]);
+    let stranger = folder(daemon.home.data().join("workspaces/mine"), &["notes"]);
+    let shown = ok(&daemon, &["orphans"]).await;
+    for (kind, path, fate) in [
+        ("runtime", &runtime, "goes in "),
+        ("workspace", &disk, "holds data: it goes only with `nexusctl prune workspace`"),
+        ("file", &stranger, "stays, because Nexus gives no such names"),
+    ] {
+        let line = shown.lines().find(|line| line.contains(&told(path))).unwrap_or_else(|| panic!("{shown}"));
+        assert!(line.starts_with(kind) && line.contains(fate), "{line}");
+    }
+    let rows: Value = serde_json::from_str(&ok(&daemon, &["orphans", "-o", "json"]).await).unwrap();
+    assert_eq!(rows.as_array().unwrap().len(), 3);
+    assert_eq!((&rows[0]["kind"], &rows[0]["name"]), (&"runtime".into(), &told(&runtime).into()));
+
+    let (code, out, err) = said(&daemon, &["prune"]).await;
+    assert_eq!((code, out.as_str()), (Some(2), ""));
+    assert!(err.contains("nobody confirmed to remove orphans") && err.contains("--yes"), "{err}");
+    let dry = ok(&daemon, &["prune", "--dry-run"]).await;
+    assert!(dry.contains(&told(&runtime)) && dry.contains("Would remove 1 orphan, "), "{dry}");
+    assert!(!dry.contains("@old") && !dry.contains("mine"), "{dry}");
+    assert!(runtime.exists());
+
+    let gone: Value = serde_json::from_str(&ok(&daemon, &["prune", "--yes", "-o", "json"]).await).unwrap();
+    assert_eq!((&gone["dry_run"], &gone["removed"][0]["name"]), (&false.into(), &told(&runtime).into()));
+    assert!(gone["bytes"].as_u64() > Some(0) && gone["bytes"] == gone["removed"][0]["bytes"], "{gone}");
+    assert!(!runtime.exists() && disk.exists() && stranger.exists());
+    let log = daemon.log();
+    assert!(log.contains("which nothing owned") && log.contains("6a1c0f3d9b5e4c2f8e7d4b1a90c25f06"), "{log}");
+
+    let removed = ok(&daemon, &["prune", "workspace", "--yes"]).await;
+    assert!(removed.contains("@old") && removed.contains("Removed 1 orphan, "), "{removed}");
+    assert!(!disk.exists() && stranger.exists());
+    let (code, _, err) = said(&daemon, &["prune", "file", "--yes"]).await;
+    assert_eq!(code, Some(1));
+    assert!(err.contains("Nexus removes nothing of kind `file`"), "{err}");
+    let (code, _, err) = said(&daemon, &["prune", "vm", "--yes"]).await;
+    assert_eq!(code, Some(2));
+    assert!(err.contains("`vm` is none of unit, process"), "{err}");
+    assert_eq!(ok(&daemon, &["vm", "list", "-q"]).await, "web\n");
 }

@@ -14,6 +14,7 @@ use crate::{
     image::ImageCommand,
     job::JobCommand,
     kernel::KernelCommand,
+    orphan::{Orphans, Prune},
     records::{Audit, Events},
     run::{Guard, Run},
     status::Status,
@@ -62,6 +63,8 @@ enum Command {
     Job(JobCommand),
     Events(Events),
     Audit(Audit),
+    Orphans(Orphans),
+    Prune(Prune),
     Version(Version),
     Completions(Completions),
     #[command(hide = true)]
@@ -76,6 +79,7 @@ impl Cli {
             Command::Image(command) => command.confirm()?,
             Command::Ws(command) => command.confirm()?,
             Command::Kernel(command) => command.confirm()?,
+            Command::Prune(args) => args.can_confirm()?,
             _ => {}
         }
         match self.command {
@@ -91,6 +95,8 @@ impl Cli {
             Command::Job(command) => command.run(&Bus::connect().await?).await,
             Command::Events(args) => args.run(&Bus::connect().await?).await,
             Command::Audit(args) => args.run(&Bus::connect().await?).await,
+            Command::Orphans(args) => args.run(&Bus::connect().await?).await,
+            Command::Prune(args) => args.run(&Bus::connect().await?).await,
             Command::Version(args) => args.run().await,
             Command::Completions(args) => args.run(),
             Command::Guard(args) => args.run().await,

@@ -13,17 +13,23 @@ pub(crate) struct ConfirmArgs {
 }
 
 impl ConfirmArgs {
+    /// Whether `what` can be confirmed: it was, or there is a terminal to ask on.
+    pub(crate) fn can_confirm(&self, what: &str) -> Result<(), Failure> {
+        if self.yes || (io::stdin().is_terminal() && io::stderr().is_terminal()) {
+            return Ok(());
+        }
+        Err(Failure::new(format!("nobody confirmed to {what}"))
+            .because("There is no terminal to ask on.")
+            .hint("Say it with the option", "--yes")
+            .exit(Exit::USAGE))
+    }
+
     /// Has the caller confirm `what`: `delete VM web and its disk`. Where there is no terminal to ask on, `--yes` has to
     /// have been said.
     pub(crate) fn confirm(&self, what: &str) -> Result<(), Failure> {
+        self.can_confirm(what)?;
         if self.yes {
             return Ok(());
-        }
-        if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
-            return Err(Failure::new(format!("nobody confirmed to {what}"))
-                .because("There is no terminal to ask on.")
-                .hint("Say it with the option", "--yes")
-                .exit(Exit::USAGE));
         }
         let mut out = anstream::stderr().lock();
         write!(out, "Really {}? [y/N] ", crate::output::clean(what))?;

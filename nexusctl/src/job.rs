@@ -62,6 +62,11 @@ pub(crate) struct JobResult(HashMap<String, OwnedVariant>);
 impl JobResult {
     /// The object under a key.
     pub(crate) fn object(&self, key: &str) -> Option<OwnedObjectPath> {
+        self.value(key)
+    }
+
+    /// The value under a key.
+    pub(crate) fn value<T: TryFrom<OwnedVariant>>(&self, key: &str) -> Option<T> {
         self.0.get(key).cloned()?.try_into().ok()
     }
 

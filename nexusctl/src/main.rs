@@ -13,6 +13,7 @@ mod job;
 mod kernel;
 mod news;
 mod objects;
+mod orphan;
 mod output;
 mod path;
 mod progress;

@@ -10,6 +10,7 @@ fn what_destroys_wants_yes_where_nobody_can_be_asked() {
         (&["ws", "delete", "web"], "delete workspace web with all that is in it"),
         (&["workspace", "rm", "web"], "delete workspace web with all that is in it"),
         (&["image", "delete", "alpine"], "delete image alpine"),
+        (&["prune"], "remove orphans"),
     ] {
         let expected = format!(
             "Error: nobody confirmed to {what}\n  \
@@ -35,6 +36,8 @@ fn what_is_not_understood_ends_with_2() {
         (&["vm", "start"], "required arguments were not provided"),
         (&["exec", "web"], "required arguments were not provided"),
         (&["completions", "powershell"], "there are completions for bash, zsh and fish"),
+        (&["prune", "vm"], "`vm` is none of unit, process"),
+        (&["prune", "--dry-run", "--yes"], "cannot be used with"),
         (&["frobnicate"], "unrecognized subcommand"),
     ] {
         let (status, stdout, stderr) = parts(&nexusctl(arguments).output().unwrap());
