@@ -319,12 +319,10 @@ impl Keeper {
             status: status.unwrap_or(ExitStatus::Unknown),
             at: Timestamp::from(SystemTime::now()),
         };
-        // So that it ended at the same time for everybody who asks.
-        records.write_exit(&exit).map_err(|source| UnitError::File {
-            action: "record the end of a unit in",
-            path: records.path().to_owned(),
-            source,
-        })?;
+        // So that it ended at the same time for everybody who asks. A disk without room must keep nobody from going on.
+        if let Err(error) = records.write_exit(&exit) {
+            tracing::warn!(unit = name, %error, "how a unit ended could not be recorded");
+        }
         Ok(exit)
     }
 }
