@@ -275,7 +275,9 @@ async fn a_fault_of_the_store_itself_is_told_once_there_is_one_again() {
     let fault = tokio::time::timeout(PATIENCE, fault).await.unwrap();
     assert_eq!((fault["subject"].as_str(), fault["to"].as_str()), (Some("supervisor/store"), Some("restarting")));
     assert!(fault["detail"].as_str().unwrap().contains("actor.store"), "{fault}");
-    // With it, what depends on it.
+    // With it, what depends on it; the bus is the last of them, and the list was read on a descriptor of its own.
+    let back = async { while daemon.manager().await.list_jobs().await.is_err() {} };
+    tokio::time::timeout(PATIENCE, back).await.unwrap();
     daemon.create("web", []).await;
     let told = events(&daemon).await;
     let restarted: Vec<&str> = told
