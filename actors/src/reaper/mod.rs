@@ -43,6 +43,10 @@ pub(crate) enum ReaperMessage {
     Failed,
     /// It is time to look. From its own timer.
     Look,
+    /// What a look found, and who asked for it. From its own task.
+    Looked { found: Result<Vec<Resource>, Error>, asked: Vec<Reply<Vec<Orphan>>> },
+    /// Orphans were tried to be removed. From its own task.
+    Reaped,
 }
 
 /// Reaches the reaper from anywhere.
@@ -77,9 +81,13 @@ struct State {
     engine: Engine,
     /// The orphans that there are, and since when each is known.
     known: BTreeMap<Place, Instant>,
+    /// Looks at the machine, or removes. Never awaited here: with the store away it would keep the actor from its end.
+    working: Option<AbortOnDropHandle<()>>,
+    /// Who asked since that began.
+    asked: Vec<Reply<Vec<Orphan>>>,
     /// When it is looked next; at most one look is ahead.
     next: Option<(Instant, AbortOnDropHandle<()>)>,
-    _child: ChildContext,
+    child: ChildContext,
 }
 
 impl Actor for ReaperActor {
@@ -92,7 +100,7 @@ impl Actor for ReaperActor {
         _myself: ActorRef<ReaperMessage>,
         (engine, child): Self::Arguments,
     ) -> Result<State, ActorProcessingErr> {
-        Ok(State { engine, known: BTreeMap::new(), next: None, _child: child })
+        Ok(State { engine, known: BTreeMap::new(), working: None, asked: Vec::new(), next: None, child })
     }
 
     async fn post_start(&self, myself: ActorRef<ReaperMessage>, state: &mut State) -> Result<(), ActorProcessingErr> {
@@ -111,8 +119,8 @@ impl Actor for ReaperActor {
         nexus_model::failpoint("actor.reaper");
         match message {
             ReaperMessage::Orphans { reply } => {
-                let orphans = state.look(&myself).await;
-                let _ = reply.send(orphans.map(|orphans| state.describe(&orphans)));
+                state.asked.push(reply);
+                state.look(&myself);
             }
             ReaperMessage::Failed => {
                 state.engine.reaper.told.store(false, Ordering::SeqCst);
@@ -120,7 +128,18 @@ impl Actor for ReaperActor {
             }
             ReaperMessage::Look => {
                 state.next = None;
-                state.reap(&myself).await;
+                if state.working.is_some() {
+                    state.look_at(&myself, Instant::now() + SETTLE);
+                }
+                state.look(&myself);
+            }
+            ReaperMessage::Looked { found, asked } => {
+                state.working = None;
+                state.looked(&myself, found, asked);
+            }
+            ReaperMessage::Reaped => {
+                state.working = None;
+                state.look(&myself);
             }
         }
         Ok(())
@@ -128,50 +147,85 @@ impl Actor for ReaperActor {
 }
 
 impl State {
-    /// Removes what was an orphan for long enough.
-    async fn reap(&mut self, myself: &ActorRef<ReaperMessage>) {
-        let orphans = match self.look(myself).await {
+    /// Who asked while it was looked may mean what has come since.
+    fn look_for_those_who_asked(&mut self, myself: &ActorRef<ReaperMessage>) {
+        if !self.asked.is_empty() {
+            self.look(myself);
+        }
+    }
+
+    /// Looks at the machine, unless something is under way, after which it is looked for whoever asked.
+    fn look(&mut self, myself: &ActorRef<ReaperMessage>) {
+        if self.working.is_some() {
+            return;
+        }
+        let (engine, myself, lease) = (self.engine.clone(), myself.clone(), self.child.lease.clone());
+        let asked = std::mem::take(&mut self.asked);
+        self.working = Some(AbortOnDropHandle::new(tokio::spawn(async move {
+            let _lease = lease;
+            let found = engine.find_orphans().await;
+            let _ = myself.send_message(ReaperMessage::Looked { found, asked });
+        })));
+    }
+
+    /// Answers, keeps in mind what was found, and removes what was an orphan for long enough.
+    fn looked(
+        &mut self,
+        myself: &ActorRef<ReaperMessage>,
+        found: Result<Vec<Resource>, Error>,
+        asked: Vec<Reply<Vec<Orphan>>>,
+    ) {
+        let orphans = match found {
             Ok(orphans) => orphans,
             Err(error) => {
                 warn!("what nothing owns could not be looked for: {}", error.text());
-                return self.look_at(myself, Instant::now() + self.grace());
+                for reply in asked {
+                    let _ = reply.send(Err(Error::new(error.kind(), error.text())));
+                }
+                self.look_at(myself, Instant::now() + self.grace());
+                return self.look_for_those_who_asked(myself);
             }
         };
+        self.remember(&orphans);
+        for reply in asked {
+            let _ = reply.send(Ok(self.describe(&orphans)));
+        }
         let (now, grace) = (Instant::now(), self.grace());
         let is_due = |orphan: &&Resource| self.known.get(&orphan.place).is_some_and(|since| *since + grace <= now);
         let due: Vec<Resource> = orphans.iter().filter(is_due).filter(|orphan| goes(orphan)).cloned().collect();
         if due.is_empty() {
-            return;
+            self.wait_for_next(myself, &orphans);
+            return self.look_for_those_who_asked(myself);
         }
-        let origin = match Engine::own_origin() {
-            Ok(origin) => origin,
-            Err(error) => return warn!("{}", error.text()),
-        };
-        for orphan in due {
-            // What can't be removed is tried again after another grace.
-            self.known.remove(&orphan.place);
-            if let Err(error) = self.engine.remove_orphan(&origin, &orphan).await {
-                warn!("the orphan {} {} could not be removed: {}", orphan.kind, orphan.place, error.text());
-                self.known.insert(orphan.place, now);
-            }
-        }
-        self.next = None;
-        self.wait_for_next(myself, &orphans);
+        // What can't be removed is tried again after another grace.
+        self.known.extend(due.iter().map(|orphan| (orphan.place.clone(), now)));
+        self.reap(myself, due);
     }
 
-    /// Looks at the machine, and keeps in mind what it finds.
-    async fn look(&mut self, myself: &ActorRef<ReaperMessage>) -> Result<Vec<Resource>, Error> {
-        let orphans = self.engine.find_orphans().await?;
+    fn reap(&mut self, myself: &ActorRef<ReaperMessage>, due: Vec<Resource>) {
+        let (engine, myself, lease) = (self.engine.clone(), myself.clone(), self.child.lease.clone());
+        self.working = Some(AbortOnDropHandle::new(tokio::spawn(async move {
+            let _lease = lease;
+            for orphan in due {
+                let removed = async { engine.remove_orphan(&Engine::own_origin()?, &orphan).await };
+                if let Err(error) = removed.await {
+                    warn!("the orphan {} {} could not be removed: {}", orphan.kind, orphan.place, error.text());
+                }
+            }
+            let _ = myself.send_message(ReaperMessage::Reaped);
+        })));
+    }
+
+    /// Keeps in mind since when each orphan is one.
+    fn remember(&mut self, orphans: &[Resource]) {
         let (now, before) = (Instant::now(), std::mem::take(&mut self.known));
-        for orphan in &orphans {
+        for orphan in orphans {
             let since = before.get(&orphan.place).copied();
             if since.is_none() {
                 warn!("{} {} has no owner: {}", orphan.kind, orphan.place, self.fate(orphan, now));
             }
             self.known.insert(orphan.place.clone(), since.unwrap_or(now));
         }
-        self.wait_for_next(myself, &orphans);
-        Ok(orphans)
     }
 
     fn describe(&self, orphans: &[Resource]) -> Vec<Orphan> {

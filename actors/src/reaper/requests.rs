@@ -15,7 +15,7 @@ use crate::{
 };
 
 impl Engine {
-    /// What nothing owns. Looks at the machine, and waits for removals by the reaper that are under way.
+    /// What nothing owns. Looks at the machine, once the reaper has removed what it is removing.
     ///
     /// # Errors
     /// When the machine or the store can't be looked at.
