@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use nexus_dbus::client::{Interfaces, VmProperties, objects};
+use nexus_dbus::client::{Interfaces, ManagerProxy, VmProperties, objects};
 use rusqlite::{Connection as Database, OpenFlags};
 use zbus::{Connection, OwnedObjectPath};
 
@@ -61,15 +61,18 @@ pub(crate) struct Observation {
     workspaces: BTreeMap<String, PathBuf>,
     images: BTreeSet<String>,
     unfinished_jobs: u32,
+    orphans: Vec<(String, String, String)>,
 }
 
 impl Observation {
     pub(crate) async fn take(world: &World, bus: &Connection) -> Result<Self, String> {
         let objects = objects(bus).await.map_err(|error| error.to_string())?;
+        let manager = ManagerProxy::new(bus).await.map_err(|error| error.to_string())?;
+        let orphans = manager.list_orphans().await.map_err(|error| error.to_string())?;
         let path = world.home.database();
         let read = tokio::task::spawn_blocking(move || read(&path)).await.map_err(|error| error.to_string())?;
         let (rows, workspaces, images, unfinished_jobs) = read.map_err(|error| error.to_string())?;
-        Ok(Self { objects, rows, workspaces, images, unfinished_jobs })
+        Ok(Self { objects, rows, workspaces, images, unfinished_jobs, orphans })
     }
 
     pub(crate) fn vms(&self) -> impl Iterator<Item = (&OwnedObjectPath, &VmProperties)> {
@@ -118,6 +121,8 @@ impl Observation {
         self.compare_actors(&mut wrong);
         self.compare_processes(world, &mut wrong);
         self.compare_files(world, &mut wrong);
+        let orphans = self.orphans.iter();
+        wrong.extend(orphans.map(|(kind, name, fate)| format!("orphan: {kind} {name} ({fate})")));
         if self.unfinished_jobs > 0 {
             wrong.push(format!("{} jobs have not ended in the store, and nobody does them", self.unfinished_jobs));
         }

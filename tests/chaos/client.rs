@@ -133,6 +133,10 @@ async fn perform(world: &World, bus: &Connection, op: Op) -> Result<(), Error> {
             let job = workspace.build().await?.remove(Options::new()).await?;
             wait(bus, job).await
         }
+        Op::Prune => {
+            let job = manager.prune(&[], Options::new()).await?;
+            wait(bus, job).await
+        }
         Op::Import { nth } => {
             let folder = world.home.user().join("root/etc");
             let job = manager.import_image(&folder.to_string_lossy(), &format!("i{nth}"), Options::new()).await?;

@@ -48,7 +48,12 @@ async fn one(world: &Arc<World>, fault: Fault) {
         }
         Fault::ReusePid { vm } => reuse_pid(world, vm).await,
         Fault::KillDaemon => world.signal_daemon(Signal::SIGKILL),
-        Fault::TerminateDaemon => world.signal_daemon(Signal::SIGTERM),
+        Fault::TerminateDaemon => {
+            let Some(pid) = world.pid() else { return };
+            world.signal_daemon(Signal::SIGTERM);
+            // It finishes first what is under way.
+            world.gone(pid).await;
+        }
         Fault::FreezeDaemon { ms } => {
             world.signal_daemon(Signal::SIGSTOP);
             pass(ms).await;

@@ -66,6 +66,8 @@ pub(crate) enum Op {
     Import {
         nth: u8,
     },
+    /// Removes what the reaper takes for orphans, whatever is under way.
+    Prune,
     RemoveImage {
         nth: u8,
     },
@@ -183,7 +185,7 @@ impl Deck {
         let vm = rng.u8(0..self.vms);
         let policy = ["no", "on-failure", "always"][rng.usize(0..3)];
         let nth = rng.u8(0..2);
-        match rng.u8(0..40) {
+        match rng.u8(0..42) {
             0..=8 => Op::Create { vm, policy, disk: rng.u8(0..3) == 0, autostart: rng.bool() },
             9..=17 => Op::Start { vm },
             18..=20 => Op::Stop { vm, timeout_ms: rng.u16(0..3000) },
@@ -200,6 +202,7 @@ impl Deck {
             36 => Op::CreateWorkspace { nth },
             37 => Op::RemoveWorkspace { nth },
             38 => Op::Import { nth },
+            39..=40 => Op::Prune,
             _ => Op::RemoveImage { nth },
         }
     }

@@ -31,7 +31,7 @@ const REST: Duration = Duration::from_secs(200);
 /// How long it may be at rest and not yet well: the goal is 2 s, and the machines are noisy.
 const SETTLE: Duration = Duration::from_secs(20);
 /// After how many rounds nexusd is emptied, and what it still holds is compared.
-const LEVEL_EVERY: usize = 10;
+const LEVEL_EVERY: usize = 20;
 /// How fast the heap may grow while nexusd is emptied every few rounds, in bytes a round.
 const HEAP_SLOPE: f64 = 2048.0;
 
@@ -101,6 +101,7 @@ pub(crate) async fn run(rounds: &[Round], vmm: Vmm, steady: bool) -> Result<Repo
         if rounds.len() > 30 && number % LEVEL_EVERY == 0 {
             course.report.took = begun.elapsed();
             course.report.starts = world.starts.load(Ordering::SeqCst);
+            course.report.strangers = world.strangers.load(Ordering::SeqCst);
             eprintln!("round {number} of {}: {}", rounds.len(), course.report);
         }
         if let Err(violation) = done {

@@ -204,6 +204,13 @@ impl World {
         *self.pid.borrow()
     }
 
+    /// Waits until that process is nexusd no more.
+    pub(crate) async fn gone(&self, pid: i32) {
+        let mut current = self.pid.clone();
+        let gone = current.wait_for(|current| *current != Some(pid));
+        tokio::time::timeout(PATIENCE, gone).await.expect("nexusd ends").expect("it is managed");
+    }
+
     pub(crate) fn signal_daemon(&self, signal: Signal) {
         if let Some(pid) = self.pid() {
             let _ = kill(Pid::from_raw(pid), signal);
