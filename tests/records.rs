@@ -7,12 +7,10 @@ use std::{
     fs::File,
     io::{BufRead, BufReader, Read},
     os::{fd::OwnedFd, unix::net::UnixStream},
-    path::Path,
-    sync::Arc,
 };
 
 use nexus_dbus::client::Options;
-use nexus_tests::{Home, PATIENCE, TestBus, TestDaemon, process};
+use nexus_tests::{BreakableDaemon, PATIENCE, TestDaemon, process};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use zbus::Variant;
@@ -226,32 +224,18 @@ async fn nexusctl_follows_until_it_is_interrupted_or_the_daemon_goes() {
     }
 }
 
-/// A nexusd whose failpoints are those of a file, and that file.
-async fn breakable() -> (TestDaemon, std::path::PathBuf) {
-    let (home, bus) = (Arc::new(Home::new()), Arc::new(TestBus::start()));
-    let failpoints = home.path().join("failpoints");
-    std::fs::write(&failpoints, "").unwrap();
-    let command = TestDaemon::breakable(&home, &bus.address(), &failpoints);
-    (TestDaemon::start_with(home, bus, command).await, failpoints)
-}
-
-fn set(daemon: &TestDaemon, file: &Path, failpoints: &str) {
-    std::fs::write(file, failpoints).unwrap();
-    nix::sys::signal::kill(daemon.pid(), Signal::SIGUSR1).unwrap();
-}
-
 #[tokio::test]
 async fn a_store_that_hangs_fails_no_call_that_does_not_need_it() {
-    let (daemon, file) = breakable().await;
+    let daemon = BreakableDaemon::start().await;
     let web = daemon.run("web", []).await;
     daemon.wait(&web, |vm| vm.guest_ready).await;
-    set(&daemon, &file, "actor.store=pause\n");
+    daemon.set("actor.store=pause\n").await;
     let guest = daemon.guest(&web).await;
     // Until the failpoint holds.
     while !daemon.log().contains("the store is slow") {
         assert_eq!(guest.run(&["true"], Options::new()).await.unwrap().0, 0);
     }
-    set(&daemon, &file, "");
+    daemon.set("").await;
     // What was to be written is, as soon as it can be.
     let rows = audit(&daemon).await;
     let runs: Vec<&Value> = rows.iter().filter(|row| row["member"] == "Run").collect();
@@ -260,8 +244,8 @@ async fn a_store_that_hangs_fails_no_call_that_does_not_need_it() {
 
 #[tokio::test]
 async fn a_fault_of_the_store_itself_is_told_once_there_is_one_again() {
-    let (daemon, file) = breakable().await;
-    set(&daemon, &file, "actor.store=1*panic\n");
+    let daemon = BreakableDaemon::start().await;
+    daemon.set("actor.store=1*panic\n").await;
     // The first one breaks the store. The second one is not to keep anybody from being restarted with it.
     let manager = daemon.manager().await;
     let _ = tokio::join!(manager.list_orphans(), manager.list_orphans());

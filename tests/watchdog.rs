@@ -2,32 +2,28 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::{fs, sync::Arc};
+use std::sync::Arc;
 
-use nexus_tests::{Home, TestBus, TestDaemon};
-use nix::sys::signal::{Signal, kill};
+use nexus_tests::{BreakableDaemon, Home, PATIENCE, TestBus, TestDaemon};
+use tokio::process::Command;
 
 /// Has something hang in a daemon that has a VM. It is gone before systemd's watchdog would have had to end it, and the VM
 /// is not.
 async fn hangs(failpoint: &str) {
-    let (home, bus) = (Arc::new(Home::new()), Arc::new(TestBus::start()));
-    let failpoints = home.path().join("failpoints");
-    fs::write(&failpoints, "").unwrap();
-    let mut command = TestDaemon::breakable(&home, &bus.address(), &failpoints);
     // Three looks of a second each are what its patience is.
-    command.env("WATCHDOG_USEC", "3000000");
-    let mut daemon = TestDaemon::start_with(home, bus, command).await;
+    let watched = |command: &mut Command| {
+        command.env("WATCHDOG_USEC", "3000000");
+    };
+    let mut daemon = BreakableDaemon::start_with(watched).await;
     let vm = daemon.run("web", []).await;
     let before = daemon.read(&vm).await;
 
-    fs::write(&failpoints, format!("{failpoint}=sleep(600000)\n")).unwrap();
-    kill(daemon.pid(), Signal::SIGUSR1).unwrap();
-    let status = daemon.ended().await;
-    assert_eq!(status.code(), Some(1), "{}", daemon.log());
+    daemon.set(&format!("{failpoint}=sleep(600000)\n")).await;
+    assert_eq!(daemon.broken().await, Some(1), "{}", daemon.log());
     let log = daemon.log();
     assert!(log.contains("nexusd ends, to be started again"), "{log}");
 
-    let daemon = TestDaemon::start_in(daemon.home.clone(), daemon.bus.clone()).await;
+    let daemon = daemon.next().await;
     let after = daemon.wait(&vm, |vm| vm.guest_ready).await;
     assert_eq!(after.leader, before.leader);
 }
@@ -40,4 +36,25 @@ async fn a_store_that_hangs_is_noticed() {
 #[tokio::test]
 async fn objects_that_hang_are_noticed() {
     hangs("bus.state").await;
+}
+
+/// A bus that is gone is no daemon that hangs: its actor connects again, for as long as it takes.
+#[tokio::test]
+async fn a_bus_that_is_away_is_no_reason_to_end() {
+    let (home, bus) = (Arc::new(Home::new()), Arc::new(TestBus::start()));
+    let mut command = TestDaemon::command(&home, &bus.address());
+    command.env("WATCHDOG_USEC", "300000");
+    let mut daemon = TestDaemon::start_with(home, bus, command).await;
+    let vm = daemon.run("web", []).await;
+    let before = daemon.read(&vm).await;
+    daemon.bus.stop();
+    // More looks than it would have patience for.
+    for _ in 0..12 {
+        assert_eq!(daemon.notifications.next(PATIENCE).await, ["WATCHDOG=1"]);
+    }
+    daemon.bus.start_again();
+    daemon.bus.wait_for_nexus().await;
+    daemon.client = daemon.bus.connect().await;
+    let after = daemon.wait(&vm, |vm| vm.guest_ready).await;
+    assert_eq!((after.leader, after.state_changed_at), (before.leader, before.state_changed_at));
 }

@@ -10,9 +10,12 @@ use std::{
     time::Duration,
 };
 
+use futures_util::StreamExt;
 use nexus_dbus::{
     ROOT, SERVICE,
-    client::{GuestProxy, JobProxy, ManagerProxy, Options, Row, SupervisedProxy, VmProperties, VmProxy},
+    client::{
+        GuestProxy, JobProxy, ManagerProxy, Options, Row, SupervisedProperties, SupervisedProxy, VmProperties, VmProxy,
+    },
 };
 use nix::{
     sys::{
@@ -22,7 +25,7 @@ use nix::{
     unistd::Pid,
 };
 use tokio::process::{Child, Command};
-use zbus::{Connection, OwnedObjectPath, OwnedVariant, Variant, proxy::CacheProperties};
+use zbus::{Connection, ObjectPath, OwnedObjectPath, OwnedVariant, Variant, fdo::DBusProxy, proxy::CacheProperties};
 
 use crate::{Home, Notifications, TestBus, program};
 
@@ -303,6 +306,45 @@ impl TestDaemon {
             Ok(row) => row,
             Err(_) => panic!("the VM does not get there: {:#?}\n{}", self.read(vm).await, self.log()),
         }
+    }
+
+    /// How the actor that shows itself at `path` is.
+    ///
+    /// # Panics
+    /// When it is not there.
+    pub async fn actor(&self, path: &str) -> SupervisedProperties {
+        self.try_actor(path).await.expect("the actor is there")
+    }
+
+    /// Waits until the actor that shows itself at `path` is as wanted. The name may go and come back meanwhile, as it does
+    /// when the actor of the bus is started again.
+    ///
+    /// # Panics
+    /// When that takes too long.
+    pub async fn wait_actor(&self, path: &str, wanted: impl Fn(&SupervisedProperties) -> bool) -> SupervisedProperties {
+        let mut changes = crate::Signals::of(&self.client).await;
+        let bus = DBusProxy::new(&self.client).await.expect("the bus answers");
+        let mut owners = bus.receive_name_owner_changed_with_args(&[(0, SERVICE)]).await.expect("the bus answers");
+        let reached = async {
+            loop {
+                match self.try_actor(path).await {
+                    Ok(row) if wanted(&row) => return row,
+                    _ => {}
+                }
+                tokio::select! {
+                    () = changes.heard(|signal| signal.path == path) => {}
+                    _ = owners.next() => {}
+                }
+            }
+        };
+        match tokio::time::timeout(PATIENCE, reached).await {
+            Ok(row) => row,
+            Err(_) => panic!("{path} does not get there: {:#?}\n{}", self.try_actor(path).await, self.log()),
+        }
+    }
+
+    async fn try_actor(&self, path: &str) -> Result<SupervisedProperties, nexus_dbus::Error> {
+        SupervisedProperties::read(&self.client, &ObjectPath::try_from(path).expect("a path")).await
     }
 
     /// Runs a command in a guest: its exit code and output.

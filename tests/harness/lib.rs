@@ -2,6 +2,7 @@
 
 use std::{env, path::PathBuf};
 
+mod breakable;
 mod bus;
 mod daemon;
 mod engine;
@@ -12,6 +13,7 @@ mod required;
 mod signals;
 mod terminal;
 
+pub use breakable::BreakableDaemon;
 pub use bus::TestBus;
 pub use daemon::{Ended, Interfaces, PATIENCE, TestDaemon, VmPath, daemon_command, process};
 pub use engine::TestEngine;
