@@ -2,10 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
-use std::{fs, path::Path, sync::Arc};
+use std::{fs, path::Path, sync::Arc, time::SystemTime};
 
 use nexus_dbus::client::{JobProperties, Options, Row};
-use nexus_model::{ErrorKind, JobState};
+use nexus_model::{ErrorKind, JobState, Timestamp};
 use nexus_store::Store;
 use nexus_tests::{Home, PATIENCE, TestBus, TestDaemon};
 use nix::{
@@ -99,6 +99,12 @@ async fn a_killed_daemon_leaves_its_vms_and_the_record_of_what_it_was_at() {
     daemon.wait(&deaf, |vm| vm.state == "stopped").await;
     assert!(!is_alive(stopped.leader));
 
+    // That the job was cut off is told to whoever asks what happened.
+    let events = daemon.nexusctl(&["events", "--vm", "deaf"]).output().await.unwrap();
+    let told = String::from_utf8(events.stdout).unwrap();
+    let line = told.lines().find(|line| line.contains(&format!("job/{} ", job.id))).unwrap_or_else(|| panic!("{told}"));
+    assert!(line.contains("cancelled") && line.contains("nexusd ended while the job was under way"), "{line}");
+
     let mut daemon = daemon;
     assert!(daemon.end(Signal::SIGTERM).await.success());
     let store = Store::open(&daemon.home.database()).unwrap();
@@ -116,10 +122,18 @@ async fn what_ends_while_it_is_away_is_known_when_it_is_back() {
     let vm = daemon.run("web", [("restart-policy", "no".into())]).await;
     let before = daemon.read(&vm).await;
     daemon.end(Signal::SIGKILL).await;
+    let away = Timestamp::from(SystemTime::now());
     strike(before.leader, Signal::SIGABRT);
+    // Its shim holds how it ended, for as long as nobody has asked.
+    while is_alive(before.leader) {
+        tokio::task::yield_now().await;
+    }
+    let back = Timestamp::from(SystemTime::now());
     let daemon = TestDaemon::start_in(daemon.home.clone(), daemon.bus.clone()).await;
     let after = daemon.wait(&vm, |vm| vm.state == "crashed").await;
     assert_eq!((after.exit_code, after.leader), (128 + 6, 0));
+    let ended = after.stopped_at;
+    assert!((away.0..=back.0 + 1_000_000).contains(&ended), "it ended at {ended}, not from {away:?} to {back:?}");
     // Nobody was there to hear it, but it is in the history.
     let history = daemon.vm(&vm).await.get_history(1).await.unwrap();
     assert_eq!(history[0].1, "crashed");

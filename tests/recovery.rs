@@ -4,7 +4,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use nexus_actors::{ImportImage, StopOptions};
+use nexus_actors::{ImportImage, StopOptions, supervisor::ChildStatus};
 use nexus_host::unit::{ExitRecord, ProgramRole};
 use nexus_model::{
     ExitStatus, Health, JobState, Name, Timestamp, WorkspaceState,
@@ -43,6 +43,11 @@ async fn after_end(policy: RestartPolicy, reason: Reason) -> (TestEngine, Name) 
     (test.restart_after(|store| ended(store, policy, reason)).await, name)
 }
 
+/// How often the VM has failed, as its actor counts.
+fn failures(test: &TestEngine) -> u64 {
+    test.engine.board().actors().get(&"root/vms/web/machine".to_owned()).unwrap().failure_count
+}
+
 /// A restart is cut off in its stop. `meanwhile` is what happens to the VMM, which gets it, before the next daemon starts.
 async fn cut_off_in_the_stop_of_a_restart(meanwhile: impl FnOnce(u32)) {
     let test = TestEngine::start().await;
@@ -74,6 +79,7 @@ async fn a_restart_whose_vm_ended_while_the_daemon_was_away_is_finished() {
 async fn a_guest_that_rebooted_starts_again() {
     let (test, name) = after_end(RestartPolicy::No, Reason::GuestReboot).await;
     test.wait(&name, |vm| vm.guest.is_some()).await;
+    assert_eq!(failures(&test), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -82,10 +88,45 @@ async fn a_vm_that_the_host_ended_starts_again() {
     test.wait(&name, |vm| vm.guest.is_some()).await;
 }
 
+/// Another boot: no process of the one before is there, nor is anything of what it had in the runtime folder.
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_reboot_what_should_run_does_and_nothing_else() {
+    let test = TestEngine::start().await;
+    let [wanted, unwanted] =
+        [test.create("wanted", |_| ()).await.unwrap(), test.create("unwanted", |_| ()).await.unwrap()];
+    let before = [test.start_vm(&wanted).await, test.start_vm(&unwanted).await];
+    // It is still at its stop when the power goes.
+    strike(before[1].leader, Signal::SIGSTOP);
+    test.engine.stop_vm(&TestEngine::origin(), &unwanted, StopOptions { timeout: Some(PATIENCE) }).await.unwrap();
+    test.wait(&unwanted, |vm| vm.lifecycle.state() == VmState::Stopping).await;
+    let runtime = test.folder.path().join("run");
+    let reboot = |store: &mut Store| {
+        before.iter().for_each(|vm| strike(vm.leader, Signal::SIGKILL));
+        for mut row in store.vms().unwrap() {
+            row.process.as_mut().unwrap().leader.boot_id = "00000000-0000-4000-8000-000000000000".to_owned();
+            store.update_vm(&row, None).unwrap();
+        }
+        std::fs::remove_dir_all(&runtime).unwrap();
+    };
+    let test = test.restart_after(reboot).await;
+    let after = test.wait(&wanted, |vm| vm.guest.is_some()).await;
+    assert_ne!(after.leader, before[0].leader);
+    let reasons = |lines: Vec<nexus_actors::HistoryLine>| lines.into_iter().map(|line| line.reason).collect::<Vec<_>>();
+    let history = reasons(test.engine.vm_history(&wanted, 3).await.unwrap());
+    assert_eq!(history, [Reason::VmmStarted, Reason::HostRebooted, Reason::HostRebooted]);
+    let at_rest = test.vm(&unwanted);
+    assert_eq!((at_rest.lifecycle.state(), at_rest.lifecycle.reason()), (VmState::Stopped, Reason::HostRebooted));
+    for vm in ["wanted", "unwanted"] {
+        let status = test.engine.board().actors().get(&format!("root/vms/{vm}/machine")).unwrap();
+        assert_eq!(status.failure_count, 0, "a reboot is nobody's failure: {status:?}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_power_off_is_what_the_policy_makes_of_it() {
     let (test, name) = after_end(RestartPolicy::Always, Reason::GuestPoweroff).await;
     test.wait(&name, |vm| vm.guest.is_some()).await;
+    assert_eq!(failures(&test), 0);
 
     let (test, name) = after_end(RestartPolicy::OnFailure, Reason::GuestPoweroff).await;
     test.gone(&name).await;
@@ -148,14 +189,51 @@ async fn a_crash_that_was_one_too_many_is_given_up_on_by_the_next_incarnation() 
     test.wait(&name, |vm| vm.guest.is_some()).await;
 }
 
+/// Imports an image of next to nothing.
+async fn import(test: &TestEngine, name: &str) {
+    let root = test.folder.path().canonicalize().unwrap().join("root");
+    std::fs::create_dir_all(root.join("etc")).unwrap();
+    let request = ImportImage { path: root, name: name.parse().unwrap(), size_bytes: None };
+    let job = test.engine.import_image(&TestEngine::origin(), request).await.unwrap();
+    assert_eq!(test.job(job).await.state, JobState::Done);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_workspace_whose_disk_is_away_is_missing_until_it_is_back() {
+    let test = TestEngine::start().await;
+    import(&test, "small").await;
+    let name: Name = "disk".parse().unwrap();
+    let base = "small".parse().unwrap();
+    let job = test.engine.create_workspace(&TestEngine::origin(), Some(name.clone()), base).await.unwrap();
+    assert_eq!(test.job(job).await.state, JobState::Done);
+    let place = "root/workspaces/disk".to_owned();
+    let disk = test.engine.board().workspaces().get(&name).unwrap().path.join(nexus_host::storage::DISK);
+    let away = disk.with_extension("away");
+    std::fs::rename(&disk, &away).unwrap();
+    test.engine.restart_actor(&place).await.unwrap();
+    let is = async |test: &TestEngine, state: WorkspaceState, health: Health| {
+        let mut actor = test.engine.board().actors().watch(&place).unwrap();
+        let well = |status: &std::sync::Arc<ChildStatus>| status.health == health;
+        let status = tokio::time::timeout(PATIENCE, actor.wait_for(well)).await.unwrap().unwrap().clone();
+        assert_eq!((status.failure_count, status.fault_count), (1, 0));
+        let workspace = test.engine.board().workspaces().get(&name).unwrap();
+        assert_eq!(workspace.state, state, "{workspace:?}");
+        workspace.failure.clone().map(|(_, why)| why)
+    };
+    let why = is(&test, WorkspaceState::Missing, Health::Failed).await.unwrap();
+    assert!(why.contains("put it back"), "{why}");
+    // Another daemon finds the same, and takes nothing away.
+    let test = test.restart().await;
+    is(&test, WorkspaceState::Missing, Health::Failed).await;
+    std::fs::rename(&away, &disk).unwrap();
+    test.engine.restart_actor(&place).await.unwrap();
+    is(&test, WorkspaceState::Ready, Health::Ok).await;
+}
+
 /// Whether the disk of an ephemeral VM, made for it, is there once a removal that was cut off has gone on.
 async fn disk_is_left(desired: Desired) -> bool {
     let test = TestEngine::start().await;
-    let root = test.folder.path().canonicalize().unwrap().join("root");
-    std::fs::create_dir_all(root.join("etc")).unwrap();
-    let request = ImportImage { path: root, name: "small".parse().unwrap(), size_bytes: None };
-    let job = test.engine.import_image(&TestEngine::origin(), request).await.unwrap();
-    assert_eq!(test.job(job).await.state, JobState::Done);
+    import(&test, "small").await;
     let spec = |spec: &mut VmSpec| {
         spec.image = Some("small".parse().unwrap());
         spec.ephemeral = true;
@@ -194,6 +272,38 @@ async fn an_ephemeral_vm_whose_next_start_is_called_off_goes() {
     let mut vm = test.engine.board().vms().watch(&name).unwrap();
     test.engine.stop_vm(&TestEngine::origin(), &name, StopOptions { timeout: None }).await.unwrap();
     tokio::time::timeout(PATIENCE, async { while vm.changed().await.is_ok() {} }).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ephemeral_vm_that_never_ran_stays() {
+    let test = TestEngine::start().await;
+    let name = test.create("web", |spec| spec.ephemeral = true).await.unwrap();
+    let test = test.restart().await;
+    test.engine.jobs_ended(PATIENCE).await;
+    assert_eq!(test.state(&name), VmState::Created);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_could_not_be_stored_is_tried_again() {
+    let test = TestEngine::start().await;
+    let name = test.create("web", |_| ()).await.unwrap();
+    let leader = test.start_vm(&name).await.leader;
+    let mut machine = test.engine.board().actors().watch(&"root/vms/web/machine".to_owned()).unwrap();
+    strike(leader, Signal::SIGKILL);
+    let waits = machine.wait_for(|status| !status.next_restart_at.is_never());
+    let first = tokio::time::timeout(PATIENCE, waits).await.unwrap().unwrap().next_restart_at;
+    // Nobody else can write until this one is done, and the start is due meanwhile.
+    let database = rusqlite::Connection::open(test.folder.path().join("nexus.db")).unwrap();
+    database.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let later = machine.wait_for(|status| status.next_restart_at > first);
+    let later = tokio::time::timeout(PATIENCE, later).await.unwrap().unwrap().next_restart_at;
+    let wait = Timestamp::from(SystemTime::now()).until(later).as_secs();
+    assert!((50..=60).contains(&wait), "tried again in {wait} s");
+    assert_eq!(test.state(&name), VmState::Crashed);
+    database.execute_batch("ROLLBACK").unwrap();
+    // Whoever does not want to wait starts it.
+    test.start_vm(&name).await;
+    assert!(machine.borrow().next_restart_at.is_never());
 }
 
 #[tokio::test(flavor = "multi_thread")]
