@@ -71,7 +71,8 @@ pub(crate) async fn act(world: Arc<World>, ops: Vec<(u16, Op)>) -> Result<Vec<Re
     Ok(records)
 }
 
-async fn perform(world: &World, bus: &Connection, op: Op) -> Result<(), Error> {
+/// Does one thing, and waits for the end of its job.
+pub(crate) async fn perform(world: &World, bus: &Connection, op: Op) -> Result<(), Error> {
     let manager = ManagerProxy::builder(bus).cache_properties(CacheProperties::No).build().await?;
     match op {
         Op::Create { vm, policy, disk, autostart } => {

@@ -41,6 +41,10 @@ impl Expectations {
             set(&mut self.wishes, vm, last(wishes).flatten());
         }
         for (vm, policies) in policies {
+            // Under the one before, a crash may have been the end of it.
+            if self.wishes.get(&vm) == Some(&Expected::Wanted) {
+                self.wishes.remove(&vm);
+            }
             set(&mut self.policies, vm, last(policies));
         }
     }

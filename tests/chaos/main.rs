@@ -10,6 +10,7 @@ mod client;
 mod expectation;
 mod fault;
 mod level;
+mod lives;
 mod plan;
 mod round;
 mod shrink;
@@ -47,6 +48,7 @@ struct Order {
     rounds: usize,
     vmm: Vmm,
     steady: bool,
+    lives: usize,
 }
 
 impl Order {
@@ -65,6 +67,7 @@ impl Order {
             rounds: usize::try_from(number("NEXUS_CHAOS_ROUNDS", 15)).unwrap(),
             vmm,
             steady: number("NEXUS_CHAOS_STEADY", 0) != 0,
+            lives: usize::try_from(number("NEXUS_CHAOS_LIVES", 3)).unwrap(),
         }
     }
 
@@ -81,19 +84,42 @@ impl Order {
     }
 }
 
-/// Runs rounds in a world of their own.
-fn run(rounds: &[Round], vmm: Vmm, steady: bool) -> Result<round::Report, round::Failure> {
-    // A thread of its own, since it gets mounts of its own, and whatever it starts inherits them.
+/// Runs something in a thread of its own, since it gets mounts of its own, and whatever it starts inherits them.
+fn apart<T: Send>(work: impl AsyncFnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| {
         let run = scope.spawn(|| {
             unshare(CloneFlags::CLONE_NEWNS).expect("this test makes mounts of its own: it needs root");
             let private = nix::mount::MsFlags::MS_PRIVATE | nix::mount::MsFlags::MS_REC;
             nix::mount::mount(None::<&str>, "/", None::<&str>, private, None::<&str>).unwrap();
             let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-            runtime.block_on(round::run(rounds, vmm, steady))
+            runtime.block_on(work())
         });
         run.join().unwrap()
     })
+}
+
+/// Runs rounds in a world of their own.
+fn run(rounds: &[Round], vmm: Vmm, steady: bool) -> Result<round::Report, round::Failure> {
+    apart(async || round::run(rounds, vmm, steady).await)
+}
+
+#[test]
+fn nothing_is_left_of_a_life() {
+    if !nix::unistd::geteuid().is_root() {
+        return nexus_tests::not_run("chaos needs root: it makes a small file system of its own");
+    }
+    let order = Order::from_environment();
+    match apart(async || lives::live(order.vmm, order.lives).await) {
+        Ok((took, slope)) => {
+            let seconds = took.as_secs_f64();
+            print!("{} lives with {} in {seconds:.0} s, and nothing is left", order.lives, order.vmm.word());
+            println!(
+                "{}",
+                slope.map(|slope| format!("; the heap grows by {slope:.0} bytes a life")).unwrap_or_default()
+            );
+        }
+        Err(violation) => panic!("{violation}"),
+    }
 }
 
 #[test]
