@@ -10,7 +10,7 @@ use nexus_actors::{
     snapshot::{Change, Update},
 };
 use nexus_model::{
-    AssetKind, ErrorKind, ExitStatus, Health, JobState,
+    AssetKind, ErrorKind, ExitStatus, Health, JobState, WorkspaceState,
     restart::RestartPolicy,
     vm::{Reason, VmSpec, VmState, VmmChoice},
 };
@@ -424,6 +424,34 @@ async fn why_a_disk_could_not_be_made_is_told_even_after_a_restart() {
     let test = start(test).await;
     let test = start(test.restart().await).await;
     assert_eq!(test.state(&name), VmState::Failed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn images_and_disks_say_who_has_them() {
+    let test = TestEngine::start().await;
+    let origin = TestEngine::origin();
+    let root = test.folder.path().canonicalize().unwrap().join("root");
+    std::fs::create_dir_all(root.join("etc")).unwrap();
+    let request = ImportImage { path: root, name: "small".parse().unwrap(), size_bytes: None };
+    let job = test.engine.import_image(&origin, request).await.unwrap();
+    assert_eq!(test.job(job).await.state, JobState::Done);
+    let name = test.create("web", |spec| spec.image = Some("small".parse().unwrap())).await.unwrap();
+    let board = test.engine.board().clone();
+    let mut image = board.images().watch(&"small".parse().unwrap()).unwrap();
+    let used = image.wait_for(|image| image.used_by == [name.clone()]);
+    tokio::time::timeout(PATIENCE, used).await.unwrap().unwrap();
+    let mut disk = board.workspaces().watch(&name).unwrap();
+    let attached = disk.wait_for(|disk| disk.state == WorkspaceState::Attached && disk.vm.as_ref() == Some(&name));
+    tokio::time::timeout(PATIENCE, attached).await.unwrap().unwrap();
+
+    let job = test.engine.remove_vm(&origin, &name, RemoveOptions::default()).await.unwrap();
+    assert_eq!(test.job(job).await.state, JobState::Done);
+    let disk = board.workspaces().get(&name).unwrap();
+    assert_eq!((disk.state, &disk.vm), (WorkspaceState::Ready, &None));
+    let job = test.engine.remove_workspace(&origin, &name).await.unwrap();
+    assert_eq!(test.job(job).await.state, JobState::Done);
+    let unused = image.wait_for(|image| image.used_by.is_empty());
+    tokio::time::timeout(PATIENCE, unused).await.unwrap().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

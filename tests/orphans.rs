@@ -74,7 +74,7 @@ async fn import(test: &TestEngine, name: &str) -> JobState {
 /// The row is gone, and the VM runs: as after a store that was restored from an older copy.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_vm_without_a_row_is_ended_after_the_grace_and_its_disk_stays() {
-    let test = TestEngine::start_with_grace(GRACE).await;
+    let test = TestEngine::start_with(|settings| settings.orphan_grace = GRACE).await;
     assert_eq!(import(&test, "small").await, JobState::Done);
     let spec = |spec: &mut VmSpec| spec.image = Some("small".parse().unwrap());
     let name = test.create("web", spec).await.unwrap();
@@ -117,7 +117,7 @@ async fn a_vm_without_a_row_is_ended_after_the_grace_and_its_disk_stays() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn leftovers_go_after_the_grace_and_what_is_not_nexus_s_never() {
-    let test = TestEngine::start_with_grace(GRACE).await;
+    let test = TestEngine::start_with(|settings| settings.orphan_grace = GRACE).await;
     let root = test.folder.path().to_owned();
     let ours = [
         by_id(&root.join("run/vm"), &["token", "process.json.tmp"]),
@@ -157,7 +157,7 @@ async fn leftovers_go_after_the_grace_and_what_is_not_nexus_s_never() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn another_instance_s_things_are_left_alone() {
-    let test = TestEngine::start_with_grace(GRACE).await;
+    let test = TestEngine::start_with(|settings| settings.orphan_grace = GRACE).await;
     let root = test.folder.path().to_owned();
     // Which all folders of this one are below.
     let mark = root.join(format!(".instance-{}", InstanceId::random().unwrap()));
@@ -211,7 +211,7 @@ async fn what_is_under_way_is_no_orphan() {
 /// An import that nobody can finish leaves nothing that stays.
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_failure_it_is_looked_what_that_left() {
-    let test = TestEngine::start_with_grace(GRACE).await;
+    let test = TestEngine::start_with(|settings| settings.orphan_grace = GRACE).await;
     // The look at its start is over.
     assert_eq!(orphans(&test).await, []);
     let left = by_id(&test.folder.path().join("data/assets"), &["vmlinuz"]);
@@ -237,7 +237,7 @@ async fn after_a_failure_it_is_looked_what_that_left() {
 /// Since when is lost with it, and nothing else.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reaper_that_is_restarted_looks_again() {
-    let test = TestEngine::start_with_grace(GRACE).await;
+    let test = TestEngine::start_with(|settings| settings.orphan_grace = GRACE).await;
     assert_eq!(orphans(&test).await, []);
     let left = by_id(&test.folder.path().join("run/vm"), &[]);
     test.engine.restart_actor("root/reaper").await.unwrap();

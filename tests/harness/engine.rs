@@ -31,7 +31,7 @@ use crate::{guest::GuestParts, program};
 
 /// Ten times what was ever seen, and then some: the machines are noisy.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Longer than any test, but for those that say so: see [`TestEngine::start_with_grace`].
+/// Longer than any test, but for those that change it.
 const ORPHAN_GRACE: Duration = Duration::from_secs(3600);
 
 /// An engine over folders of its own. Its VMs are plain processes, and end with it.
@@ -39,7 +39,7 @@ pub struct TestEngine {
     /// The engine.
     pub engine: Engine,
     tree: Option<Tree>,
-    orphan_grace: Duration,
+    change: fn(&mut Settings),
     /// Where everything of it is.
     pub folder: Arc<TempDir>,
 }
@@ -50,20 +50,20 @@ impl TestEngine {
     /// # Panics
     /// When it can't be started.
     pub async fn start() -> Self {
-        Self::start_with_grace(ORPHAN_GRACE).await
+        Self::start_with(|_| ()).await
     }
 
-    /// A new one that removes orphans after `grace`.
+    /// A new one whose settings are changed so, and those of the ones after it.
     ///
     /// # Panics
     /// When it can't be started.
-    pub async fn start_with_grace(grace: Duration) -> Self {
+    pub async fn start_with(change: fn(&mut Settings)) -> Self {
         let _ = tracing_subscriber::fmt()
             .with_test_writer()
             .with_max_level(tracing_subscriber::filter::LevelFilter::DEBUG)
             .try_init();
         let folder = tempfile::Builder::new().prefix("nx").tempdir().expect("a temporary folder");
-        Self::start_in(Arc::new(folder), grace).await
+        Self::start_in(Arc::new(folder), change).await
     }
 
     /// Another one over the same folders, as after a restart of the daemon.
@@ -78,13 +78,13 @@ impl TestEngine {
     ///
     /// # Panics
     /// When it can't be started.
-    pub async fn restart_after(mut self, change: impl FnOnce(&mut Store)) -> Self {
-        let (folder, grace) = (self.folder.clone(), self.orphan_grace);
+    pub async fn restart_after(mut self, meanwhile: impl FnOnce(&mut Store)) -> Self {
+        let (folder, change) = (self.folder.clone(), self.change);
         self.shut_down().await;
-        change(&mut Store::open(&folder.path().join("nexus.db")).expect("the store opens"));
+        meanwhile(&mut Store::open(&folder.path().join("nexus.db")).expect("the store opens"));
         // Only what was said to be left running may be: the folder decides, not this value.
         std::mem::forget(self);
-        Self::start_in(folder, grace).await
+        Self::start_in(folder, change).await
     }
 
     /// Another one over the same folders, for which the one VM that there is has failed so often that its policy waits 8 s
@@ -109,7 +109,7 @@ impl TestEngine {
         }
     }
 
-    async fn start_in(folder: Arc<TempDir>, orphan_grace: Duration) -> Self {
+    async fn start_in(folder: Arc<TempDir>, change: fn(&mut Settings)) -> Self {
         let root = folder.path();
         let database = root.join("nexus.db");
         let store = Store::open(&database).expect("the store opens");
@@ -141,7 +141,7 @@ impl TestEngine {
             default_kernel: None,
             draining: false,
         };
-        let settings = Settings {
+        let mut settings = Settings {
             instance,
             folders,
             database,
@@ -155,12 +155,13 @@ impl TestEngine {
             heartbeat: Duration::from_millis(500),
             job_retention: Duration::from_secs(60),
             history: Bounds::default(),
-            orphan_grace,
+            orphan_grace: ORPHAN_GRACE,
         };
+        change(&mut settings);
         let (engine, tree) =
             Engine::start(settings, manager, vmms, keeper, storage, None).await.expect("the engine starts");
         assert!(engine.ready(PATIENCE).await, "the engine is not ready");
-        Self { engine, tree: Some(tree), orphan_grace, folder }
+        Self { engine, tree: Some(tree), change, folder }
     }
 
     /// Who asks, in a test.
