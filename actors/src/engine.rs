@@ -129,6 +129,31 @@ impl Engine {
         if let Err(error) = blocking(move || Ok(ground.claim()?)).await {
             warn!("what nothing owns is shown and never removed: {}", error.text());
         }
+        let engine = Self::assemble(settings, manager, vmms, keeper, storage);
+        let mut children = engine.children();
+        children.extend(bus.map(|bus| bus_child(bus(engine.clone()))));
+        let config = SupervisorConfig { strategy: Strategy::RestForOne, children };
+        let root = Root::spawn("root", config, engine.statuses.clone())
+            .await
+            .map_err(|error| Error::caused(ErrorKind::Internal, "the tree could not be started", error))?;
+        let _ = engine.root.set(root.actor.clone());
+        let tree = Tree {
+            root: root.actor.clone(),
+            jobs: engine.jobs.clone(),
+            recorder: engine.recorder.clone(),
+            ended: Box::pin(root.ended()),
+        };
+        Ok((engine, tree))
+    }
+
+    /// All there is one of, before anything of it runs under supervision.
+    pub(crate) fn assemble(
+        settings: Settings,
+        manager: ManagerSnapshot,
+        vmms: Vmms,
+        keeper: Keeper,
+        storage: Arc<dyn WorkspaceBackend>,
+    ) -> Self {
         let board = Board::new(manager);
         let store = StoreHandle::new();
         let recorder = Recorder::start(store.clone(), daemon_started());
@@ -137,7 +162,7 @@ impl Engine {
         let heartbeat = watch::Sender::new(0);
         tokio::spawn(beat(heartbeat.clone(), settings.heartbeat));
         let reaper = Reaper::new();
-        let engine = Self(Arc::new(Inner {
+        Self(Arc::new(Inner {
             statuses: StatusBoard::new(sink),
             store,
             recorder,
@@ -162,36 +187,20 @@ impl Engine {
             draining: AtomicBool::new(false),
             settings,
             board,
-        }));
-        let mut children = vec![
-            engine.store.child_spec(engine.settings.database.clone(), engine.settings.history),
-            asset::child_spec(&engine),
-            image::child_spec(&engine),
-            engine.workspaces_child(),
-            engine.vms_child(),
-            engine.jobs.child_spec(engine.board.clone(), engine.store.clone(), engine.settings.job_retention),
-            reaper::child_spec(&engine),
-        ];
-        if let Some(bus) = bus {
-            children.push(ChildSpec {
-                backoff: BUS_BACKOFF,
-                intensity: BUS_INTENSITY,
-                give_up: GiveUp::Escalate,
-                ..bus(engine.clone())
-            });
-        }
-        let config = SupervisorConfig { strategy: Strategy::RestForOne, children };
-        let root = Root::spawn("root", config, engine.statuses.clone())
-            .await
-            .map_err(|error| Error::caused(ErrorKind::Internal, "the tree could not be started", error))?;
-        let _ = engine.root.set(root.actor.clone());
-        let tree = Tree {
-            root: root.actor.clone(),
-            jobs: engine.jobs.clone(),
-            recorder: engine.recorder.clone(),
-            ended: Box::pin(root.ended()),
-        };
-        Ok((engine, tree))
+        }))
+    }
+
+    /// The children of the root in their order, but for the bus.
+    pub(crate) fn children(&self) -> Vec<ChildSpec> {
+        vec![
+            self.store.child_spec(self.settings.database.clone(), self.settings.history),
+            asset::child_spec(self),
+            image::child_spec(self),
+            self.workspaces_child(),
+            self.vms_child(),
+            self.jobs.child_spec(self.board.clone(), self.store.clone(), self.settings.job_retention),
+            reaper::child_spec(self),
+        ]
     }
 
     /// Every object's newest picture, and how they change.
@@ -354,6 +363,11 @@ impl Tree {
             RootEnd::Killed => "its root was killed".to_owned(),
         }
     }
+}
+
+/// The last child of the root, as far as its supervisor is concerned.
+pub(crate) fn bus_child(spec: ChildSpec) -> ChildSpec {
+    ChildSpec { backoff: BUS_BACKOFF, intensity: BUS_INTENSITY, give_up: GiveUp::Escalate, ..spec }
 }
 
 fn start_failed(error: Error) -> ractor::SpawnErr {

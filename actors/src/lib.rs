@@ -10,6 +10,8 @@ mod engine;
 mod error;
 mod image;
 mod jobs;
+#[cfg(test)]
+mod law;
 mod origin;
 mod place;
 mod reaper;

@@ -75,8 +75,8 @@ impl VmContext {
     }
 }
 
-/// A VM as a child of the supervisor of all VMs.
-pub(crate) fn child_spec(engine: &Engine, vm: &Arc<VmContext>) -> ChildSpec {
+/// What a VM's supervisor supervises, in its order.
+pub(crate) fn children(engine: &Engine, vm: &Arc<VmContext>) -> Vec<ChildSpec> {
     let machine = ChildSpec {
         backoff: MACHINE_BACKOFF,
         intensity: MACHINE_INTENSITY,
@@ -89,7 +89,12 @@ pub(crate) fn child_spec(engine: &Engine, vm: &Arc<VmContext>) -> ChildSpec {
         give_up: GiveUp::Retry { every: CONNECTION_RETRY, health: Health::Failed },
         ..connection::child_spec(engine, vm)
     };
-    let children = vec![machine, connection];
+    vec![machine, connection]
+}
+
+/// A VM as a child of the supervisor of all VMs.
+pub(crate) fn child_spec(engine: &Engine, vm: &Arc<VmContext>) -> ChildSpec {
+    let children = children(engine, vm);
     let spec = ChildSpec::supervisor(vm.name.to_string(), move |_| {
         let children = children.clone();
         async move { Ok(SupervisorConfig { strategy: Strategy::RestForOne, children }) }

@@ -10,6 +10,8 @@ mod memory;
 mod power;
 mod removal;
 
+#[cfg(test)]
+pub(crate) use context::children;
 pub(crate) use context::{Power, VmContext, child_spec};
 pub(crate) use create::random_id;
 pub(crate) use removal::Disks;
