@@ -19,7 +19,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use zbus::{ObjectPath, OwnedFd};
+use zbus::{ObjectPath, OwnedFd, OwnedObjectPath};
 
 const WEB: &str = "vm/web";
 const CONNECTION: &str = "vm/web/connection/1";
@@ -48,6 +48,8 @@ struct World {
     vm: VmPath,
     before: VmProperties,
     generations: BTreeMap<String, u64>,
+    /// The root's children, as they come one after the other.
+    order: Vec<OwnedObjectPath>,
 }
 
 impl World {
@@ -56,7 +58,9 @@ impl World {
         let vm = nexus.run("web", []).await;
         let before = nexus.read(&vm).await;
         let generations = generations(&nexus).await;
-        Self { nexus, vm, before, generations }
+        let root = ObjectPath::try_from(format!("{ROOT}/supervisor/root")).unwrap();
+        let order = SupervisorProperties::read(&nexus.client, &root).await.unwrap().children;
+        Self { nexus, vm, before, generations, order }
     }
 
     /// The actor on that object has had its one fault, because of `reason`, and it and exactly these other ones were
@@ -77,12 +81,9 @@ impl World {
 
     /// As [`restarted`](Self::restarted), where the others are those below it and those that come after it in the tree.
     async fn restarted_with_the_later(&self, object: &str, reason: &str) {
-        let root = ObjectPath::try_from(format!("{ROOT}/supervisor/root")).unwrap();
-        self.nexus.bus.wait_for_nexus().await;
-        let order = SupervisorProperties::read(&self.nexus.client, &root).await.unwrap().children;
         let place = |object: &str| {
             let path = format!("{ROOT}/supervisor/{}", branch(object));
-            order.iter().position(|child| child.as_str() == path)
+            self.order.iter().position(|child| child.as_str() == path)
         };
         self.restarted(object, reason, |other| place(other) >= place(object)).await;
     }
@@ -98,7 +99,7 @@ impl World {
 
 async fn generations(daemon: &TestDaemon) -> BTreeMap<String, u64> {
     let all = objects(&daemon.client).await.unwrap();
-    let actor = |(path, object): (zbus::OwnedObjectPath, nexus_dbus::client::Interfaces)| {
+    let actor = |(path, object): (OwnedObjectPath, nexus_dbus::client::Interfaces)| {
         Some((path.as_str().strip_prefix(ROOT)?[1..].to_owned(), object.supervised?.generation))
     };
     all.into_iter().filter_map(actor).filter(|(object, _)| object != "supervisor/root").collect()
