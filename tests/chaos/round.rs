@@ -301,7 +301,7 @@ impl Course {
             }
         }
         if self.steady
-            && self.report.heap.len() >= 30
+            && self.report.heap.len() >= 12
             && let Some(slope) = trend(&self.report.heap)
             && slope > HEAP_SLOPE
         {
