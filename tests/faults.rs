@@ -405,3 +405,34 @@ async fn the_root_ends_the_daemon_and_no_vm() {
     world.nexus = world.nexus.next().await;
     world.unharmed().await;
 }
+
+/// Regression: a machine that had something to write down waited for the next store, which waited for the machine's end, and
+/// so did each of them in its turn, for 5 s.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_panics_under_load_is_back_at_once() {
+    let world = World::start().await;
+    let mut vms = vec![world.vm.clone()];
+    for number in 0..6 {
+        vms.push(world.nexus.create(&format!("vm-{number}"), []).await);
+    }
+    // Each machine has more to write down than the one that is cut off.
+    let mut clients = tokio::task::JoinSet::new();
+    for path in vms.iter().cycle().take(6 * vms.len()) {
+        let vm = world.nexus.vm(path).await;
+        clients.spawn(async move {
+            for round in 0..50 {
+                let _ = vm.set_label(&format!("{round}")).await;
+            }
+        });
+    }
+    world.nexus.set("actor.store=300*off->1*panic\n").await;
+    let path = format!("{ROOT}/supervisor/store");
+    world.nexus.wait_actor(&path, |actor| actor.fault_count == 1 && actor.health == "ok").await;
+    clients.join_all().await;
+    for vm in &vms {
+        world.nexus.wait_actor(vm.as_str(), |actor| actor.health == "ok").await;
+    }
+    let log = world.nexus.log();
+    assert!(!log.contains("it did not stop within"), "{log}");
+    world.unharmed().await;
+}

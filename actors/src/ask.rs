@@ -40,7 +40,25 @@ pub(crate) async fn ask_within<M: Message, A>(
     message: impl FnOnce(oneshot::Sender<A>) -> M,
 ) -> Result<A, Error> {
     let Some(actor) = slot.current(ACTOR_DEADLINE).await else { return Err(not_there(whom)) };
-    match tokio::time::timeout(deadline, ask_actor(&actor, whom, message)).await {
+    within(deadline, whom, ask_actor(&actor, whom, message)).await
+}
+
+/// As [`ask_within`], of an actor that is up now.
+///
+/// # Errors
+/// As [`ask_within`]'s; `Internal` at once when no incarnation is up.
+pub(crate) async fn ask_now_within<M: Message, A>(
+    deadline: Duration,
+    slot: &ActorSlot<M>,
+    whom: &str,
+    message: impl FnOnce(oneshot::Sender<A>) -> M,
+) -> Result<A, Error> {
+    let Some(actor) = slot.now() else { return Err(not_there(whom)) };
+    within(deadline, whom, ask_actor(&actor, whom, message)).await
+}
+
+async fn within<A>(deadline: Duration, whom: &str, answer: impl Future<Output = Result<A, Error>>) -> Result<A, Error> {
+    match tokio::time::timeout(deadline, answer).await {
         Ok(answer) => answer,
         Err(_) => Err(Error::new(
             ErrorKind::Timeout,

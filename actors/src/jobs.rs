@@ -253,7 +253,7 @@ impl Actor for JobsActor {
             state.jobs.underway.lock().iter().map(|(id, job)| (*id, job.ended.is_some())).collect();
         let alive: Vec<JobId> = ended.keys().copied().collect();
         let now = Timestamp::from(SystemTime::now());
-        let cut = state.store.call(move |store| store.jobs_cut_off(&alive, now)).await?;
+        let cut = state.store.call_now(move |store| store.jobs_cut_off(&alive, now)).await?;
         // Those whose end was lost with the incarnation before this one.
         for job in ended.iter().filter_map(|(id, ended)| ended.then_some(*id)) {
             let _ = myself.send_message(JobMessage::Finished { job });
@@ -308,7 +308,7 @@ impl State {
             request: request.origin.request.to_string(),
             created_at,
         };
-        let row = self.store.call(move |store| store.insert_job(&new)).await?;
+        let row = self.store.call_now(move |store| store.insert_job(&new)).await?;
         let id = row.id;
         let picture = JobSnapshot {
             id,
@@ -404,7 +404,7 @@ impl State {
                 info!(NEXUS_JOB = id, NEXUS_REQUEST = request, DBUS_SENDER = sender, "job {id} ({kind}) done");
             }
         }
-        let stored = self.store.call(move |store| store.update_job(&row)).await;
+        let stored = self.store.call_now(move |store| store.update_job(&row)).await;
         shared.update(true, |job| {
             job.state = state;
             job.error = error;

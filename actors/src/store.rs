@@ -19,7 +19,7 @@ use tokio::sync::watch;
 
 use crate::{
     Error,
-    ask::{Reply, ask_within},
+    ask::{Reply, ask_now_within, ask_within},
     supervisor::{ActorSlot, ChildContext, ChildSpec, GiveUp, Lease},
 };
 
@@ -27,6 +27,9 @@ use crate::{
 const DEADLINE: Duration = Duration::from_secs(20);
 const BACKOFF: Backoff = Backoff { initial: Duration::from_millis(100), max: Duration::from_secs(2), jitter: 0.2 };
 const INTENSITY: Intensity = Intensity { max: 3, window: Duration::from_secs(30) };
+
+/// What errors call it.
+const NAME: &str = "the store";
 
 type Work = Box<dyn FnOnce(&mut Store) + Send>;
 
@@ -50,23 +53,24 @@ impl StoreHandle {
         self.written.subscribe()
     }
 
-    /// Runs `work` on the store's thread.
+    /// Runs `work` on the store's thread, and waits for the store's next incarnation if there is none now. Not for actors:
+    /// see [`call_now`](Self::call_now).
     pub(crate) async fn call<T, F>(&self, work: F) -> Result<T, Error>
     where
         T: Send + 'static,
         F: FnOnce(&mut Store) -> Result<T, nexus_store::Error> + Send + 'static,
     {
-        let answered = ask_within(DEADLINE, &self.slot, "the store", |reply: Reply<T>| {
-            let work: Work = Box::new(move |store| {
-                // Whoever gave up waiting believes that nothing happened.
-                if reply.is_closed() {
-                    return;
-                }
-                let _ = reply.send(work(store).map_err(Error::from));
-            });
-            StoreMessage(work)
-        });
-        answered.await.map_err(|error| Error::caused(ErrorKind::StorageFailed, "the store does not answer", error))?
+        answer(ask_within(DEADLINE, &self.slot, NAME, |reply| message(reply, work)).await)
+    }
+
+    /// As [`call`](Self::call), for an actor: it comes after the store in the tree, so there is no next incarnation of the
+    /// store before this one of the actor has ended, and to wait for it would hold up everything.
+    pub(crate) async fn call_now<T, F>(&self, work: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Store) -> Result<T, nexus_store::Error> + Send + 'static,
+    {
+        answer(ask_now_within(DEADLINE, &self.slot, NAME, |reply| message(reply, work)).await)
     }
 
     /// The actor as a child of the root.
@@ -82,6 +86,24 @@ impl StoreHandle {
         });
         ChildSpec { backoff: BACKOFF, intensity: INTENSITY, give_up: GiveUp::Escalate, ..spec.published_in(&self.slot) }
     }
+}
+
+fn message<T, F>(reply: Reply<T>, work: F) -> StoreMessage
+where
+    T: Send + 'static,
+    F: FnOnce(&mut Store) -> Result<T, nexus_store::Error> + Send + 'static,
+{
+    StoreMessage(Box::new(move |store| {
+        // Whoever gave up waiting believes that nothing happened.
+        if reply.is_closed() {
+            return;
+        }
+        let _ = reply.send(work(store).map_err(Error::from));
+    }))
+}
+
+fn answer<T>(answered: Result<Result<T, Error>, Error>) -> Result<T, Error> {
+    answered.map_err(|error| Error::caused(ErrorKind::StorageFailed, "the store does not answer", error))?
 }
 
 #[derive(Default)]

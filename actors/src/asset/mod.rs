@@ -77,7 +77,7 @@ impl Actor for AssetsActor {
                 let _ = reply.send(state.insert(*row, default).await);
             }
             AssetMessage::MakeDefault { id, reply } => {
-                let result = state.engine.store.call(move |store| store.make_default_asset(id)).await;
+                let result = state.engine.store.call_now(move |store| store.make_default_asset(id)).await;
                 state.publish().await?;
                 let _ = reply.send(result);
             }
@@ -96,7 +96,7 @@ impl State {
         let none_yet = self.engine.board.assets().all().iter().all(|asset| asset.kind != kind);
         self.engine
             .store
-            .call(move |store| {
+            .call_now(move |store| {
                 store.together(|store| {
                     store.insert_asset(&row)?;
                     if default || none_yet { store.make_default_asset(row.id) } else { Ok(()) }
@@ -107,9 +107,9 @@ impl State {
     }
 
     async fn delete(&self, id: Id) -> Result<(), Error> {
-        let row = self.engine.store.call(move |store| store.asset(id)).await?;
+        let row = self.engine.store.call_now(move |store| store.asset(id)).await?;
         // The row first: a folder without a row is an orphan, a row without a folder would be a lie.
-        self.engine.store.call(move |store| store.delete_asset(id)).await?;
+        self.engine.store.call_now(move |store| store.delete_asset(id)).await?;
         self.engine.board.withdraw_asset(&row.name);
         self.publish().await?;
         info!(NEXUS_ASSET = %row.name, "asset {} removed", row.name);
@@ -121,7 +121,7 @@ impl State {
         // Whatever changes from here on asks for another look.
         self.engine.assets_stale.store(false, Ordering::SeqCst);
         let vms = self.engine.board.vms().all();
-        let rows = self.engine.store.call(|store| store.assets()).await?;
+        let rows = self.engine.store.call_now(|store| store.assets()).await?;
         let rows: BTreeMap<ArtifactName, AssetRow> = rows.into_iter().map(|row| (row.name.clone(), row)).collect();
         let default =
             rows.values().find(|row| row.is_default && row.kind == AssetKind::Kernel).map(|row| row.name.clone());

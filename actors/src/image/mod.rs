@@ -54,7 +54,7 @@ impl Actor for ImagesActor {
     }
 
     async fn post_start(&self, _myself: ActorRef<ImageMessage>, state: &mut State) -> Result<(), ActorProcessingErr> {
-        let rows = state.engine.store.call(|store| store.images()).await?;
+        let rows = state.engine.store.call_now(|store| store.images()).await?;
         for row in rows {
             if row.state == ArtifactState::Ready {
                 state.rows.insert(row.id, row);
@@ -89,7 +89,7 @@ impl Actor for ImagesActor {
         match message {
             ImageMessage::Insert { row, reply } => {
                 let stored = row.clone();
-                let result = state.engine.store.call(move |store| store.insert_image(&stored)).await;
+                let result = state.engine.store.call_now(move |store| store.insert_image(&stored)).await;
                 if result.is_ok() {
                     state.rows.insert(row.id, *row);
                 }
@@ -97,7 +97,7 @@ impl Actor for ImagesActor {
             }
             ImageMessage::Update { row, reply } => {
                 let stored = row.clone();
-                let result = state.engine.store.call(move |store| store.update_image(&stored)).await;
+                let result = state.engine.store.call_now(move |store| store.update_image(&stored)).await;
                 if result.is_ok() {
                     state.rows.insert(row.id, *row);
                     state.publish();
@@ -105,7 +105,7 @@ impl Actor for ImagesActor {
                 let _ = reply.send(result);
             }
             ImageMessage::Delete { id, reply } => {
-                let result = state.engine.store.call(move |store| store.delete_image(id)).await;
+                let result = state.engine.store.call_now(move |store| store.delete_image(id)).await;
                 if result.is_ok()
                     && let Some(row) = state.rows.remove(&id)
                 {
@@ -123,7 +123,7 @@ impl State {
     async fn discard(&self, row: &ImageRow) -> Result<(), Error> {
         let (storage, path, id) = (self.engine.storage.clone(), row.path.clone(), row.id);
         blocking(move || Ok(storage.remove(&path)?)).await?;
-        self.engine.store.call(move |store| store.delete_image(id)).await
+        self.engine.store.call_now(move |store| store.delete_image(id)).await
     }
 
     fn publish(&self) {

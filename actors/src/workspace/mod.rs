@@ -134,7 +134,7 @@ impl Actor for WorkspaceActor {
     ) -> Result<State, ActorProcessingErr> {
         let Arguments { engine, context, child } = arguments;
         let id = context.id;
-        let row = engine.store.call(move |store| store.workspace(id)).await?;
+        let row = engine.store.call_now(move |store| store.workspace(id)).await?;
         let resumed = child.generation > 1 || context.restored;
         Ok(State { engine, context, child, row, copy: None, resumed, job: Arc::default(), waiting: Vec::new() })
     }
@@ -183,7 +183,7 @@ impl Actor for WorkspaceActor {
             }
             WorkspaceMessage::Refresh { reply } => {
                 let id = state.context.id;
-                state.row = state.engine.store.call(move |store| store.workspace(id)).await?;
+                state.row = state.engine.store.call_now(move |store| store.workspace(id)).await?;
                 state.publish();
                 let _ = reply.send(Ok(()));
             }
@@ -316,12 +316,12 @@ impl State {
         blocking(move || Ok(storage.remove(&path)?)).await?;
         failpoint("workspace.removed");
         let id = self.row.id;
-        self.engine.store.call(move |store| store.delete_workspace(id)).await
+        self.engine.store.call_now(move |store| store.delete_workspace(id)).await
     }
 
     async fn store(&mut self, row: WorkspaceRow) -> Result<(), Error> {
         let stored = row.clone();
-        self.engine.store.call(move |store| store.update_workspace(&stored)).await?;
+        self.engine.store.call_now(move |store| store.update_workspace(&stored)).await?;
         self.row = row;
         self.publish();
         Ok(())

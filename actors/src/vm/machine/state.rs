@@ -74,7 +74,7 @@ impl Machine {
         child: ChildContext,
     ) -> Result<Self, Error> {
         let id = vm.id;
-        let row = engine.store.call(move |store| store.claim_vm(id)).await?;
+        let row = engine.store.call_now(move |store| store.claim_vm(id)).await?;
         let mut failures = FailureWindow::new(POLICY_BACKOFF, POLICY_INTENSITY);
         for at in &row.recent_failures {
             failures.failed(*at, 0.5);
@@ -170,7 +170,7 @@ impl Machine {
         });
         let stored = row.clone();
         failpoint("machine.before-store");
-        self.engine.store.call(move |store| store.update_vm(&stored, history.as_ref())).await?;
+        self.engine.store.call_now(move |store| store.update_vm(&stored, history.as_ref())).await?;
         failpoint("machine.after-store");
         self.row = row;
         if from.state() != to.state() {
