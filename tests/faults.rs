@@ -14,7 +14,7 @@ use nexus_dbus::{
     client::{Options, Row, SupervisorProperties, VmProperties, objects},
 };
 use nexus_host::storage::DISK;
-use nexus_tests::{BreakableDaemon, PATIENCE, TestDaemon, VmPath};
+use nexus_tests::{BreakableDaemon, PATIENCE, Signals, TestDaemon, VmPath};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -270,7 +270,10 @@ async fn a_machine_that_panics_too_often_leaves_the_vmm_running() {
     assert!(is_alive(world.before.leader));
     // Its sibling waits, and shows its health; the daemon says that something is amiss.
     world.nexus.wait_actor(&format!("{ROOT}/{CONNECTION}"), |actor| actor.health == "unmanaged").await;
-    assert_eq!(world.nexus.manager().await.state().await.unwrap(), "degraded");
+    let mut signals = Signals::of(&world.nexus.client).await;
+    while world.nexus.manager().await.state().await.unwrap() != "degraded" {
+        signals.next().await;
+    }
 
     world.nexus.set("").await;
     world.nexus.supervised(&world.vm).await.reset_failed().await.unwrap();

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use nexus_actors::{ImportImage, StopOptions, supervisor::ChildStatus};
 use nexus_host::unit::{ExitRecord, ProgramRole};
@@ -101,9 +101,16 @@ async fn after_a_reboot_what_should_run_does_and_nothing_else() {
     test.wait(&unwanted, |vm| vm.lifecycle.state() == VmState::Stopping).await;
     let runtime = test.folder.path().join("run");
     let reboot = |store: &mut Store| {
-        before.iter().for_each(|vm| strike(vm.leader, Signal::SIGKILL));
         for mut row in store.vms().unwrap() {
-            row.process.as_mut().unwrap().leader.boot_id = "00000000-0000-4000-8000-000000000000".to_owned();
+            let process = row.process.as_mut().unwrap();
+            // With its keeper goes all that it keeps, and nobody writes down how.
+            strike(process.keeper.pid, Signal::SIGKILL);
+            let deadline = Instant::now() + PATIENCE;
+            while std::fs::read(format!("/proc/{}/cmdline", process.leader.pid)).is_ok_and(|line| !line.is_empty()) {
+                assert!(Instant::now() < deadline, "the VMM ends with its keeper");
+                std::thread::yield_now();
+            }
+            process.leader.boot_id = "00000000-0000-4000-8000-000000000000".to_owned();
             store.update_vm(&row, None).unwrap();
         }
         std::fs::remove_dir_all(&runtime).unwrap();
