@@ -13,7 +13,7 @@ use crate::{
     Outcome,
     changes::Changes,
     fleet,
-    report::{Report, duration},
+    report::Report,
     samples::Samples,
     scale::Scale,
     session::{PATIENCE, Programs, Session},
@@ -57,12 +57,9 @@ pub(crate) async fn measure(report: &mut Report, scale: &Scale, programs: &Progr
         told.push(changes.until(&path, "State", Variant::from("crashed")).await? - killed);
         seen.push(watcher.await? - killed);
     }
-    report.columns(&["SIGKILL →", "p50", "p99", "largest"]);
-    for (what, samples) in [("`PropertiesChanged` at a client", &told), ("a bare pidfd watcher", &seen)] {
-        let percentile = |percent| duration(samples.percentile(percent));
-        report.row(&[format!("{what} ({})", samples.len()), percentile(50), percentile(99), percentile(100)]);
-    }
-    let ratio = |percent| told.percentile(percent).as_secs_f64() / seen.percentile(percent).as_secs_f64();
-    report.row(&["ratio".to_owned(), format!("{:.1} ×", ratio(50)), format!("{:.1} ×", ratio(99)), "–".to_owned()]);
+    report.spread("SIGKILL →");
+    report.percentiles("`PropertiesChanged` at a client", &told);
+    report.percentiles("a bare pidfd watcher", &seen);
+    report.ratios("ratio", &told, &seen);
     Ok(())
 }

@@ -2,13 +2,13 @@
 
 use std::{fs, path::Path, process::Command, thread};
 
-use crate::{Outcome, report::Report};
+use crate::Outcome;
 
-/// Says what it is, and how busy.
+/// Says what it is, in one line.
 ///
 /// # Errors
 /// When it does not say.
-pub(crate) fn describe(report: &mut Report, guest: &Path) -> Outcome<()> {
+pub(crate) fn describe(guest: &Path) -> Outcome<String> {
     let cpu = fs::read_to_string("/proc/cpuinfo")?;
     let model = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ")).map_or("?", |(_, m)| m);
     let memory = fs::read_to_string("/proc/meminfo")?;
@@ -18,18 +18,23 @@ pub(crate) fn describe(report: &mut Report, guest: &Path) -> Outcome<()> {
         .unwrap_or(0);
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease")?;
     let guest = fs::read_to_string(guest.join("kernel-version")).unwrap_or_default();
-    let date = first_line("date", &["-u", "+%F %H:%M UTC"])?;
     let qemu = first_line("qemu-system-x86_64", &["--version"])?;
     let bus = first_line("dbus-daemon", &["--version"])?;
-    report.line(format!("Measured on {date}; load average at the start: {}.", load()?));
-    report.line(format!(
+    Ok(format!(
         "{} × {model}, {} GiB of memory, Linux {}; {qemu}, guest kernel {}; {bus}.",
         thread::available_parallelism()?,
         kibibytes >> 20,
         kernel.trim(),
         guest.trim()
-    ));
-    Ok(())
+    ))
+}
+
+/// What time it is there.
+///
+/// # Errors
+/// When it does not say.
+pub(crate) fn now() -> Outcome<String> {
+    first_line("date", &["-u", "+%F %H:%M UTC"])
 }
 
 /// How many processes wanted to run, in the last 1, 5 and 15 minutes.

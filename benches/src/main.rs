@@ -6,10 +6,12 @@ mod boot;
 mod calls;
 mod changes;
 mod death;
+mod document;
 mod fleet;
 mod guest;
 mod idle;
 mod machine;
+mod measurement;
 mod report;
 mod samples;
 mod scale;
@@ -18,13 +20,13 @@ mod session;
 
 use std::{env, error::Error, path::PathBuf, process::ExitCode, time::Duration};
 
-use clap::{Parser, builder::FalseyValueParser};
+use clap::{Parser, ValueEnum, builder::FalseyValueParser};
 use tokio::{
     signal::unix::{SignalKind, signal},
     time::timeout,
 };
 
-use self::{report::Report, scale::Scale, session::Programs};
+use self::{document::Document, measurement::Measurement, report::Report, scale::Scale, session::Programs};
 
 /// What comes of a measurement.
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
@@ -36,7 +38,7 @@ const LIMIT: Duration = Duration::from_secs(30 * 60);
 #[derive(Debug, Parser)]
 #[command(name = "nexus-bench")]
 struct Arguments {
-    /// The folder with nexusd, nexusctl and nexus-shim, as `make build` leaves it.
+    /// The folder with nexusd, nexusctl and nexus-shim, as `make bench` leaves it.
     #[arg(long, value_name = "FOLDER")]
     programs: PathBuf,
     /// The static guest agent, as `make agent` leaves it.
@@ -48,6 +50,9 @@ struct Arguments {
     /// Write the figures into this document, in place of those that it has.
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
+    /// Measure that alone, and leave everything else in the document as it is; several times for several.
+    #[arg(long, value_name = "MEASUREMENT")]
+    only: Vec<Measurement>,
     /// Take each measurement a few times only, and write no document: shows that the bench works, and nothing else.
     #[arg(long, env = "BENCH_QUICK", value_parser = FalseyValueParser::new())]
     quick: bool,
@@ -82,16 +87,26 @@ async fn bench(arguments: &Arguments) -> Outcome<()> {
 async fn measure(arguments: &Arguments) -> Outcome<()> {
     let scale = if arguments.quick { Scale::quick() } else { Scale::full() };
     let programs = Programs::find(&arguments.programs, &arguments.agent)?;
+    let machine = machine::describe(&arguments.guest)?;
+    let mut document = arguments.report.as_deref().filter(|_| !arguments.quick).map(Document::open).transpose()?;
+    let all = arguments.only.is_empty();
+    match &mut document {
+        Some(document) if all => document.begin_anew(&machine),
+        Some(document) => document.check_machine(&machine)?,
+        None => {}
+    }
+
     let mut report = Report::default();
-    machine::describe(&mut report, &arguments.guest)?;
-    boot::measure(&mut report, &scale, &programs, &arguments.guest).await?;
-    calls::measure(&mut report, &scale, &programs).await?;
-    death::measure(&mut report, &scale, &programs).await?;
-    guest::measure(&mut report, &scale, &programs, &arguments.guest).await?;
-    idle::measure(&mut report, &scale, &programs).await?;
-    report.line(format!("\nLoad average at the end: {}.", machine::load()?));
-    match &arguments.report {
-        Some(path) if !arguments.quick => report.save(path),
-        _ => Ok(()),
+    report.line(machine);
+    for measurement in Measurement::value_variants().iter().filter(|one| all || arguments.only.contains(one)) {
+        let load = machine::load()?;
+        report.line("");
+        measurement.take(&mut report, &scale, &programs, &arguments.guest).await?;
+        let (now, after) = (machine::now()?, machine::load()?);
+        report.line(format!("\nMeasured on {now}; load average before: {load}; after: {after}."));
+    }
+    match document {
+        Some(document) => document.save(report.into_sections()),
+        None => Ok(()),
     }
 }

@@ -1,30 +1,36 @@
 //! What was measured, as Markdown: printed as it comes, and kept for the document.
 
-use std::{error::Error, fs, path::Path, time::Duration};
+use std::{error::Error, time::Duration};
 
-use crate::{Outcome, samples::Samples};
-
-/// In the document, everything after this line is the last run's.
-const MARK: &str = "<!-- What follows is written by `make bench`. -->";
+use crate::{document::Section, samples::Samples};
 
 /// What was measured so far.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
-    text: String,
+    sections: Vec<Section>,
 }
 
 impl Report {
-    /// A line as it is.
+    /// A line as it is, of the section that was begun last.
     #[expect(clippy::print_stdout, reason = "this is what the bench is for")]
     pub(crate) fn line(&mut self, line: impl AsRef<str>) {
         println!("{}", line.as_ref());
-        self.text.push_str(line.as_ref());
-        self.text.push('\n');
+        if let Some(section) = self.sections.last_mut() {
+            section.text.push_str(line.as_ref());
+            section.text.push('\n');
+        }
     }
 
     /// A section, and what is measured in it.
     pub(crate) fn section(&mut self, title: &str, what: &str) {
-        self.line(format!("\n### {title}\n\n{what}\n"));
+        let heading = Section::heading(title);
+        self.sections.push(Section { title: title.to_owned(), text: String::new() });
+        self.line(format!("{heading}\n\n{what}\n"));
+    }
+
+    /// All of them.
+    pub(crate) fn into_sections(self) -> Vec<Section> {
+        self.sections
     }
 
     /// The head of a table.
@@ -37,6 +43,26 @@ impl Report {
     /// A row of it.
     pub(crate) fn row(&mut self, cells: &[String]) {
         self.line(format!("| {} |", cells.join(" | ")));
+    }
+
+    /// The head of a table of how one thing is spread.
+    pub(crate) fn spread(&mut self, what: &str) {
+        self.columns(&[what, "p50", "p99", "largest"]);
+    }
+
+    /// A row of it, with how many samples there are.
+    pub(crate) fn percentiles(&mut self, what: &str, samples: &Samples) {
+        let percentile = |percent| duration(samples.percentile(percent));
+        self.row(&[format!("{what} ({})", samples.len()), percentile(50), percentile(99), percentile(100)]);
+    }
+
+    /// A row of it: one above the other, by their percentiles.
+    pub(crate) fn ratios(&mut self, what: &str, above: &Samples, below: &Samples) {
+        let ratio = |percent| {
+            let ratio = above.percentile(percent).as_secs_f64() / below.percentile(percent).as_secs_f64();
+            format!("{ratio:.1} ×")
+        };
+        self.row(&[what.to_owned(), ratio(50), ratio(99), "–".to_owned()]);
     }
 
     /// The head of a table of comparisons.
@@ -57,16 +83,6 @@ impl Report {
                 |goal| format!("≤ {goal:.2} ×: {}", if ratio <= goal { "met" } else { "**missed**" }),
             ),
         ]);
-    }
-
-    /// Puts it into the document at `path`, in place of an earlier run's.
-    ///
-    /// # Errors
-    /// When the document can't be read or written, or has no place for it.
-    pub(crate) fn save(&self, path: &Path) -> Outcome<()> {
-        let document = fs::read_to_string(path)?;
-        let (own, _) = document.split_once(MARK).ok_or_else(|| format!("{} has no line `{MARK}`", path.display()))?;
-        Ok(fs::write(path, format!("{own}{MARK}\n\n{}", self.text))?)
     }
 }
 
