@@ -71,9 +71,10 @@ test: ## all checks and all tests, with real VMs
 	@NEXUS_REQUIRE_ALL=1 $(STEP) tests tools/tests
 	@echo "All checks and all tests passed."
 
-bench: ## measure what docs/benchmarks.md claims, or ONLY="calls idle" of it; BENCH_QUICK=1 only shows that it can be
+bench: ## measure what docs/benchmarks.md claims, or ONLY="restart storm" of it; BENCH_QUICK=1 only shows that it can be
 	@tools/packages bench
 	@$(MAKE) --no-print-directory build guest BUILD_release='$(BUILD_release) -p nexus-benches'
+	$(CARGO) build --locked --release -p nexusd --features nexusd/failpoints --bin nexusd-failpoints
 	$(BINARIES)/nexus-bench --programs $(BINARIES) --agent $(AGENT) --guest build/guest --report docs/benchmarks.md \
 		$(ONLY:%=--only %)
 

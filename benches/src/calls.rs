@@ -4,10 +4,11 @@ use std::time::{Duration, Instant};
 
 use nexus_dbus::{ROOT, SERVICE};
 use tokio::time::timeout;
-use zbus::{Message, OwnedObjectPath};
+use zbus::{Connection, Message, OwnedObjectPath};
 
 use crate::{
-    Outcome, fleet,
+    Outcome,
+    fleet::{self, AfterDeath},
     report::Report,
     samples::Samples,
     scale::Scale,
@@ -33,18 +34,18 @@ pub(crate) async fn measure(report: &mut Report, scale: &Scale, programs: &Progr
     let mut session = Session::start(programs, None).await?;
     session.start_daemon().await?;
     session.start_service().await?;
-    let vm = fleet::create_one(&session, "one").await?;
+    let vm = fleet::create_one(&session, "one", AfterDeath::Down).await?;
 
     let (mut get, mut empty) = (Samples::default(), Samples::default());
     for round in 0..=scale.rounds {
         for _ in 0..scale.calls {
-            let sample = timed(get_state(&session, &vm)).await?;
+            let sample = timed(get_state(&session.connection, &vm)).await?;
             if round > 0 {
                 get.push(sample);
             }
         }
         for _ in 0..scale.calls {
-            let sample = timed(call_bare(&session, "Empty")).await?;
+            let sample = timed(call_bare(&session.connection, "Empty")).await?;
             if round > 0 {
                 empty.push(sample);
             }
@@ -53,15 +54,15 @@ pub(crate) async fn measure(report: &mut Report, scale: &Scale, programs: &Progr
     report.comparisons();
     report.compare("`Get` of a VM's `State` ÷ an empty method", &get, &empty, Some(1.2));
 
-    fleet::create(&session, scale.objects).await?;
-    call_bare(&session, "CopyObjects").await?;
+    fleet::create(&session, scale.objects, AfterDeath::Down).await?;
+    call_bare(&session.connection, "CopyObjects").await?;
     let (mut list, mut copy) = (Samples::default(), Samples::default());
     let mut bytes = (0, 0);
     for round in 0..=scale.listings {
         let begin = Instant::now();
         bytes.0 = list_objects(&session).await?.body().len();
         let listed = Instant::now();
-        bytes.1 = call_bare(&session, "Objects").await?.body().len();
+        bytes.1 = call_bare(&session.connection, "Objects").await?.body().len();
         if round > 0 {
             list.push(listed - begin);
             copy.push(listed.elapsed());
@@ -74,8 +75,10 @@ pub(crate) async fn measure(report: &mut Report, scale: &Scale, programs: &Progr
 }
 
 /// Reads the state of a VM.
-async fn get_state(session: &Session, vm: &OwnedObjectPath) -> Outcome<Message> {
-    let connection = &session.connection;
+///
+/// # Errors
+/// When it fails.
+pub(crate) async fn get_state(connection: &Connection, vm: &OwnedObjectPath) -> Outcome<Message> {
     Ok(connection.call_method(Some(SERVICE), vm, Some(PROPERTIES), "Get", &(VM, "State")).await?)
 }
 
@@ -89,9 +92,8 @@ async fn list_objects(session: &Session) -> Outcome<Message> {
 ///
 /// # Errors
 /// When it fails.
-pub(crate) async fn call_bare(session: &Session, method: &str) -> Outcome<Message> {
-    let call =
-        session.connection.call_method(Some(service::NAME), service::PATH, Some(service::INTERFACE), method, &());
+pub(crate) async fn call_bare(connection: &Connection, method: &str) -> Outcome<Message> {
+    let call = connection.call_method(Some(service::NAME), service::PATH, Some(service::INTERFACE), method, &());
     Ok(timeout(PATIENCE, call).await.map_err(|_| "the bare service does not answer")??)
 }
 

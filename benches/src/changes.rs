@@ -16,31 +16,59 @@ use zbus::{Connection, MatchRule, MessageStream, OwnedObjectPath, OwnedVariant, 
 use crate::{Outcome, session::PATIENCE};
 
 const VM: &str = "org.workfort.Nexus1.Vm";
+const SUPERVISED: &str = "org.workfort.Nexus1.Supervised";
 
-/// Follows the properties of all VMs.
+/// Follows the properties of all VMs, or of their actors.
 pub(crate) struct Changes {
     changes: mpsc::UnboundedReceiver<Change>,
     reader: JoinHandle<()>,
 }
 
-struct Change {
-    at: Instant,
-    path: OwnedObjectPath,
+/// What a client is told at once of one object.
+pub(crate) struct Change {
+    /// When it came.
+    pub(crate) at: Instant,
+    /// Of what.
+    pub(crate) path: OwnedObjectPath,
     properties: HashMap<String, OwnedVariant>,
 }
 
+impl Change {
+    /// Whether it says that a property is that now; `None` when it says nothing of it.
+    pub(crate) fn says(&self, property: &str, value: &Variant<'_>) -> Option<bool> {
+        self.properties.get(property).map(|new| **new == *value)
+    }
+
+    /// What it says that a property is, if that is a number.
+    pub(crate) fn number(&self, property: &str) -> Option<u64> {
+        self.properties.get(property).and_then(|value| value.try_into().ok())
+    }
+}
+
 impl Changes {
-    /// Begins.
+    /// Begins to follow VMs.
     ///
     /// # Errors
     /// When the bus fails.
     pub(crate) async fn follow(connection: &Connection) -> Outcome<Self> {
+        Self::follow_interface(connection, VM).await
+    }
+
+    /// Begins to follow how the actors of VMs and of what is in them are.
+    ///
+    /// # Errors
+    /// When the bus fails.
+    pub(crate) async fn follow_actors(connection: &Connection) -> Outcome<Self> {
+        Self::follow_interface(connection, SUPERVISED).await
+    }
+
+    async fn follow_interface(connection: &Connection, interface: &'static str) -> Outcome<Self> {
         let rule = MatchRule::builder()
             .msg_type(message::Type::Signal)
             .path_namespace(format!("{ROOT}/vm"))
             .interface("org.freedesktop.DBus.Properties")
             .member("PropertiesChanged")
-            .arg(0, VM)
+            .arg(0, interface)
             .build()?;
         let mut stream = MessageStream::for_match_rule(rule, connection, None).await?;
         let (sender, changes) = mpsc::unbounded_channel();
@@ -67,6 +95,25 @@ impl Changes {
         while self.changes.try_recv().is_ok() {}
     }
 
+    /// Waits for the first change that `is_it`; returns when that was seen.
+    ///
+    /// # Errors
+    /// When it takes too long, in words that end with `what`.
+    pub(crate) async fn first(&mut self, what: &str, mut is_it: impl FnMut(&Change) -> bool) -> Outcome<Instant> {
+        let seen = async {
+            while let Some(change) = self.changes.recv().await {
+                if is_it(&change) {
+                    return Ok(change.at);
+                }
+            }
+            Err("the bus is gone")
+        };
+        match timeout(PATIENCE, seen).await {
+            Ok(seen) => Ok(seen?),
+            Err(_) => Err(format!("nobody was told within {} s that {what}", PATIENCE.as_secs()).into()),
+        }
+    }
+
     /// Waits until a property of a VM is said to have this value; returns when that was seen.
     ///
     /// # Errors
@@ -77,18 +124,35 @@ impl Changes {
         property: &str,
         value: Variant<'_>,
     ) -> Outcome<Instant> {
-        let seen = async {
-            while let Some(change) = self.changes.recv().await {
-                if change.path == *path && change.properties.get(property).is_some_and(|new| **new == value) {
-                    return Ok(change.at);
-                }
-            }
-            Err("the bus is gone")
-        };
-        match timeout(PATIENCE, seen).await {
-            Ok(seen) => Ok(seen?),
-            Err(_) => Err(format!("{property} of {} did not become {value}", path.as_str()).into()),
+        let what = format!("{property} of {} is {value}", path.as_str());
+        self.first(&what, |change| change.path == *path && change.says(property, &value) == Some(true)).await
+    }
+
+    /// Waits until a property of each of these is said to have this value, and none has another again; returns when that
+    /// was seen.
+    ///
+    /// # Errors
+    /// When it takes too long.
+    pub(crate) async fn until_all(
+        &mut self,
+        paths: impl IntoIterator<Item = OwnedObjectPath>,
+        property: &str,
+        value: Variant<'_>,
+    ) -> Outcome<Instant> {
+        let mut pending: HashSet<OwnedObjectPath> = paths.into_iter().collect();
+        if pending.is_empty() {
+            return Ok(Instant::now());
         }
+        let what = format!("{property} of all VMs is {value}");
+        let settled = |change: &Change| {
+            match change.says(property, &value) {
+                Some(true) => _ = pending.remove(&change.path),
+                Some(false) => _ = pending.insert(change.path.clone()),
+                None => {}
+            }
+            pending.is_empty()
+        };
+        self.first(&what, settled).await
     }
 
     /// Waits until the guest of a VM has answered.
@@ -108,23 +172,9 @@ impl Changes {
     /// When it takes too long.
     pub(crate) async fn all_ready(&mut self, connection: &Connection) -> Outcome<()> {
         let vms = objects(connection).await?.into_iter();
-        let pending = vms.filter(|(_, interfaces)| interfaces.vm.as_ref().is_some_and(|vm| !vm.guest_ready));
-        let mut pending: HashSet<OwnedObjectPath> = pending.map(|(path, _)| path).collect();
-        let ready = async {
-            while !pending.is_empty() {
-                let Some(change) = self.changes.recv().await else { return Err("the bus is gone") };
-                match change.properties.get("GuestReady").map(|ready| **ready == Variant::from(true)) {
-                    Some(true) => _ = pending.remove(&change.path),
-                    Some(false) => _ = pending.insert(change.path),
-                    None => {}
-                }
-            }
-            Ok(())
-        };
-        match timeout(PATIENCE, ready).await {
-            Ok(ready) => Ok(ready?),
-            Err(_) => Err(format!("{} guests did not answer", pending.len()).into()),
-        }
+        let silent = vms.filter(|(_, interfaces)| interfaces.vm.as_ref().is_some_and(|vm| !vm.guest_ready));
+        self.until_all(silent.map(|(path, _)| path), "GuestReady", Variant::from(true)).await?;
+        Ok(())
     }
 }
 

@@ -12,7 +12,7 @@ use zbus::Variant;
 use crate::{
     Outcome,
     changes::Changes,
-    fleet,
+    fleet::{self, AfterDeath},
     report::Report,
     samples::Samples,
     scale::Scale,
@@ -31,7 +31,7 @@ pub(crate) async fn measure(report: &mut Report, scale: &Scale, programs: &Progr
     );
     let mut session = Session::start(programs, None).await?;
     session.start_daemon().await?;
-    let path = fleet::create_one(&session, "mortal").await?;
+    let path = fleet::create_one(&session, "mortal", AfterDeath::Down).await?;
     let vm = session.vm(&path).await?;
     let mut changes = Changes::follow(&session.connection).await?;
 

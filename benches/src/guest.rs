@@ -11,7 +11,7 @@ use crate::{
     Outcome, boot,
     calls::timed,
     changes::Changes,
-    fleet,
+    fleet::{self, AfterDeath},
     report::Report,
     samples::Samples,
     scale::Scale,
@@ -36,7 +36,7 @@ pub(crate) async fn measure(report: &mut Report, scale: &Scale, programs: &Progr
     session.start_service().await?;
     boot::import(&session, guest).await?;
     let mut changes = Changes::follow(&session.connection).await?;
-    let process = fleet::create_one(&session, "plain").await?;
+    let process = fleet::create_one(&session, "plain", AfterDeath::Down).await?;
     let real = boot::create(&session, "real").await?;
     report.comparisons();
     for (name, path) in [("plain", process), ("real", real)] {

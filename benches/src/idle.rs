@@ -8,7 +8,7 @@ use tokio::time::sleep;
 use crate::{
     Outcome,
     changes::Changes,
-    fleet,
+    fleet::{self, AfterDeath},
     report::{Report, duration},
     samples::Samples,
     scale::Scale,
@@ -74,7 +74,7 @@ async fn bare(report: &mut Report, scale: &Scale, programs: &Programs) -> Outcom
 async fn fleet(report: &mut Report, scale: &Scale, programs: &Programs, count: usize) -> Outcome<()> {
     let mut session = Session::start(programs, None).await?;
     session.start_daemon().await?;
-    let vms = fleet::create(&session, count).await?;
+    let vms = fleet::create(&session, count, AfterDeath::Down).await?;
     let mut stopped = Samples::default();
     for _ in 0..scale.startups {
         session.end_daemon().await?;

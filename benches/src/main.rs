@@ -2,21 +2,27 @@
 //!
 //! Runs the real programs on a bus of its own, in folders of its own, and leaves nothing behind, however it ends.
 
+mod bare;
 mod boot;
 mod calls;
 mod changes;
 mod death;
 mod document;
+mod due;
+mod fault;
 mod fleet;
 mod guest;
 mod idle;
 mod machine;
 mod measurement;
+mod recovery;
 mod report;
+mod restart;
 mod samples;
 mod scale;
 mod service;
 mod session;
+mod storm;
 
 use std::{env, error::Error, path::PathBuf, process::ExitCode, time::Duration};
 
@@ -32,13 +38,13 @@ use self::{document::Document, measurement::Measurement, report::Report, scale::
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
 /// The whole bench ends here, whatever hangs.
-const LIMIT: Duration = Duration::from_secs(30 * 60);
+const LIMIT: Duration = Duration::from_secs(40 * 60);
 
 /// Measures Nexus against bare baselines, and prints tables as it goes.
 #[derive(Debug, Parser)]
 #[command(name = "nexus-bench")]
 struct Arguments {
-    /// The folder with nexusd, nexusctl and nexus-shim, as `make bench` leaves it.
+    /// The folder with nexusd, nexusd-failpoints, nexusctl and nexus-shim, as `make bench` leaves it.
     #[arg(long, value_name = "FOLDER")]
     programs: PathBuf,
     /// The static guest agent, as `make agent` leaves it.

@@ -4,7 +4,10 @@ use std::path::Path;
 
 use clap::ValueEnum;
 
-use crate::{Outcome, boot, calls, death, guest, idle, report::Report, scale::Scale, session::Programs};
+use crate::{
+    Outcome, boot, calls, death, fault, guest, idle, recovery, report::Report, restart, scale::Scale,
+    session::Programs, storm,
+};
 
 /// One section of the report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -19,6 +22,14 @@ pub(crate) enum Measurement {
     Guest,
     /// An idle daemon.
     Idle,
+    /// nexusd is killed and started again.
+    Restart,
+    /// A VM's actor is restarted, or panics.
+    Fault,
+    /// A VMM is killed and started again.
+    Recovery,
+    /// Many are killed at once.
+    Storm,
 }
 
 impl Measurement {
@@ -39,6 +50,10 @@ impl Measurement {
             Self::Death => death::measure(report, scale, programs).await,
             Self::Guest => guest::measure(report, scale, programs, guest).await,
             Self::Idle => idle::measure(report, scale, programs).await,
+            Self::Restart => restart::measure(report, scale, programs).await,
+            Self::Fault => fault::measure(report, scale, programs).await,
+            Self::Recovery => recovery::measure(report, scale, programs).await,
+            Self::Storm => storm::measure(report, scale, programs).await,
         }
     }
 }

@@ -27,6 +27,16 @@ pub(crate) struct Scale {
     pub(crate) startups: usize,
     /// How long an idle daemon is looked at.
     pub(crate) idle: Duration,
+    /// Restarts of an actor.
+    pub(crate) restarts: usize,
+    /// Panics of an actor.
+    pub(crate) panics: usize,
+    /// VMMs that are killed and started again, one after the other.
+    pub(crate) recoveries: usize,
+    /// VMMs that are killed at once.
+    pub(crate) victims: usize,
+    /// How often they are.
+    pub(crate) storms: usize,
 }
 
 impl Scale {
@@ -44,6 +54,11 @@ impl Scale {
             fleets: &[0, 100, 1000],
             startups: 5,
             idle: Duration::from_secs(60),
+            restarts: 200,
+            panics: 50,
+            recoveries: 50,
+            victims: 200,
+            storms: 5,
         }
     }
 
@@ -61,6 +76,11 @@ impl Scale {
             fleets: &[0, 5],
             startups: 1,
             idle: Duration::from_secs(2),
+            restarts: 3,
+            panics: 2,
+            recoveries: 2,
+            victims: 5,
+            storms: 1,
         }
     }
 }

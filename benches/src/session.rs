@@ -15,7 +15,7 @@ use std::{
 use futures_util::StreamExt;
 use nexus_dbus::{
     SERVICE,
-    client::{JobProxy, ManagerProxy, VmProxy},
+    client::{JobProxy, ManagerProxy, SupervisedProxy, VmProxy},
 };
 use nix::{
     sys::signal::{Signal, kill},
@@ -54,7 +54,7 @@ impl Programs {
     /// # Errors
     /// When one is not.
     pub(crate) fn find(folder: &Path, agent: &Path) -> Outcome<Self> {
-        let own = ["nexusd", "nexusctl", "nexus-shim"].map(|name| folder.join(name));
+        let own = ["nexusd", "nexusd-failpoints", "nexusctl", "nexus-shim"].map(|name| folder.join(name));
         let files: Vec<_> = own.into_iter().chain([agent.to_owned()]).collect();
         match files.iter().find(|file| !file.is_file()) {
             Some(file) => Err(format!("{} is not there: run `make bench`", file.display()).into()),
@@ -104,6 +104,14 @@ impl Session {
         Ok(Self { connection, address, daemon: None, service: None, bus, folder })
     }
 
+    /// Another client's connection to the bus.
+    ///
+    /// # Errors
+    /// When the bus is gone.
+    pub(crate) async fn connect(&self) -> Outcome<Connection> {
+        Ok(connection::Builder::address(self.address.as_str()).build().await?)
+    }
+
     /// The session's folder.
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
@@ -127,8 +135,47 @@ impl Session {
     /// # Errors
     /// When it does not come up.
     pub(crate) async fn start_daemon(&mut self) -> Outcome<Duration> {
+        let command = self.command("nexusd");
+        self.start_program(command).await
+    }
+
+    /// Starts a daemon that can be made to fail, see [`set_failpoints`](Self::set_failpoints).
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub(crate) async fn start_breakable_daemon(&mut self) -> Outcome<()> {
+        fs::write(self.failpoints(), "")?;
+        let mut command = self.command("nexusd-failpoints");
+        command.env("NEXUS_FAILPOINTS", self.failpoints());
+        self.start_program(command).await?;
+        Ok(())
+    }
+
+    /// Makes such a daemon fail at those places from now on: `nexusd/src/failpoints.rs` says how.
+    ///
+    /// # Errors
+    /// When it does not take them.
+    pub(crate) async fn set_failpoints(&self, places: &str) -> Outcome<()> {
+        let taken = self.failpoints().with_extension("heap");
+        let _ = fs::remove_file(&taken);
+        fs::write(self.failpoints(), places)?;
+        kill(Pid::from_raw(i32::try_from(self.daemon_pid()?)?), Signal::SIGUSR1)?;
+        let limit = Instant::now() + PATIENCE;
+        while !taken.exists() {
+            if Instant::now() > limit {
+                return Err("the daemon does not read its failpoints".into());
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        Ok(())
+    }
+
+    fn failpoints(&self) -> PathBuf {
+        self.folder().join("failpoints")
+    }
+
+    async fn start_program(&mut self, mut command: Command) -> Outcome<Duration> {
         let log = fs::File::options().create(true).append(true).open(self.folder().join("nexusd.log"))?;
-        let mut command = self.command("nexusd");
         command.stdout(log.try_clone()?).stderr(log);
         let (child, duration) = self.start_named(command, SERVICE).await?;
         self.daemon = Some(child);
@@ -150,6 +197,17 @@ impl Session {
     pub(crate) async fn end_daemon(&mut self) -> Outcome<()> {
         let Some(daemon) = self.daemon.take() else { return Ok(()) };
         terminate(daemon).await
+    }
+
+    /// Kills the daemon, and returns once it is gone. VMs run on.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub(crate) fn kill_daemon(&mut self) -> Outcome<()> {
+        let mut daemon = self.daemon.take().ok_or("there is no daemon")?;
+        daemon.kill()?;
+        daemon.wait()?;
+        Ok(())
     }
 
     /// Starts the bare service, and says how long it took until its name was on the bus.
@@ -233,6 +291,15 @@ impl Session {
     pub(crate) async fn vm(&self, path: &OwnedObjectPath) -> Outcome<VmProxy<'static>> {
         let vm = VmProxy::builder(&self.connection).path(path.clone());
         Ok(vm.cache_properties(CacheProperties::No).build().await?)
+    }
+
+    /// Calls the actor of something.
+    ///
+    /// # Errors
+    /// When the bus fails.
+    pub(crate) async fn actor(&self, path: &OwnedObjectPath) -> Outcome<SupervisedProxy<'static>> {
+        let actor = SupervisedProxy::builder(&self.connection).path(path.clone());
+        Ok(actor.cache_properties(CacheProperties::No).build().await?)
     }
 
     /// Waits for the end of a job.
