@@ -152,7 +152,11 @@ impl Changes {
             }
             pending.is_empty()
         };
-        self.first(&what, settled).await
+        let settled = self.first(&what, settled).await;
+        settled.map_err(|error| match pending.iter().next() {
+            Some(one) => format!("{error}; {} are pending, as {}", pending.len(), one.as_str()).into(),
+            None => error,
+        })
     }
 
     /// Waits until the guest of a VM has answered.

@@ -121,7 +121,10 @@ impl Storms {
         leaders.values().copied().for_each(end);
         let mut dues = HashMap::new();
         let planned = |change: &Change| {
-            if let Some(due @ 1..) = change.number("NextRestartAt") {
+            // What is in a VM has an actor, too.
+            if let Some(due @ 1..) = change.number("NextRestartAt")
+                && leaders.contains_key(&change.path)
+            {
                 dues.insert(change.path.clone(), due);
             }
             dues.len() == leaders.len()
