@@ -323,3 +323,38 @@ async fn records_that_could_not_be_taken_away_are_no_hindrance() {
     std::fs::write(runtime.join("exit.json"), serde_json::to_vec(&record).unwrap()).unwrap();
     test.start_vm(&name).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_that_was_cut_off_before_anything_ran_is_finished() {
+    let test = TestEngine::start().await;
+    let name = test.create("web", |_| ()).await.unwrap();
+    let cut_off = |store: &mut Store| {
+        let [mut row] = store.vms().unwrap().try_into().unwrap();
+        row.desired = Desired::Running;
+        store.update_vm(&row, None).unwrap();
+    };
+    let test = test.restart_after(cut_off).await;
+    test.wait(&name, |vm| vm.guest.is_some()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_forgives_a_vm_starts_none_that_somebody_stopped() {
+    let test = TestEngine::start().await;
+    let name = test.create("web", |_| ()).await.unwrap();
+    let given_up = |store: &mut Store| {
+        let [mut row] = store.vms().unwrap().try_into().unwrap();
+        let at = Timestamp::from(SystemTime::now());
+        let running = row.lifecycle.starting(Reason::Requested, at).unwrap().running(Reason::VmmStarted, at).unwrap();
+        let from = row.lifecycle.state();
+        row.lifecycle = running.crashed(Reason::VmmExited, at).unwrap().failed(Reason::TooManyFailures, at).unwrap();
+        let (to, reason) = (row.lifecycle.state(), row.lifecycle.reason());
+        store.update_vm(&row, Some(&HistoryEntry { at, from, to, reason, detail: String::new() })).unwrap();
+    };
+    let test = test.restart_after(given_up).await;
+    test.engine.kill_vm(&TestEngine::origin(), &name).await.unwrap();
+    test.engine.reset_failed(&TestEngine::origin(), "root/vms/web/machine").await.unwrap();
+    assert_eq!(test.state(&name), VmState::Failed);
+    // What was asked for last holds for the next daemon as well.
+    let test = test.restart().await;
+    assert_eq!(test.state(&name), VmState::Failed);
+}

@@ -10,7 +10,7 @@ use tokio::process::Command;
 /// Has something hang in a daemon that has a VM. It is gone before systemd's watchdog would have had to end it, and the VM
 /// is not.
 async fn hangs(failpoint: &str) {
-    // Three looks of a second each are what its patience is.
+    // Five looks in the time of systemd's watchdog, and three are what its patience is.
     let watched = |command: &mut Command| {
         command.env("WATCHDOG_USEC", "3000000");
     };

@@ -22,7 +22,7 @@ use nexus_model::{
 };
 use nexus_store::{AssetRow, NewEvent, Statistics};
 use ractor::ActorRef;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tracing::{info, warn};
 
 use crate::{
@@ -71,6 +71,8 @@ pub struct Inner {
     pub(crate) vms: Registry<VmContext>,
     pub(crate) workspaces: Registry<WorkspaceContext>,
     pub(crate) autostarts: Autostarts,
+    /// Turns of the starts that the daemon makes by itself when it comes up.
+    pub(crate) start_turns: Semaphore,
     pub(crate) removals: Underway<ObjectRef>,
     pub(crate) imports: Underway<Id>,
     /// Every asset's row, kept by their actor.
@@ -174,6 +176,7 @@ impl Engine {
             vms: Registry::new(),
             workspaces: Registry::new(),
             autostarts: Autostarts::default(),
+            start_turns: Semaphore::new(settings.autostart_parallel.max(1)),
             removals: Underway::default(),
             imports: Underway::default(),
             assets_now: RwLock::default(),

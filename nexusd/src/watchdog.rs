@@ -51,7 +51,8 @@ pub(crate) fn begin(engine: Engine) -> io::Result<()> {
 
 /// Returns what does not answer, and for how long it has not.
 async fn look(engine: &Engine) -> (&'static str, Duration) {
-    let every = sd_notify::watchdog_enabled().map_or(LOOK, |timeout| (timeout / 3).min(LOOK));
+    // Before systemd loses its patience, so that the journal says what hung.
+    let every = sd_notify::watchdog_enabled().map_or(LOOK, |timeout| (timeout / (PATIENCE + 2)).min(LOOK));
     let mut ticks = tokio::time::interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut line = Line::default();

@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use nexus_model::{JobKind, Name, vm::Reason};
+use nexus_model::{
+    JobKind, Name,
+    vm::{Desired, Reason},
+};
 
 use super::{
     VmContext,
@@ -33,7 +36,9 @@ impl Engine {
     pub(crate) async fn start_vm_because(&self, origin: &Origin, name: &Name, reason: Reason) -> Result<JobId, Error> {
         self.check_accepting()?;
         self.vm_job(origin, self.vm_to_change(name)?, JobKind::StartVm, true, move |vm, origin, job| async move {
-            start(&vm, origin, reason, job).await
+            // Somebody may have stopped it since its turn came.
+            let wanted = (reason == Reason::Autostart).then_some(Desired::Resting);
+            start(&vm, origin, reason, wanted, job).await
         })
         .await
     }
@@ -60,7 +65,8 @@ impl Engine {
         let timeout = options.timeout.unwrap_or(self.settings.stop_timeout);
         self.vm_job(origin, self.vm_to_change(name)?, JobKind::RestartVm, false, move |vm, origin, job| async move {
             stop(&vm, origin.clone(), timeout, Next::StartAgain, Some(job.clone())).await?;
-            start(&vm, origin, Reason::Requested, job).await
+            // Or since the first half of this.
+            start(&vm, origin, Reason::Requested, Some(Desired::Running), job).await
         })
         .await
     }
@@ -156,9 +162,16 @@ impl Engine {
     }
 }
 
-async fn start(vm: &VmContext, origin: Origin, reason: Reason, job: JobControl) -> Result<JobResult, Error> {
+async fn start(
+    vm: &VmContext,
+    origin: Origin,
+    reason: Reason,
+    wanted: Option<Desired>,
+    job: JobControl,
+) -> Result<JobResult, Error> {
     let (asked, own) = (origin.clone(), Some(job.clone()));
-    let started = vm.ask(START_DEADLINE, |reply| MachineMessage::Start { origin: asked, reason, job: own, reply });
+    let started =
+        vm.ask(START_DEADLINE, |reply| MachineMessage::Start { origin: asked, reason, wanted, job: own, reply });
     let mut started = std::pin::pin!(started);
     tokio::select! {
         biased;

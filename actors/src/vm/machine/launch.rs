@@ -46,9 +46,14 @@ impl Machine {
         &mut self,
         origin: Origin,
         reason: Reason,
+        wanted: Option<Desired>,
         job: Option<JobControl>,
         reply: Reply<()>,
     ) -> Result<(), Error> {
+        if wanted.is_some_and(|wanted| wanted != self.row.desired) {
+            let _ = reply.send(Err(self.stopped_meanwhile()));
+            return Ok(());
+        }
         if job.as_ref().is_some_and(JobControl::is_cancelled) {
             // While it waited for this incarnation.
             let text = format!("the start of VM `{}` was cancelled", self.vm.name);
@@ -111,6 +116,7 @@ impl Machine {
             cid: self.row.cid,
             unit: self.unit(),
             runtime: self.runtime(),
+            in_turn: matches!(reason, Reason::Autostart | Reason::HostRebooted),
             job: job.clone(),
         };
         let myself = self.myself.clone();
@@ -324,12 +330,15 @@ struct Launch {
     cid: u32,
     unit: String,
     runtime: PathBuf,
+    /// Whether it waits for its turn among those that nobody waits for.
+    in_turn: bool,
     job: Option<JobControl>,
 }
 
 impl Launch {
     async fn run(self, launched: impl FnOnce(Launched)) -> Result<(), Error> {
         let driver = self.engine.vmms.choose(self.spec.vmm)?;
+        let _turn = if self.in_turn { self.engine.start_turns.acquire().await.ok() } else { None };
         check_available(&self.vm.name, self.spec.memory_bytes)?;
         self.stage("workspace");
         let disk = self.disk().await?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use nexus_host::unit::{ExitRecord, Started};
 use nexus_model::{
     ArtifactName, ProcessIdentity,
-    vm::{Reason, VmmKind},
+    vm::{Desired, Reason, VmmKind},
 };
 
 use super::Next;
@@ -21,7 +21,8 @@ use crate::{
 pub(crate) enum MachineMessage {
     /// Start the VM; the answer comes when the VMM runs. Legal when it is created, stopped, crashed or failed; `Busy`
     /// while something else is under way.
-    Start { origin: Origin, reason: Reason, job: Option<JobControl>, reply: Reply<()> },
+    /// `Cancelled` when `wanted` is no longer what is wanted of it.
+    Start { origin: Origin, reason: Reason, wanted: Option<Desired>, job: Option<JobControl>, reply: Reply<()> },
     /// Stop the VM; the answer comes when it is stopped. Ends a start under way and a restart in back-off. A VM that is
     /// not running answers at once. One that is being stopped has the shorter of both times. With [`Next::StartAgain`] it
     /// stays wanted, and the caller starts it.

@@ -43,6 +43,10 @@ impl Machine {
             VmState::Starting | VmState::Running | VmState::Paused | VmState::Stopping => self.recover_run().await?,
             VmState::Crashed if self.row.desired == Desired::Running => self.resume_restart().await?,
             VmState::Stopped => self.resume_stopped().await?,
+            // Between the two halves of a restart.
+            VmState::Created | VmState::Failed if self.row.desired == Desired::Running => {
+                self.begin_start(Reason::Requested, None, None).await?;
+            }
             VmState::Crashed | VmState::Failed => self.rest(),
             VmState::Created => {}
         }

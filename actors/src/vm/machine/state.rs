@@ -10,7 +10,7 @@ use nexus_host::{vmm::VmmDriver, vsock::Endpoint};
 use nexus_model::{
     ErrorKind, Health, Timestamp, failpoint,
     restart::{Backoff, FailureWindow, Intensity},
-    vm::{IllegalTransition, Lifecycle, Reason, VmState},
+    vm::{Desired, IllegalTransition, Lifecycle, Reason, VmState},
 };
 use nexus_store::{HistoryEntry, VmRow};
 use ractor::ActorRef;
@@ -107,7 +107,9 @@ impl Machine {
     /// One message.
     pub(super) async fn handle(&mut self, message: MachineMessage) -> Result<(), Error> {
         match message {
-            MachineMessage::Start { origin, reason, job, reply } => self.start(origin, reason, job, reply).await,
+            MachineMessage::Start { origin, reason, wanted, job, reply } => {
+                self.start(origin, reason, wanted, job, reply).await
+            }
             MachineMessage::Stop { origin, timeout, next, job, reply } => {
                 self.stop(origin, Some(timeout), next, job, reply).await
             }
@@ -329,9 +331,15 @@ impl Machine {
         self.asked(origin, "to be forgiven");
         self.failures.reset();
         let given_up = self.state() == VmState::Failed && self.row.lifecycle.reason() == Reason::TooManyFailures;
-        if given_up && self.check_idle().is_ok() {
+        if given_up && self.row.desired == Desired::Resting && self.check_idle().is_ok() {
             self.begin_start(Reason::Requested, None, None).await?;
-            let _ = reply.send(Ok(()));
+            let begun = if self.state() == VmState::Starting {
+                Ok(())
+            } else {
+                let text = format!("that VM `{}` is to start could not be stored; it is tried again", self.vm.name);
+                Err(Error::new(ErrorKind::StorageFailed, text))
+            };
+            let _ = reply.send(begun);
         } else {
             let _ = reply.send(self.commit("", |row| row.recent_failures.clear()).await);
         }

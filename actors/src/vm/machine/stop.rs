@@ -92,7 +92,7 @@ impl Machine {
         }
     }
 
-    fn stopped_meanwhile(&self) -> Error {
+    pub(super) fn stopped_meanwhile(&self) -> Error {
         Error::new(ErrorKind::Cancelled, format!("somebody stopped VM `{}` meanwhile", self.vm.name))
     }
 
