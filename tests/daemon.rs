@@ -2,12 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
-use std::{fs, path::Path, sync::Arc, time::SystemTime};
+use std::{fs, path::Path, sync::Arc, thread, time::SystemTime};
 
 use nexus_dbus::client::{JobProperties, Options, Row};
 use nexus_model::{ErrorKind, JobState, Timestamp};
 use nexus_store::Store;
-use nexus_tests::{Home, PATIENCE, TestBus, TestDaemon};
+use nexus_tests::{BreakableDaemon, Home, PATIENCE, TestBus, TestDaemon};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -212,4 +212,31 @@ async fn its_log_level_is_changed_while_it_runs() {
     provoke().await;
     assert_eq!(told(), 1);
     assert!(control.set_property("LogLevel", "loud").await.is_err());
+}
+
+/// Actors that kept their threads used to hold up every call, once there were as many of them as processors: in a storm of
+/// deaths a property took half a second.
+#[tokio::test]
+async fn a_property_is_read_while_actors_have_every_thread_of_theirs() {
+    let nexus = BreakableDaemon::start().await;
+    let mut vms = Vec::new();
+    for number in 0..thread::available_parallelism().unwrap().get() {
+        vms.push(nexus.create(&format!("vm-{number}"), []).await);
+    }
+    nexus.set("actor.machine=pause").await;
+    let mut labels = Vec::new();
+    for vm in &vms {
+        let vm = nexus.vm(vm).await;
+        labels.push(tokio::spawn(async move { vm.set_label("asked for").await }));
+    }
+    // More than enough of them for the actors to have come to where they stay.
+    for _ in 0..500 {
+        let read = tokio::time::timeout(PATIENCE, nexus.read(&vms[0])).await.expect("an answer");
+        assert_eq!(read.label, "");
+    }
+    nexus.set("").await;
+    for label in labels {
+        label.await.unwrap().unwrap();
+    }
+    assert_eq!(nexus.read(&vms[0]).await.label, "asked for");
 }

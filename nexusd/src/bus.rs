@@ -16,7 +16,10 @@ use nexus_dbus::{
 };
 use nexus_model::restart::Backoff;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
-use tokio::sync::{Mutex, oneshot};
+use tokio::{
+    runtime::Handle,
+    sync::{Mutex, oneshot},
+};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 use zbus::{
@@ -87,12 +90,20 @@ pub(crate) async fn join() -> Result<Connection, BusError> {
 }
 
 /// The actor as a child of the root. The first incarnation takes `connection`; `named` is told once how that went.
-pub(crate) fn child(connection: Connection, log: Arc<dyn LogControl>, named: oneshot::Sender<BusEnd>) -> BusChild {
+/// Whatever it does on the bus it does in `runtime`, where `connection` is from.
+pub(crate) fn child(
+    connection: Connection,
+    log: Arc<dyn LogControl>,
+    named: oneshot::Sender<BusEnd>,
+    runtime: &Handle,
+) -> BusChild {
+    let runtime = runtime.clone();
     Box::new(move |engine| {
         let first = Arc::new(Mutex::new((Some(connection), Some(named))));
         ChildSpec::new("bus", move |child: ChildContext| {
             let presence = Presence { engine: engine.clone(), log: log.clone(), first: first.clone() };
-            async move { child.clone().spawn(BusActor, Arguments { presence, child }).await }
+            let runtime = runtime.clone();
+            async move { child.clone().spawn(BusActor, Arguments { presence, runtime, child }).await }
         })
     })
 }
@@ -101,6 +112,7 @@ struct BusActor;
 
 struct Arguments {
     presence: Presence,
+    runtime: Handle,
     child: ChildContext,
 }
 
@@ -122,7 +134,7 @@ impl Actor for BusActor {
 
     async fn pre_start(&self, myself: ActorRef<BusMessage>, arguments: Arguments) -> Result<State, ActorProcessingErr> {
         let lease = arguments.child.lease.clone();
-        let presence = AbortOnDropHandle::new(tokio::spawn(arguments.presence.keep()));
+        let presence = AbortOnDropHandle::new(arguments.runtime.spawn(arguments.presence.keep()));
         let task = AbortOnDropHandle::new(tokio::spawn(async move {
             let _lease = lease;
             let _ = presence.await;

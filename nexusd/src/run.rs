@@ -13,6 +13,7 @@ use nexus_store::Store;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use sd_notify::NotifyState;
 use tokio::{
+    runtime::{Builder, Handle},
     signal::unix::{SignalKind, signal},
     sync::oneshot,
 };
@@ -34,6 +35,11 @@ const JOB_RETENTION: std::time::Duration = std::time::Duration::from_secs(60);
 /// How long the end waits for what is under way.
 const DRAIN: std::time::Duration = std::time::Duration::from_secs(10);
 
+/// The bus has threads of its own. When many VMs die at once, hundreds of tasks of their actors want to run, and each of them
+/// forks, reads records and writes files; whoever asks for a property would wait behind all of them, several times over.
+/// Two, so that a call that takes long keeps nobody from a property either.
+const BUS_THREADS: usize = 2;
+
 /// Runs until a signal ends it, or something that it can't go on without.
 ///
 /// # Errors
@@ -51,15 +57,17 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
     let log = Log::begin(&arguments.log)?;
     raise_descriptor_limit();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(serve(&xdg, config, log))
+    let runtime = Builder::new_multi_thread().enable_all().build()?;
+    let bus_runtime =
+        Builder::new_multi_thread().worker_threads(BUS_THREADS).thread_name("bus").enable_all().build()?;
+    runtime.block_on(serve(&xdg, config, log, bus_runtime.handle()))
 }
 
-async fn serve(xdg: &XdgFolders, config: Config, log: Arc<Log>) -> anyhow::Result<()> {
+async fn serve(xdg: &XdgFolders, config: Config, log: Arc<Log>, bus_runtime: &Handle) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     // Before anything is made: without a bus there is nothing to do.
-    let bus = bus::join().await?;
+    let bus = bus_runtime.spawn(bus::join()).await??;
     xdg.make()?;
     let programs = Programs::find()?;
     let shim = programs.shim.clone();
@@ -80,7 +88,7 @@ async fn serve(xdg: &XdgFolders, config: Config, log: Arc<Log>) -> anyhow::Resul
         if keeper.kind() == KeeperKind::Systemd { "the systemd user manager" } else { "shims of their own" },
     );
     let (named, name) = oneshot::channel();
-    let child = bus::child(bus, log, named);
+    let child = bus::child(bus, log, named, bus_runtime);
     let (engine, mut tree) = Engine::start(settings, manager, vmms, keeper, storage, Some(child)).await?;
 
     let served = async {
@@ -90,7 +98,7 @@ async fn serve(xdg: &XdgFolders, config: Config, log: Arc<Log>) -> anyhow::Resul
             Err(_) => bail!("the bus was given up before the name was taken"),
         }
         watchdog::notify(&[NotifyState::Ready, NotifyState::Status("running")]);
-        watchdog::begin(engine.clone())?;
+        watchdog::begin(engine.clone(), Handle::current())?;
         engine.autostart().await?;
         std::future::pending::<anyhow::Result<()>>().await
     };

@@ -1,6 +1,6 @@
 //! Whether the daemon still answers: it asks itself, and tells systemd's watchdog that all is well only then.
 //!
-//! A store that hangs, or objects that do not answer on the bus, are no fault that a supervisor sees, and nothing within the
+//! A store that hangs, actors that keep every thread of theirs, or objects that do not answer on the bus, are no fault that a supervisor sees, and nothing within the
 //! process can mend them. So the process ends; whatever started it starts it again, and VMs are adopted. Where even that
 //! fails, systemd's watchdog ends it.
 
@@ -9,7 +9,10 @@ use std::{io, thread, time::Duration};
 use nexus_actors::Engine;
 use nexus_dbus::{SERVICE, client::ManagerProxy};
 use sd_notify::NotifyState;
-use tokio::time::{MissedTickBehavior, timeout};
+use tokio::{
+    runtime::Handle,
+    time::{MissedTickBehavior, timeout},
+};
 use tracing::{error, warn};
 use zbus::{
     Connection,
@@ -34,15 +37,15 @@ pub(crate) fn notify(state: &[NotifyState<'_>]) {
 
 /// Looks whether all is well from now on, and feeds the watchdog if the unit has one. In a thread and a runtime of its own,
 /// so that whatever blocks the daemon's can't keep it from noticing. Ends the process when something has not answered for
-/// too long.
+/// too long. `actors` is where the engine's actors run.
 ///
 /// # Errors
 /// When the thread can't be started.
-pub(crate) fn begin(engine: Engine) -> io::Result<()> {
+pub(crate) fn begin(engine: Engine, actors: Handle) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     thread::Builder::new().name("watchdog".to_owned()).spawn(move || {
-        let (what, silent) = runtime.block_on(look(&engine));
-        error!("{what} not answer for {} s: nexusd ends, to be started again; VMs run on", silent.as_secs());
+        let (what, silent) = runtime.block_on(look(&engine, &actors));
+        error!("{what} not answer for {:.1} s: nexusd ends, to be started again; VMs run on", silent.as_secs_f64());
         #[expect(clippy::exit, reason = "what hangs would not let it end in order")]
         std::process::exit(1);
     })?;
@@ -50,7 +53,7 @@ pub(crate) fn begin(engine: Engine) -> io::Result<()> {
 }
 
 /// Returns what does not answer, and for how long it has not.
-async fn look(engine: &Engine) -> (&'static str, Duration) {
+async fn look(engine: &Engine, actors: &Handle) -> (&'static str, Duration) {
     // Before systemd loses its patience, so that the journal says what hung.
     let every = sd_notify::watchdog_enabled().map_or(LOOK, |timeout| (timeout / (PATIENCE + 2)).min(LOOK));
     let mut ticks = tokio::time::interval(every);
@@ -60,6 +63,7 @@ async fn look(engine: &Engine) -> (&'static str, Duration) {
     loop {
         ticks.tick().await;
         let stuck = match timeout(every, engine.database()).await {
+            Ok(Ok(_)) if timeout(every, actors.spawn(async {})).await.is_err() => Some("the actors do"),
             Ok(Ok(_)) => line.is_stuck(every).await.then_some("the objects on the bus do"),
             Ok(Err(error)) => {
                 warn!("the store is not well: {}", error.text());
