@@ -145,7 +145,7 @@ impl Engine {
         if !matches!(import, Ok(Import::Stored(_))) {
             // Whatever is wrong with that, the caller wants to know of the import.
             if let Err(error) = blocking(move || Ok(asset::remove(&folder)?)).await {
-                warn!("what was imported for nothing goes with the next start of nexusd: {error}");
+                warn!("what was imported for nothing stays until the reaper removes it: {error}");
             }
         }
         match import? {

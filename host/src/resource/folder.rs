@@ -93,7 +93,8 @@ pub(super) fn list(ground: &Ground) -> Result<Vec<Resource>, ResourceError> {
                 Ok(None) => continue,
                 // It went meanwhile.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(error) => return Err(ResourceError::io("look at", path)(error)),
+                // Whatever is wrong with one, the others are as they are.
+                Err(error) => unseen(path, &error),
             };
             if let (Some(why), Standing::Ours | Standing::Data) = (&doubt, &resource.standing) {
                 resource.standing = Standing::Doubtful(why.clone());
@@ -102,6 +103,14 @@ pub(super) fn list(ground: &Ground) -> Result<Vec<Resource>, ResourceError> {
         }
     }
     Ok(found)
+}
+
+/// What can't be looked at.
+fn unseen(path: PathBuf, error: &io::Error) -> Resource {
+    // Nothing has an inode of that number: it is another resource once it can be looked at.
+    let inode = Inode::at(&path).ok().flatten().unwrap_or(Inode { device: 0, number: 0 });
+    let standing = Standing::Doubtful(format!("it can't be looked at: {error}"));
+    Resource { kind: ResourceKind::File, place: Place::Path(path, inode), owner: Owner::Nobody, standing }
 }
 
 /// What a path is; none for what is being worked on, and for Nexus' own marks.

@@ -2,8 +2,8 @@
 
 use std::{
     fs,
-    os::unix::fs::{chown, symlink},
-    path::Path,
+    os::unix::fs::{PermissionsExt as _, chown, symlink},
+    path::{Path, PathBuf},
 };
 
 use nexus_host::{
@@ -11,7 +11,7 @@ use nexus_host::{
     storage::{self, DISK},
 };
 use nexus_model::{InstanceId, ResourceKind};
-use nix::unistd::geteuid;
+use nix::unistd::{Uid, geteuid, setfsuid};
 
 use crate::{
     ground::{at, by_id, doubt, folder, ground, listed, soon_at, workspace},
@@ -96,6 +96,41 @@ fn what_another_user_owns_stays() {
     let runtime = by_id(&ground.runtimes, &[]);
     chown(&runtime, Some(NOBODY), Some(NOBODY)).unwrap();
     assert!(doubt(&at(&ground, &runtime).unwrap()).contains("another user"));
+}
+
+/// One of them stopped it all.
+#[test]
+fn what_can_t_be_looked_at_stays_and_the_others_are_as_ever() {
+    let root = tempfile::tempdir().unwrap();
+    let ground = ground(root.path());
+    let runtime = by_id(&ground.runtimes, &["token"]);
+    let closed = by_id(&ground.runtimes, &["token"]);
+    // Its names can be read, and nothing else of what they name.
+    let console = by_id(&ground.consoles, &[]);
+    let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    let folders = [&ground.runtimes, &ground.workspaces, &ground.images, &ground.assets];
+    for folder in ground.roots.iter().chain(folders).map(PathBuf::as_path).chain([root.path()]) {
+        mode(folder, 0o755);
+    }
+    mode(&closed, 0);
+    mode(&ground.consoles, 0o644);
+    // Root looks at everything, with any other user's rights it can't.
+    let everything = geteuid().is_root().then(|| setfsuid(Uid::from_raw(NOBODY)));
+    let found = ground.resources(&[]);
+    everything.map(setfsuid);
+    for path in [&closed, &ground.consoles] {
+        mode(path, 0o755);
+    }
+    let found = found.unwrap();
+    let of = |path: &Path| found.iter().find(|found| found.place.to_string() == path.display().to_string()).unwrap();
+    assert_eq!((of(&runtime).kind, &of(&runtime).standing), (ResourceKind::Runtime, &Standing::Ours));
+    for path in [&closed, &console] {
+        assert!(doubt(of(path)).contains("it can't be looked at: Permission denied"), "{:?}", of(path));
+        assert_eq!(of(path).kind, ResourceKind::File);
+        ground.erase(of(path)).unwrap_err();
+        assert!(path.exists());
+    }
+    assert_eq!(at(&ground, &closed).unwrap().standing, Standing::Ours);
 }
 
 #[test]
