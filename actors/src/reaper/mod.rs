@@ -5,6 +5,7 @@
 //! and without worth once that was an orphan for the configured grace. Supervised by the root. A crash loses since when
 //! orphans are known: their grace begins anew.
 
+mod agenda;
 mod orphan;
 mod owners;
 mod requests;
@@ -26,14 +27,13 @@ use tracing::warn;
 
 pub use orphan::{Fate, Orphan, Pruned};
 
+use agenda::{Agenda, SETTLE};
+
 use crate::{
     Engine, Error,
     ask::Reply,
     supervisor::{ActorSlot, ChildContext, ChildSpec},
 };
-
-/// How long after a failure it is looked what that left: failures come in crowds, and what is undone takes a moment.
-const SETTLE: Duration = Duration::from_secs(2);
 
 /// What the reaper is asked and told.
 pub(crate) enum ReaperMessage {
@@ -85,8 +85,9 @@ struct State {
     working: Option<AbortOnDropHandle<()>>,
     /// Who asked since that began.
     asked: Vec<Reply<Vec<Orphan>>>,
-    /// When it is looked next; at most one look is ahead.
-    next: Option<(Instant, AbortOnDropHandle<()>)>,
+    agenda: Agenda,
+    /// Tells when it is time for the next look.
+    timer: Option<AbortOnDropHandle<()>>,
     child: ChildContext,
 }
 
@@ -100,7 +101,15 @@ impl Actor for ReaperActor {
         _myself: ActorRef<ReaperMessage>,
         (engine, child): Self::Arguments,
     ) -> Result<State, ActorProcessingErr> {
-        Ok(State { engine, known: BTreeMap::new(), working: None, asked: Vec::new(), next: None, child })
+        Ok(State {
+            engine,
+            known: BTreeMap::new(),
+            working: None,
+            asked: Vec::new(),
+            agenda: Agenda::default(),
+            timer: None,
+            child,
+        })
     }
 
     async fn post_start(&self, myself: ActorRef<ReaperMessage>, state: &mut State) -> Result<(), ActorProcessingErr> {
@@ -124,10 +133,12 @@ impl Actor for ReaperActor {
             }
             ReaperMessage::Failed => {
                 state.engine.reaper.told.store(false, Ordering::SeqCst);
-                state.look_at(&myself, Instant::now() + SETTLE);
+                let planned = state.agenda.failed(Instant::now());
+                state.set_timer(&myself, planned);
             }
             ReaperMessage::Look => {
-                state.next = None;
+                let planned = state.agenda.looks(Instant::now());
+                state.set_timer(&myself, planned);
                 if state.working.is_some() {
                     state.look_at(&myself, Instant::now() + SETTLE);
                 }
@@ -255,15 +266,18 @@ impl State {
     }
 
     fn look_at(&mut self, myself: &ActorRef<ReaperMessage>, at: Instant) {
-        if self.next.as_ref().is_some_and(|(next, _)| *next <= at) {
-            return;
-        }
+        let planned = self.agenda.plan(at);
+        self.set_timer(myself, planned);
+    }
+
+    /// Has it look then, instead of when it would have; unless nothing has changed.
+    fn set_timer(&mut self, myself: &ActorRef<ReaperMessage>, planned: Option<Instant>) {
+        let Some(at) = planned else { return };
         let myself = myself.clone();
-        let timer = tokio::spawn(async move {
+        self.timer = Some(AbortOnDropHandle::new(tokio::spawn(async move {
             tokio::time::sleep_until(at).await;
             let _ = myself.send_message(ReaperMessage::Look);
-        });
-        self.next = Some((at, AbortOnDropHandle::new(timer)));
+        })));
     }
 
     fn grace(&self) -> Duration {
