@@ -342,6 +342,18 @@ async fn the_reaper_takes_nobody_along_but_the_bus() {
     world.unharmed().await;
 }
 
+/// It said nothing any more until nexusd was started again: its actor waited for the task's message.
+#[tokio::test]
+async fn the_reaper_s_work_may_panic() {
+    let world = World::start().await;
+    let manager = world.nexus.manager().await;
+    world.nexus.set("orphan.found=1*panic\n").await;
+    let error = manager.list_orphans().await.unwrap_err();
+    assert!(error.to_string().contains("broke off"), "{error}");
+    assert!(manager.list_orphans().await.unwrap().is_empty());
+    world.unharmed().await;
+}
+
 #[tokio::test]
 async fn the_bus_shows_all_anew_and_touches_nothing_else() {
     let world = World::start().await;

@@ -20,6 +20,7 @@ use std::{
 };
 
 use nexus_host::resource::{Place, Resource, Standing};
+use nexus_model::ErrorKind;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::{sync::Mutex, time::Instant};
 use tokio_util::task::AbortOnDropHandle;
@@ -174,7 +175,7 @@ impl State {
         let asked = std::mem::take(&mut self.asked);
         self.working = Some(AbortOnDropHandle::new(tokio::spawn(async move {
             let _lease = lease;
-            let found = engine.find_orphans().await;
+            let found = to_its_end(async move { engine.find_orphans().await }).await;
             let _ = myself.send_message(ReaperMessage::Looked { found, asked });
         })));
     }
@@ -218,8 +219,9 @@ impl State {
         self.working = Some(AbortOnDropHandle::new(tokio::spawn(async move {
             let _lease = lease;
             for orphan in due {
-                let removed = async { engine.remove_orphan(&Engine::own_origin()?, &orphan).await };
-                if let Err(error) = removed.await {
+                let (engine, removed) = (engine.clone(), orphan.clone());
+                let removed = async move { engine.remove_orphan(&Engine::own_origin()?, &removed).await };
+                if let Err(error) = to_its_end(removed).await {
                     warn!("the orphan {} {} could not be removed: {}", orphan.kind, orphan.place, error.text());
                 }
             }
@@ -283,6 +285,15 @@ impl State {
     fn grace(&self) -> Duration {
         self.engine.settings.orphan_grace
     }
+}
+
+/// Does what may panic, which is an error then: whoever waits for it is told of its end in any case. Ends with its caller.
+async fn to_its_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Error>> + Send + 'static,
+) -> Result<T, Error> {
+    AbortOnDropHandle::new(tokio::spawn(work))
+        .await
+        .map_err(|error| Error::caused(ErrorKind::Internal, "the reaper's work broke off", error))?
 }
 
 /// Whether an orphan goes by itself.

@@ -80,6 +80,7 @@ impl Engine {
         let before = Owners::read(self).await?;
         let (ground, units) = (self.settings.ground(), self.keeper.units(self.settings.instance).await?);
         let found = blocking(move || Ok(ground.resources(&units)?)).await?;
+        failpoint("orphan.found");
         let after = Owners::read(self).await?;
         let is_orphan = |resource: &Resource| !before.have(resource) && !after.have(resource) && resource.is_there();
         Ok(found.into_iter().filter(is_orphan).collect())
