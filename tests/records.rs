@@ -146,6 +146,12 @@ async fn secrets_are_in_no_row_and_no_record() {
     let guest = daemon.guest(&web).await;
     let test = ["sh", "-c", "test ${#TOKEN} = 15"];
     assert_eq!(guest.run(&test, Options::from([("env", env())])).await.unwrap().0, 0);
+    // A whole assignment in place of a name, which is refused.
+    let assignment = || Variant::from(HashMap::from([(format!("TOKEN={SECRET}"), "")]));
+    let refused = daemon.manager().await.create_vm("db", process([("env", assignment())])).await.unwrap_err();
+    assert!(format!("{refused:?}").contains("TOKEN") && !format!("{refused:?}").contains(SECRET), "{refused:?}");
+    let refused = guest.run(&test, Options::from([("env", assignment())])).await.unwrap_err();
+    assert!(format!("{refused:?}").contains("TOKEN") && !format!("{refused:?}").contains(SECRET), "{refused:?}");
     let text = format!("{:?}{:?}{}", audit(&daemon).await, events(&daemon).await, daemon.log());
     assert!(text.contains("TOKEN"), "its name is known");
     assert!(!text.contains(SECRET), "{text}");

@@ -34,8 +34,8 @@ pub enum InvalidCommand {
     /// NUL ends a string of the kernel's.
     #[error("an argument, a variable, the folder or the user holds a NUL character")]
     Nul,
-    /// A variable that could not be told from another one.
-    #[error("`{0}` can't be the name of a variable")]
+    /// A variable that could not be told from another one: its name up to the `=`.
+    #[error("env has a variable `{0}` whose name is empty or has a `=`")]
     Variable(String),
     /// Over [`MAX_COMMAND_BYTES`].
     #[error("{bytes} bytes of arguments and variables are over the limit of {MAX_COMMAND_BYTES}")]
@@ -74,7 +74,10 @@ impl Command {
             return Err(InvalidCommand::Nul);
         }
         if let Some(name) = self.env.keys().find(|name| name.is_empty() || name.contains('=')) {
-            return Err(InvalidCommand::Variable(name.chars().take(80).collect()));
+            // What comes behind the `=` may be a secret.
+            return Err(InvalidCommand::Variable(
+                name.chars().take_while(|character| *character != '=').take(80).collect(),
+            ));
         }
         let bytes = texts().map(|text| text.len() + 1).sum();
         if bytes > MAX_COMMAND_BYTES { Err(InvalidCommand::TooLarge { bytes }) } else { Ok(()) }

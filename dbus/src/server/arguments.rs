@@ -41,7 +41,7 @@ impl Arguments {
     pub(super) fn keep(&mut self, given: Map<String, Value>, known: &[&'static str]) {
         let kept = |(key, value): (String, Value)| {
             let value = match value {
-                value if SECRET.contains(&key.as_str()) => hidden(value),
+                value if SECRET.contains(&key.as_str()) => hidden(&value),
                 value if known.contains(&key.as_str()) || key.starts_with("x-") => value,
                 _ => json!(HIDDEN),
             };
@@ -61,10 +61,11 @@ impl Arguments {
     }
 }
 
-/// Names stay, what they name does not.
-fn hidden(value: Value) -> Value {
+/// Names stay, what they name does not. A name that is a whole assignment, which is refused, has a secret in itself.
+fn hidden(value: &Value) -> Value {
+    let name = |key: &str| key.split(['=', '\0']).next().unwrap_or_default().to_owned();
     match value {
-        Value::Object(entries) => entries.into_iter().map(|(key, _)| (key, json!(HIDDEN))).collect(),
+        Value::Object(entries) => entries.keys().map(|key| (name(key), json!(HIDDEN))).collect(),
         _ => json!(HIDDEN),
     }
 }
@@ -167,6 +168,8 @@ mod tests {
             json!({ "name": "web", "options": { "env": { "TOKEN": "***" }, "vcpus": 2, "tags": ["a", "b"] } })
         );
         // However wrong it is.
+        let assignment = Variant::from(HashMap::from([("TOKEN=hunter2", "")]));
+        assert_eq!(kept(&[("env", assignment)], &["env"])["options"]["env"], json!({ "TOKEN": "***" }));
         assert_eq!(kept(&[("env", "hunter2".into())], &["env"])["options"]["env"], "***");
         assert_eq!(kept(&[("envs", "hunter2".into())], &["env"])["options"]["envs"], "***");
         assert_eq!(kept(&[("x-trace", "abc".into())], &[])["options"]["x-trace"], "abc");

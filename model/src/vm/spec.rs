@@ -133,11 +133,11 @@ impl VmSpec {
         if self.env.len() > MAX_ENV {
             return Err(InvalidSpec::TooMany { what: "env", max: MAX_ENV });
         }
-        if let Some(name) = self.env.keys().find(|name| name.is_empty() || name.contains(['=', '\0'])) {
-            return Err(InvalidSpec::EnvName(name.clone()));
-        }
-        if let Some((name, _)) = self.env.iter().find(|(_, value)| value.contains('\0')) {
-            return Err(InvalidSpec::EnvName(name.clone()));
+        let wrong =
+            |(name, value): &(&String, &String)| name.is_empty() || name.contains(['=', '\0']) || value.contains('\0');
+        if let Some((name, _)) = self.env.iter().find(wrong) {
+            // What comes behind may be a secret.
+            return Err(InvalidSpec::EnvName(name.split(['=', '\0']).next().unwrap_or_default().to_owned()));
         }
         if self.tags.len() > MAX_TAGS {
             return Err(InvalidSpec::TooMany { what: "tags", max: MAX_TAGS });
@@ -169,7 +169,7 @@ pub enum InvalidSpec {
         /// The most entries.
         max: usize,
     },
-    /// A variable that no environment can hold.
+    /// A variable that no environment can hold: its name as far as it is one.
     #[error(
         "env has a variable `{0}` that no environment can hold: a name has no `=`, and neither name nor value a NUL"
     )]
@@ -177,4 +177,18 @@ pub enum InvalidSpec {
     /// `label` is too long or has control characters.
     #[error("label must be one line of at most 256 bytes")]
     Label,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_variable_is_refused_without_its_value() {
+        for (name, value) in [("TOKEN=hunter2", ""), ("TOKEN\0hunter2", ""), ("TOKEN", "hunter2\0")] {
+            let env = BTreeMap::from([(name.to_owned(), value.to_owned())]);
+            let refused = VmSpec { env, ..VmSpec::default() }.validate().unwrap_err();
+            assert_eq!(refused, InvalidSpec::EnvName("TOKEN".to_owned()));
+        }
+    }
 }
