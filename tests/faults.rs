@@ -187,7 +187,7 @@ async fn assets_undo_what_was_not_finished() {
     world.restarted_with_the_later("supervisor/assets", "actor.assets").await;
     world.unharmed().await;
     let assets = world.nexus.home.data().join("assets");
-    assert_eq!(fs::read_dir(&assets).map_or(0, Iterator::count), 0, "something is left in {}", assets.display());
+    assert!(nexus_tests::entries(&assets).is_empty(), "something is left in {}", assets.display());
     import().await.unwrap();
 }
 
@@ -200,7 +200,7 @@ async fn images_undo_what_was_not_finished() {
     world.restarted_with_the_later("supervisor/images", "actor.images").await;
     world.unharmed().await;
     let images = world.nexus.home.data().join("images");
-    assert_eq!(fs::read_dir(&images).map_or(0, Iterator::count), 0, "something is left in {}", images.display());
+    assert!(nexus_tests::entries(&images).is_empty(), "something is left in {}", images.display());
     import(&world.nexus, &folder).await.unwrap();
 }
 

@@ -85,7 +85,7 @@ async fn a_real_vm_lives_crashes_comes_back_and_goes() {
     let job = test.job(job).await;
     assert_eq!(job.state, JobState::Done, "{:?}", job.error);
     assert!(test.engine.board().workspaces().all().is_empty());
-    let left: Vec<_> = std::fs::read_dir(test.folder.path().join("workspaces")).unwrap().collect();
+    let left = nexus_tests::entries(&test.folder.path().join("workspaces"));
     assert!(left.is_empty(), "{left:?}");
 }
 

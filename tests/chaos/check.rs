@@ -219,12 +219,12 @@ impl Observation {
         let home = world.home.path();
         let ids: BTreeSet<&str> = self.rows.values().map(|row| row.id.as_str()).collect();
         for folder in ["run/nexus/vm", "state/nexus/vm"] {
-            for name in names(&home.join(folder)).iter().filter(|name| !ids.contains(name.as_str())) {
+            for name in nexus_tests::entries(&home.join(folder)).iter().filter(|name| !ids.contains(name.as_str())) {
                 wrong.push(format!("{folder}/{name} is no VM's"));
             }
         }
         for (name, row) in self.rows.iter().filter(|(_, row)| row.leader.is_none()) {
-            let left = names(&home.join("run/nexus/vm").join(&row.id));
+            let left = nexus_tests::entries(&home.join("run/nexus/vm").join(&row.id));
             let records = left.iter().filter(|file| file.ends_with(".json") || file.ends_with(".sock"));
             let records: Vec<&String> = records.collect();
             if !records.is_empty() {
@@ -233,10 +233,12 @@ impl Observation {
         }
         let paths: BTreeSet<&Path> = self.workspaces.values().map(PathBuf::as_path).collect();
         let folder = home.join("data/nexus/workspaces");
-        for name in names(&folder).iter().filter(|name| !paths.contains(folder.join(name).as_path())) {
+        for name in nexus_tests::entries(&folder).iter().filter(|name| !paths.contains(folder.join(name).as_path())) {
             wrong.push(format!("workspaces/{name} is no workspace's"));
         }
-        for name in names(&home.join("data/nexus/images")).iter().filter(|name| !self.images.contains(*name)) {
+        for name in
+            nexus_tests::entries(&home.join("data/nexus/images")).iter().filter(|name| !self.images.contains(*name))
+        {
             wrong.push(format!("images/{name} is no image's"));
         }
     }
@@ -266,11 +268,6 @@ fn read(path: &Path) -> rusqlite::Result<Rows> {
         .collect::<rusqlite::Result<_>>()?;
     let jobs = database.query_row("SELECT count(*) FROM job WHERE finished_at = 0", [], |row| row.get(0))?;
     Ok((rows, workspaces, images, jobs))
-}
-
-fn names(folder: &Path) -> Vec<String> {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
 }
 
 fn alive(pid: u32) -> bool {

@@ -33,9 +33,10 @@ impl Ground {
     /// them is surely its own.
     ///
     /// # Errors
-    /// When it can't be written.
+    /// When it can't be written in one of them, or more; in the others it is.
     pub fn claim(&self) -> Result<(), ResourceError> {
-        self.outermost().try_for_each(|root| mark::set(root, self.instance))
+        let claims = self.roots.iter().chain(self.folders()).map(|folder| mark::set(folder, self.instance));
+        claims.fold(Ok(()), Result::and)
     }
 
     /// Everything there is under its names, and its `units` as [`Keeper::units`](crate::unit::Keeper::units) lists them.
@@ -74,18 +75,21 @@ impl Ground {
         unit.strip_prefix(&self.prefix())?.parse().ok()
     }
 
-    /// Why what lies at `path` might not be this Nexus' own; none when it alone uses the folder.
-    pub(super) fn doubt(&self, path: &Path) -> Result<Option<String>, ResourceError> {
-        match self.outermost().find(|root| path.starts_with(root)) {
-            Some(root) => mark::doubt(root, self.instance),
-            None => Ok(Some("it is in none of Nexus' folders".to_owned())),
+    /// Why what lies in `folder` might not be this Nexus' own; none when it alone uses that, and all above it up to a root.
+    /// Whatever is a root of this one can be below one of another Nexus, and the other way round.
+    pub(super) fn doubt(&self, folder: &Path) -> Result<Option<String>, ResourceError> {
+        let is_within = |path: &&Path| self.roots.iter().any(|root| path.starts_with(root));
+        if !is_within(&folder) {
+            return Ok(Some("it is in none of Nexus' folders".to_owned()));
         }
-    }
-
-    /// The roots that are below no other.
-    fn outermost(&self) -> impl Iterator<Item = &PathBuf> {
-        let below = |root: &PathBuf| self.roots.iter().any(|other| other != root && root.starts_with(other));
-        self.roots.iter().filter(move |root| !below(root))
+        for above in folder.ancestors().take_while(is_within) {
+            let is_claimed = self.roots.iter().chain(self.folders()).any(|claimed| claimed == above);
+            let doubt = if is_claimed { mark::doubt(above, self.instance) } else { mark::shared(above, self.instance) };
+            if let Some(why) = doubt? {
+                return Ok(Some(why));
+            }
+        }
+        Ok(None)
     }
 
     fn folders(&self) -> [&PathBuf; 5] {

@@ -39,22 +39,34 @@ pub(super) fn is_one(name: &str) -> bool {
 
 /// Why what lies in a folder might not be this instance's; none when this instance alone uses it.
 pub(super) fn doubt(folder: &Path, ours: InstanceId) -> Result<Option<String>, ResourceError> {
-    let mut marked = false;
-    for entry in fs::read_dir(folder).map_err(ResourceError::io("read the folder", folder))? {
+    let unmarked = || format!("{} does not say that this Nexus uses it", folder.display());
+    let instances = instances(folder)?;
+    Ok(other(folder, &instances, ours).or_else(|| (!instances.contains(&ours)).then(unmarked)))
+}
+
+/// Why what lies in a folder might be another instance's; none when no other one uses it.
+pub(super) fn shared(folder: &Path, ours: InstanceId) -> Result<Option<String>, ResourceError> {
+    Ok(other(folder, &instances(folder)?, ours))
+}
+
+fn other(folder: &Path, instances: &[InstanceId], ours: InstanceId) -> Option<String> {
+    let other = instances.iter().find(|instance| **instance != ours)?;
+    let path = folder.join(format!("{PREFIX}{other}"));
+    Some(format!("another Nexus uses its folder, too (if that one is no more, remove {})", path.display()))
+}
+
+/// Those who use a folder. One that is not there is nobody's.
+fn instances(folder: &Path) -> Result<Vec<InstanceId>, ResourceError> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.map_err(ResourceError::io("read the folder", folder))?,
+    };
+    let mut found = Vec::new();
+    for entry in entries {
         let name = entry.map_err(ResourceError::io("read the folder", folder))?.file_name();
-        match name.to_str().and_then(instance) {
-            Some(instance) if instance == ours => marked = true,
-            Some(other) => {
-                let path = folder.join(format!("{PREFIX}{other}"));
-                return Ok(Some(format!(
-                    "another Nexus uses its folder, too (if that one is no more, remove {})",
-                    path.display()
-                )));
-            }
-            None => {}
-        }
+        found.extend(name.to_str().and_then(instance));
     }
-    Ok((!marked).then(|| format!("{} does not say that this Nexus uses it", folder.display())))
+    Ok(found)
 }
 
 fn instance(name: &str) -> Option<InstanceId> {

@@ -70,7 +70,7 @@ impl Ground {
             Some(found) if found != *inode => return Err(stays(resource, "it is another one by now")),
             Some(_) => {}
         }
-        if let Some(doubt) = self.doubt(path)? {
+        if let Some(doubt) = self.doubt(path.parent().unwrap_or(path))? {
             return Err(stays(resource, &doubt));
         }
         if let Some(point) = mount::within(path)? {

@@ -162,6 +162,24 @@ fn in_a_folder_that_two_use_nothing_is_surely_anybody_s() {
     assert_eq!(at(&mine, &runtime).unwrap().standing, Standing::Ours);
 }
 
+/// Each looked at the mark in its own outermost folder only, and took the other one's disks for its own.
+#[test]
+fn where_folders_of_two_are_nested_nothing_is_surely_anybody_s() {
+    let root = tempfile::tempdir().unwrap();
+    let mine = ground(root.path());
+    let web = workspace(&mine, "web");
+    let image = folder(&mine.images.join("debian-12"), &[DISK]);
+    let mut theirs = ground(&root.path().join("other"));
+    theirs.workspaces = mine.workspaces.clone();
+    theirs.roots.push(mine.workspaces.clone());
+    theirs.claim().unwrap();
+    for ground in [&mine, &theirs] {
+        assert!(doubt(&at(ground, &web).unwrap()).contains("another Nexus"));
+    }
+    // What they do not share is whose it was.
+    assert_eq!(at(&mine, &image).unwrap().standing, Standing::Data);
+}
+
 #[test]
 fn in_a_folder_that_nobody_claimed_nothing_is_surely_anybody_s() {
     let root = tempfile::tempdir().unwrap();
