@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use nexus_model::{Id, InstanceId, ResourceKind};
 
 use super::{Owner, Place, Resource, ResourceError, Standing, device, folder, mark, mount, process};
-use crate::unit::keeper_processes;
+use crate::unit::{KeeperProcess, keeper_processes};
 
 /// Where one Nexus may have resources.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,8 +45,16 @@ impl Ground {
     /// # Errors
     /// When a part can't be looked at. Folders that are not there have nothing in them.
     pub fn resources(&self, units: &[String]) -> Result<Vec<Resource>, ResourceError> {
-        let mut found: Vec<Resource> = units.iter().map(|unit| self.unit(unit)).collect();
-        found.extend(process::list(self, &keeper_processes(&self.prefix())?, units));
+        let keepers = keeper_processes(&self.prefix())?;
+        let mut found: Vec<Resource> = units.iter().map(|unit| self.unit(unit, &keepers)).collect();
+        found.extend(process::list(self, &keepers, units));
+        // They are named after the instance, which a copy of the state folder has, too.
+        let doubt = self.doubt(&self.runtimes)?;
+        for resource in &mut found {
+            if let (Some(why), Standing::Ours) = (&doubt, &resource.standing) {
+                resource.standing = Standing::Doubtful(why.clone());
+            }
+        }
         found.extend(folder::list(self)?);
         let roots: Vec<&Path> = self.roots.iter().chain(self.folders()).map(PathBuf::as_path).collect();
         found.extend(mount::list(&roots)?);
@@ -55,14 +63,24 @@ impl Ground {
         Ok(found)
     }
 
-    fn unit(&self, unit: &str) -> Resource {
+    fn unit(&self, unit: &str, keepers: &[KeeperProcess]) -> Resource {
         let vm = self.vm_of(unit);
-        let standing = match vm {
-            Some(_) => Standing::Ours,
-            None => Standing::Doubtful("its name has no VM's id".to_owned()),
+        // One that ended has none.
+        let elsewhere = keepers.iter().filter(|keeper| keeper.unit == unit).find_map(|keeper| self.elsewhere(keeper));
+        let standing = match (vm, elsewhere) {
+            (None, _) => Standing::Doubtful("its name has no VM's id".to_owned()),
+            (Some(_), Some(why)) => Standing::Doubtful(why),
+            (Some(_), None) => Standing::Ours,
         };
         let owner = vm.map_or(Owner::Nobody, Owner::Vm);
         Resource { kind: ResourceKind::Unit, place: Place::Unit(unit.to_owned()), owner, standing }
+    }
+
+    /// Why what a keeper keeps might be another Nexus': it is not where this one would have it.
+    pub(super) fn elsewhere(&self, keeper: &KeeperProcess) -> Option<String> {
+        let vm = self.vm_of(&keeper.unit)?;
+        let why = || format!("it keeps {}, which is not this Nexus' folder", keeper.runtime_dir.display());
+        (keeper.runtime_dir != self.runtimes.join(vm.to_string())).then(why)
     }
 
     /// What the names of its units begin with.

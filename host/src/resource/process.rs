@@ -22,14 +22,11 @@ pub(super) fn list(ground: &Ground, keepers: &[KeeperProcess], units: &[String])
 
 fn resource(ground: &Ground, keeper: &KeeperProcess) -> Resource {
     let vm = ground.vm_of(&keeper.unit);
-    let folder = vm.map(|vm| ground.runtimes.join(vm.to_string()));
-    let standing = match folder {
-        None => Standing::Doubtful("its name has no VM's id".to_owned()),
-        Some(_) if !keeper.is_shim => Standing::Doubtful("its program is another one, or another user's".to_owned()),
-        Some(folder) if folder != keeper.runtime_dir => {
-            Standing::Doubtful(format!("it keeps {}, which is not this Nexus' folder", keeper.runtime_dir.display()))
-        }
-        Some(_) => Standing::Ours,
+    let standing = match (vm, ground.elsewhere(keeper)) {
+        (None, _) => Standing::Doubtful("its name has no VM's id".to_owned()),
+        _ if !keeper.is_shim => Standing::Doubtful("its program is another one, or another user's".to_owned()),
+        (Some(_), Some(why)) => Standing::Doubtful(why),
+        (Some(_), None) => Standing::Ours,
     };
     Resource {
         kind: ResourceKind::Process,

@@ -91,11 +91,16 @@ async fn what_is_another_s_is_not_listed(scene: Scene) {
     let mut copy = ground(&scene, scene.instance);
     copy.runtimes = scene.folder().join("elsewhere");
     let [listed] = running(&scene, &copy).await.try_into().unwrap();
-    if scene.keeper.kind() == KeeperKind::Shim {
-        assert!(matches!(&listed.standing, Standing::Doubtful(why) if why.contains("not this Nexus' folder")));
-        copy.end(&scene.keeper, &listed).await.unwrap_err();
-        assert!(identify(started.leader.pid).unwrap().is_some_and(|found| found == started.leader));
-    }
+    assert!(matches!(&listed.standing, Standing::Doubtful(why) if why.contains("not this Nexus' folder")));
+    copy.end(&scene.keeper, &listed).await.unwrap_err();
+    assert!(identify(started.leader.pid).unwrap().is_some_and(|found| found == started.leader));
+
+    // Nor is it surely this one's while nothing says whose the folders are.
+    let unclaimed = ground(&scene, scene.instance);
+    let [listed] = running(&scene, &unclaimed).await.try_into().unwrap();
+    assert!(matches!(&listed.standing, Standing::Doubtful(why) if why.contains("does not say")), "{listed:?}");
+    unclaimed.end(&scene.keeper, &listed).await.unwrap_err();
+    assert!(identify(started.leader.pid).unwrap().is_some_and(|found| found == started.leader));
     signal(&started.leader, Signal::SIGKILL);
     scene.end(&unit, &started).await;
     scene.keeper.collect(unit.name(), unit.runtime_dir()).await.unwrap();
