@@ -248,6 +248,61 @@ async fn a_store_that_hangs_fails_no_call_that_does_not_need_it() {
     assert!(!runs.is_empty() && runs.iter().all(|row| row["result"] == "ok"), "{rows:?}");
 }
 
+/// The row of the one command that was run, as soon as it is like this; also while the bus comes back.
+async fn run_that(daemon: &TestDaemon, wanted: impl Fn(&Value) -> bool) -> Value {
+    let found = async {
+        loop {
+            if let Ok(list) = daemon.manager().await.open_audit(Options::new()).await
+                && let Some(row) = read(list).await.into_iter().find(|row| row["member"] == "Run" && wanted(row))
+            {
+                return row;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let found = tokio::time::timeout(PATIENCE, found).await;
+    found.unwrap_or_else(|_| panic!("no such row\n{}", daemon.log()))
+}
+
+/// Runs a command that takes a while, and returns once it is written down that it was asked for.
+async fn begin_run(daemon: &TestDaemon) -> tokio::task::JoinHandle<()> {
+    let web = daemon.run("web", []).await;
+    daemon.wait(&web, |vm| vm.guest_ready).await;
+    let guest = daemon.guest(&web).await;
+    // Whoever asked gets no answer from a bus that is started again.
+    let running = tokio::spawn(async move { drop(guest.run(&["sleep", "2"], Options::new()).await) });
+    run_that(daemon, |row| row["result"] == "").await;
+    running
+}
+
+/// The end of a call was dropped when it could not be written at once: the call was under way for good.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_ends_while_the_database_is_locked_is_completed_afterwards() {
+    let daemon = TestDaemon::start().await;
+    let running = begin_run(&daemon).await;
+    let locked = rusqlite::Connection::open(daemon.home.database()).unwrap();
+    locked.execute_batch("BEGIN IMMEDIATE").unwrap();
+    assert!(!running.is_finished(), "the machine is too slow");
+    running.await.unwrap();
+    // Longer than the store waits for a lock.
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    locked.execute_batch("COMMIT").unwrap();
+    assert_eq!(run_that(&daemon, |row| row["result"] != "").await["result"], "ok");
+    let runs = audit(&daemon).await.iter().filter(|row| row["member"] == "Run").count();
+    assert_eq!(runs, 1);
+}
+
+/// What was on its way to the store when that broke was lost with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_whose_end_breaks_the_store_is_completed_by_the_next_one() {
+    let daemon = BreakableDaemon::start().await;
+    let running = begin_run(&daemon).await;
+    daemon.set("actor.store=1*panic\n").await;
+    assert!(!running.is_finished(), "the machine is too slow");
+    running.await.unwrap();
+    assert_eq!(run_that(&daemon, |row| row["result"] != "").await["result"], "ok");
+}
+
 #[tokio::test]
 async fn a_fault_of_the_store_itself_is_told_once_there_is_one_again() {
     let daemon = BreakableDaemon::start().await;

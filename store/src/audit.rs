@@ -81,7 +81,8 @@ pub struct CallRow {
 }
 
 impl Store {
-    /// Writes down a call that is about to be done, and forgets the oldest that is too many.
+    /// Writes down a call that is about to be done, and forgets the oldest that is too many. Nothing happens when it is
+    /// under way already.
     ///
     /// # Errors
     /// `ResourcesExhausted` when there is no room, `StorageFailed` when the database fails.
@@ -90,7 +91,10 @@ impl Store {
         let keep = self.bounds.audit;
         self.write(DOING, |transaction| {
             insert(transaction, call)
-                .and_then(|()| page::trim(transaction, TABLE, transaction.last_insert_rowid(), keep))
+                .and_then(|inserted| match inserted {
+                    0 => Ok(()),
+                    _ => page::trim(transaction, TABLE, transaction.last_insert_rowid(), keep),
+                })
                 .map_err(Error::doing(DOING))
         })
     }
@@ -156,14 +160,16 @@ impl Store {
     }
 }
 
-fn insert(connection: &Connection, call: &NewCall) -> rusqlite::Result<()> {
+/// Says how many rows that made.
+fn insert(connection: &Connection, call: &NewCall) -> rusqlite::Result<usize> {
     let vm = call.vm.as_ref();
     connection
         .prepare_cached(
             "INSERT INTO audit (request, at, sender, pid, executable, unit, caller_reason, path, member, subject, vm,
                 vm_name, arguments, before_state, after_state, job, result, message, duration_usec)
-             VALUES (:request, :at, :sender, :pid, :executable, :unit, :caller_reason, :path, :member, :subject, :vm,
-                :vm_name, :arguments, :before, '', 0, '', '', NULL)",
+             SELECT :request, :at, :sender, :pid, :executable, :unit, :caller_reason, :path, :member, :subject, :vm,
+                :vm_name, :arguments, :before, '', 0, '', '', NULL
+             WHERE NOT EXISTS (SELECT 1 FROM audit WHERE request = :request AND result = '')",
         )?
         .execute(named_params! {
             ":request": Text(call.request),
@@ -180,8 +186,7 @@ fn insert(connection: &Connection, call: &NewCall) -> rusqlite::Result<()> {
             ":vm_name": vm.map(|vm| Text(&vm.name)),
             ":arguments": Json(&call.arguments),
             ":before": call.before,
-        })?;
-    Ok(())
+        })
 }
 
 fn complete(connection: &Connection, request: Id, end: &CallEnd) -> rusqlite::Result<()> {

@@ -66,6 +66,18 @@ fn what_is_known_at_the_end_completes_it() {
     assert_eq!((of("web"), of("0000000000000001"), of("other")), (1, 1, 0));
 }
 
+/// It may have been written by a store that could not say so any more.
+#[test]
+fn a_call_is_under_way_once() {
+    let (_folder, mut store) = empty();
+    store.begin_call(&call(1)).unwrap();
+    store.begin_call(&call(2)).unwrap();
+    store.begin_call(&call(1)).unwrap();
+    assert_eq!(all(&store).into_iter().map(|row| row.seq).collect::<Vec<_>>(), [1, 2]);
+    store.end_call(Id::from(1), &end()).unwrap();
+    assert_eq!(all(&store)[0].end, Some(end()));
+}
+
 #[test]
 fn what_the_next_daemon_finds_under_way_was_cut_off() {
     let (folder, mut store) = empty();
