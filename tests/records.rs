@@ -303,6 +303,31 @@ async fn a_call_whose_end_breaks_the_store_is_completed_by_the_next_one() {
     assert_eq!(run_that(&daemon, |row| row["result"] != "").await["result"], "ok");
 }
 
+/// A list that was followed ended with the first error of the store, just when there was something to tell.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_follows_a_list_is_told_of_the_fault_of_the_store() {
+    let daemon = BreakableDaemon::start().await;
+    let last = Options::from([("follow", true.into()), ("limit", 0_u32.into())]);
+    let list = followed(daemon.manager().await.open_events(last).await.unwrap());
+    // A call is written down, and that there may be more to tell is what the follower asks with.
+    daemon.set("actor.store=1*off->1*panic\n").await;
+    let _ = daemon.manager().await.create_vm("web", process([])).await;
+    let told = tokio::task::spawn_blocking(move || {
+        let rows = list.lines().map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());
+        let restarted = |row: &Value| row["kind"] == "actor-restarted" && row["subject"] == "supervisor/store";
+        let mut kinds = Vec::new();
+        for row in rows {
+            kinds.push(row["kind"].as_str().unwrap().to_owned());
+            if restarted(&row) {
+                return kinds;
+            }
+        }
+        panic!("the list ended after {kinds:?}");
+    });
+    let told = told.await.unwrap();
+    assert!(told.iter().any(|kind| kind == "actor-fault"), "{told:?}");
+}
+
 #[tokio::test]
 async fn a_fault_of_the_store_itself_is_told_once_there_is_one_again() {
     let daemon = BreakableDaemon::start().await;

@@ -1,9 +1,9 @@
 //! `Manager.OpenAudit` and `Manager.OpenEvents`: long lists as lines of JSON over a descriptor, and what comes after them.
 //!
 //! The list is read piece by piece, each when the reader has taken the one before, so a slow reader holds neither memory nor
-//! the store. What it was too slow for is what was forgotten meanwhile.
+//! the store. What it was too slow for is what was forgotten meanwhile. Who follows a list waits for a store that is away.
 
-use std::{io, os::fd::OwnedFd};
+use std::{io, os::fd::OwnedFd, time::Duration};
 
 use nexus_actors::{CallRow, Engine, EventRow, Filter};
 use nexus_model::{ErrorKind, Timestamp};
@@ -22,6 +22,8 @@ use crate::Error;
 const PIECE: u32 = 256;
 /// So many calls that are under way are remembered, to be told once they have ended.
 const UNDER_WAY: usize = 1024;
+/// Before a store that could not be read is asked again.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// Which list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,16 +125,27 @@ impl Stream {
         loop {
             // What is written from here on is looked for again.
             written.mark_unchanged();
-            self.tell().await?;
-            if !self.wanted.follow {
-                return Ok(());
-            }
+            let failed = match self.tell().await {
+                Ok(()) if !self.wanted.follow => return Ok(()),
+                Ok(()) => false,
+                Err(Broken::Store(error)) if self.wanted.follow && !self.is_ending() => {
+                    debug!("a list waits for the store: {}", error.text());
+                    true
+                }
+                Err(error) => return Err(error),
+            };
             tokio::select! {
-                changed = written.changed() => if changed.is_err() { return Ok(()) },
+                () = tokio::time::sleep(PAUSE), if failed => {}
+                changed = written.changed(), if !failed => if changed.is_err() { return Ok(()) },
                 // Whoever only reads never sends anything, so this is the end of it.
                 _ = self.reader.read(&mut nothing) => return Ok(()),
             }
         }
+    }
+
+    /// Whether the store goes for good.
+    fn is_ending(&self) -> bool {
+        self.engine.board().manager().borrow().draining
     }
 
     /// Tells all that there is and was not told yet.
