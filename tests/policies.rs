@@ -7,9 +7,9 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use nexus_actors::{StopOptions, VmSetting, supervisor::ChildStatus};
+use nexus_actors::{Filter, StopOptions, VmSetting, supervisor::ChildStatus};
 use nexus_model::{
-    ExitStatus, Health, JobState, Name, Timestamp,
+    EventKind, ExitStatus, Health, JobState, Name, Timestamp,
     restart::RestartPolicy,
     vm::{Reason, VmState},
 };
@@ -190,4 +190,53 @@ async fn a_paused_guest_is_asked_to_stop_once_it_goes_on() {
     let vm = test.vm(&name);
     assert_eq!((vm.lifecycle.state(), vm.lifecycle.reason()), (VmState::Stopped, Reason::Requested));
     assert_eq!(vm.exit, Some(ExitStatus::Code(0)), "it was not asked: {vm:?}");
+}
+
+/// What happened to the VM of these kinds, as kind, from, to, reason and detail.
+async fn told(test: &TestEngine, kinds: &[EventKind]) -> Vec<[String; 5]> {
+    test.engine.events_before_newest(Filter::default(), None).await.unwrap();
+    let page = test.engine.events(Filter::default(), 0, 1000).await.unwrap();
+    let events = page.rows.into_iter().map(|row| row.event).filter(|event| kinds.contains(&event.kind));
+    events
+        .map(|event| {
+            assert_eq!(event.vm.unwrap().name.as_str(), "web");
+            [event.kind.to_string(), event.from, event.to, event.reason, event.detail]
+        })
+        .collect()
+}
+
+/// Nobody was told: neither of the change, nor that the VM would stay down for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_a_setting_and_what_it_calls_off_are_told() {
+    let kinds = [EventKind::VmChanged, EventKind::VmRestartCalledOff];
+    let (test, name, leader) = failed(3, Duration::from_secs(60)).await;
+    let set = async |setting| test.engine.set_vm(&TestEngine::origin(), &name, setting).await.unwrap();
+    set(VmSetting::Autostart(true)).await;
+    set(VmSetting::Autostart(true)).await;
+    strike(leader, Signal::SIGKILL);
+    machine(&test, &name, |machine| !machine.next_restart_at.is_never()).await;
+    let crash = test.engine.vm_history(&name, 1).await.unwrap().remove(0).detail;
+    assert!(crash.starts_with("the VMM was killed by signal 9; started again in "), "{crash}");
+    set(VmSetting::RestartPolicy(RestartPolicy::No)).await;
+    let expected = [
+        ["vm-changed", "no", "yes", "autostart", ""],
+        ["vm-changed", "on-failure", "no", "restart-policy", ""],
+        ["vm-restart-called-off", "crashed", "crashed", "restart-policy", "its restart policy is `no` now"],
+    ];
+    assert_eq!(told(&test, &kinds).await, expected.map(|event| event.map(str::to_owned)));
+}
+
+/// A guest that powered off is stopped already, so that a stop of it is no change of its state.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_of_what_would_start_again_is_told() {
+    let test = TestEngine::start().await;
+    let name = test.create("web", |spec| spec.restart_policy = RestartPolicy::Always).await.unwrap();
+    let leader = test.start_vm(&name).await.leader;
+    // The agent that is a process takes it for an order to end, which is what a guest's power-off looks like.
+    strike(leader, Signal::SIGTERM);
+    machine(&test, &name, |machine| !machine.next_restart_at.is_never()).await;
+    assert_eq!(test.state(&name), VmState::Stopped, "it powered off");
+    assert_eq!(stop(&test, &name).await, JobState::Done);
+    let called_off = ["vm-restart-called-off", "stopped", "stopped", "requested", "somebody stopped it"];
+    assert_eq!(told(&test, &[EventKind::VmRestartCalledOff]).await, [called_off.map(str::to_owned)]);
 }

@@ -13,6 +13,10 @@ pub const VM_ADOPTED: &str = "6a1c0f3d9b5e4c2f8e7d4b1a90c25f04";
 pub const GUEST_UNREACHABLE: &str = "6a1c0f3d9b5e4c2f8e7d4b1a90c25f05";
 /// Something under Nexus' names that nothing owned was removed.
 pub const ORPHAN_REMOVED: &str = "6a1c0f3d9b5e4c2f8e7d4b1a90c25f06";
+/// A setting of a VM was changed.
+pub const VM_CHANGED: &str = "6a1c0f3d9b5e4c2f8e7d4b1a90c25f07";
+/// A VM that was to be started again is not.
+pub const VM_RESTART_CALLED_OFF: &str = "6a1c0f3d9b5e4c2f8e7d4b1a90c25f08";
 /// A call that changes something was answered.
 pub const CALL: &str = "6a1c0f3d9b5e4c2f8e7d4b1a90c25f10";
 
@@ -23,7 +27,17 @@ mod tests {
     #[test]
     fn each_has_its_entry() {
         let catalogue = include_str!("../../dist/systemd/catalog/nexus.catalog");
-        let ids = [VM_STATE, VM_RESTART, VM_GAVE_UP, VM_ADOPTED, GUEST_UNREACHABLE, ORPHAN_REMOVED, CALL];
+        let ids = [
+            VM_STATE,
+            VM_RESTART,
+            VM_GAVE_UP,
+            VM_ADOPTED,
+            GUEST_UNREACHABLE,
+            ORPHAN_REMOVED,
+            VM_CHANGED,
+            VM_RESTART_CALLED_OFF,
+            CALL,
+        ];
         let entries: Vec<&str> = catalogue.lines().filter_map(|line| line.strip_prefix("-- ")).collect();
         assert_eq!(entries, ids);
         assert_eq!(catalogue.matches("\nSubject: ").count(), ids.len());

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, os::fd::OwnedFd, path::PathBuf, time::Duration}
 use nexus_model::{
     ArtifactName, AssetKind, ExitStatus, ResourceKind, Timestamp,
     restart::RestartPolicy,
-    vm::{Reason, VmState},
+    vm::{Reason, VmSpec, VmState},
 };
 
 /// What may be changed on a VM at any time.
@@ -19,6 +19,38 @@ pub enum VmSetting {
     Autostart(bool),
     /// When it is started again after it ended.
     RestartPolicy(RestartPolicy),
+}
+
+impl VmSetting {
+    /// What it is called, as a key of `CreateVm`.
+    pub(crate) const fn name(&self) -> &'static str {
+        match self {
+            Self::Label(_) => "label",
+            Self::Tags(_) => "tags",
+            Self::Autostart(_) => "autostart",
+            Self::RestartPolicy(_) => "restart-policy",
+        }
+    }
+
+    /// Its value in `spec`, for people.
+    pub(crate) fn value_in(&self, spec: &VmSpec) -> String {
+        match self {
+            Self::Label(_) => spec.label.clone(),
+            Self::Tags(_) => spec.tags.join(", "),
+            Self::Autostart(_) => if spec.autostart { "yes" } else { "no" }.to_owned(),
+            Self::RestartPolicy(_) => spec.restart_policy.to_string(),
+        }
+    }
+
+    /// Sets it in `spec`.
+    pub(crate) fn apply(self, spec: &mut VmSpec) {
+        match self {
+            Self::Label(label) => spec.label = label,
+            Self::Tags(tags) => spec.tags = tags,
+            Self::Autostart(autostart) => spec.autostart = autostart,
+            Self::RestartPolicy(policy) => spec.restart_policy = policy,
+        }
+    }
 }
 
 /// How to stop a VM.

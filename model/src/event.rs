@@ -9,6 +9,10 @@ words! {
         VmCreated = "vm-created",
         /// A VM came to another state.
         VmState = "vm-state",
+        /// A setting of a VM was changed.
+        VmChanged = "vm-changed",
+        /// A VM is not started again, although that was waited for.
+        VmRestartCalledOff = "vm-restart-called-off",
         /// A VM is gone.
         VmRemoved = "vm-removed",
         /// A workspace was asked for.
@@ -39,6 +43,8 @@ words! {
         ActorGaveUp = "actor-gave-up",
         /// A daemon began.
         DaemonStarted = "daemon-started",
+        /// A daemon has looked after all that was there before it.
+        DaemonReady = "daemon-ready",
         /// A daemon was told to end.
         DaemonStopping = "daemon-stopping",
     }

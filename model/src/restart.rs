@@ -16,6 +16,13 @@ words! {
     }
 }
 
+impl RestartPolicy {
+    /// How long is waited before a VM that failed is started again: 1 s doubled to 60 s, ±20 %.
+    pub const BACKOFF: Backoff = Backoff { initial: Duration::from_secs(1), max: Duration::from_secs(60), jitter: 0.2 };
+    /// Five restarts in ten minutes, then it has failed; ten minutes up and the count begins anew.
+    pub const INTENSITY: Intensity = Intensity { max: 5, window: Duration::from_secs(600) };
+}
+
 /// Exponential back-off with jitter.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Backoff {

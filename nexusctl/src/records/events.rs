@@ -18,7 +18,7 @@ pub(crate) struct Events {
     wanted: Wanted,
 }
 
-const LOOK: Look = Look { columns: &[("AT", 20), ("WHAT", 22), ("EVENT", 15), ("STATE", 20), ("WHY", 0)], cells };
+const LOOK: Look = Look { columns: &[("AT", 20), ("WHAT", 22), ("EVENT", 21), ("STATE", 20), ("WHY", 0)], cells };
 
 impl Events {
     pub(crate) async fn run(self, bus: &Bus) -> Result<Exit, Failure> {
@@ -61,7 +61,7 @@ mod tests {
         assert_eq!(cells(&event)[3..], ["running → crashed", "vmm exited: it said \u{1b}[2J"]);
         assert_eq!(
             row(&cells(&event), LOOK),
-            "2023-11-14T22:13:20Z   vm/web                   vm-state          running → crashed      \
+            "2023-11-14T22:13:20Z   vm/web                   vm-state                running → crashed      \
              vmm exited: it said \u{fffd}[2J"
         );
     }

@@ -12,18 +12,14 @@ use nexus_host::{
 };
 use nexus_model::{
     ErrorKind, ExitStatus, Health, ProcessIdentity, Timestamp,
-    restart::{RestartPolicy, Verdict},
+    restart::{Intensity, RestartPolicy, Verdict},
     vm::{Desired, Reason, VmState},
 };
 use nexus_store::VmRow;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
 
-use super::{
-    MachineMessage,
-    operation::OperationKind,
-    state::{Machine, POLICY_BACKOFF},
-};
+use super::{MachineMessage, operation::OperationKind, state::Machine};
 use crate::{Error, catalogue, snapshot::Change, vm::Power};
 
 /// Between two tries to watch a process, when descriptors have run out.
@@ -142,7 +138,7 @@ impl Machine {
             // No failure, but not at once either: a guest that does nothing else would keep the host busy with it.
             End::Poweroff => {
                 self.stopped(Reason::GuestPoweroff, Some(record), Desired::Running).await?;
-                self.restart_after(POLICY_BACKOFF.initial);
+                self.restart_after(RestartPolicy::BACKOFF.initial);
                 Ok(())
             }
             End::Reboot => {
@@ -222,7 +218,11 @@ impl Machine {
         let verdict = wanted.then(|| self.failures.failed(now, fastrand::f64()));
         let recent = self.failures.recent().collect();
         self.child.reporter.count_failure();
-        self.commit(text, |row| {
+        let detail = match verdict {
+            Some(Verdict::Retry(wait)) => format!("{text}; started again in {:.1} s", wait.as_secs_f64()),
+            _ => text.to_owned(),
+        };
+        self.commit(&detail, |row| {
             row.lifecycle = lifecycle;
             row.process = None;
             row.exit = exit;
@@ -253,7 +253,9 @@ impl Machine {
                 let now = Self::now();
                 let lifecycle = self.row.lifecycle.failed(Reason::TooManyFailures, now);
                 let lifecycle = lifecycle.map_err(|error| self.illegal(error))?;
-                self.commit("", |row| {
+                let Intensity { max, window } = RestartPolicy::INTENSITY;
+                let detail = format!("more than {max} failures in {} min", window.as_secs() / 60);
+                self.commit(&detail, |row| {
                     row.lifecycle = lifecycle;
                     rests(row);
                 })
@@ -296,7 +298,7 @@ impl Machine {
                 Ok(())
             }
             Reason::GuestPoweroff if again && self.row.spec.restart_policy == RestartPolicy::Always => {
-                self.restart_after(POLICY_BACKOFF.initial);
+                self.restart_after(RestartPolicy::BACKOFF.initial);
                 Ok(())
             }
             _ => self.stay().await,
@@ -310,7 +312,8 @@ impl Machine {
         }
         // The incarnation before this one ended between a crash that was one too many and what follows it.
         let exhausted = self.failures.is_exhausted();
-        self.follow(Some(if exhausted { Verdict::GiveUp } else { Verdict::Retry(POLICY_BACKOFF.initial) })).await
+        self.follow(Some(if exhausted { Verdict::GiveUp } else { Verdict::Retry(RestartPolicy::BACKOFF.initial) }))
+            .await
     }
 
     pub(super) fn restart_after(&mut self, wait: Duration) {

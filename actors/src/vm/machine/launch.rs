@@ -19,6 +19,7 @@ use nexus_host::{
 };
 use nexus_model::{
     ErrorKind, ExitStatus, Name, WorkspaceState, failpoint,
+    restart::RestartPolicy,
     vm::{Desired, Reason, VmSpec, VmmKind},
 };
 use nexus_store::{AssetRow, ProcessRow};
@@ -28,7 +29,7 @@ use super::{
     end::rests,
     message::Launched,
     operation::{Operation, OperationKind},
-    state::{Machine, POLICY_BACKOFF},
+    state::Machine,
 };
 use crate::{
     Engine, Error, Origin,
@@ -100,7 +101,7 @@ impl Machine {
                 None => {
                     let text = error.text();
                     self.warn(format_args!("the start of VM {} could not be stored: {text}", self.vm.name));
-                    self.restart_after(POLICY_BACKOFF.max);
+                    self.restart_after(RestartPolicy::BACKOFF.max);
                 }
             }
             return Ok(());

@@ -13,6 +13,7 @@ mod message;
 mod operation;
 mod picture;
 mod recover;
+mod settings;
 mod state;
 mod stop;
 

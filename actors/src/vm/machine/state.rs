@@ -8,29 +8,23 @@ use std::{
 
 use nexus_host::{vmm::VmmDriver, vsock::Endpoint};
 use nexus_model::{
-    ErrorKind, Health, Timestamp, failpoint,
-    restart::{Backoff, FailureWindow, Intensity},
-    vm::{Desired, IllegalTransition, Lifecycle, Reason, VmState},
+    ErrorKind, EventKind, Health, Timestamp, failpoint,
+    restart::{FailureWindow, RestartPolicy},
+    vm::{IllegalTransition, Lifecycle, VmState},
 };
-use nexus_store::{HistoryEntry, VmRow};
+use nexus_store::{HistoryEntry, NewEvent, Store, VmOf, VmRow};
 use ractor::ActorRef;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
-use super::{MachineMessage, Next, end::rests, operation::Operation};
+use super::{MachineMessage, Next, operation::Operation};
 use crate::{
-    Engine, Error, Origin, VmSetting,
+    Engine, Error, Origin,
     ask::Reply,
     snapshot::{GuestSnapshot, JobId},
     supervisor::ChildContext,
     vm::{Disks, Power, VmContext},
 };
-
-/// Waits between restarts by the policy: 1 s doubled to 60 s, ±20 %.
-pub(super) const POLICY_BACKOFF: Backoff =
-    Backoff { initial: std::time::Duration::from_secs(1), max: std::time::Duration::from_secs(60), jitter: 0.2 };
-/// Five restarts in ten minutes, then it has failed; ten minutes up and the count begins anew.
-const POLICY_INTENSITY: Intensity = Intensity { max: 5, window: std::time::Duration::from_secs(600) };
 
 /// State of the machine's actor.
 pub(super) struct Machine {
@@ -75,7 +69,7 @@ impl Machine {
     ) -> Result<Self, Error> {
         let id = vm.id;
         let row = engine.store.call_now(move |store| store.claim_vm(id)).await?;
-        let mut failures = FailureWindow::new(POLICY_BACKOFF, POLICY_INTENSITY);
+        let mut failures = FailureWindow::new(RestartPolicy::BACKOFF, RestartPolicy::INTENSITY);
         for at in &row.recent_failures {
             failures.failed(*at, 0.5);
         }
@@ -153,6 +147,14 @@ impl Machine {
         run == self.run && self.state().has_vmm()
     }
 
+    /// Something that happens to the VM now, beside its transitions.
+    pub(super) fn event(&self, kind: EventKind) -> NewEvent {
+        NewEvent {
+            vm: Some(VmOf { name: self.vm.name.clone(), id: Some(self.vm.id) }),
+            ..NewEvent::now(kind, format!("vm/{}", self.vm.name))
+        }
+    }
+
     pub(super) fn now() -> Timestamp {
         SystemTime::now().into()
     }
@@ -160,6 +162,16 @@ impl Machine {
     /// Writes the row, with the transition that `change` made if it made one, and shows the result. Nothing is shown
     /// that the store does not have.
     pub(super) async fn commit(&mut self, detail: &str, change: impl FnOnce(&mut VmRow)) -> Result<(), Error> {
+        self.commit_telling(Vec::new(), detail, change).await
+    }
+
+    /// As [`commit`](Self::commit), with events that are there if the change is.
+    pub(super) async fn commit_telling(
+        &mut self,
+        events: Vec<NewEvent>,
+        detail: &str,
+        change: impl FnOnce(&mut VmRow),
+    ) -> Result<(), Error> {
         let mut row = self.row.clone();
         change(&mut row);
         let (from, to) = (self.row.lifecycle, row.lifecycle);
@@ -171,8 +183,13 @@ impl Machine {
             detail: detail.to_owned(),
         });
         let stored = row.clone();
+        let tells = !events.is_empty();
         failpoint("machine.before-store");
-        self.engine.store.call_now(move |store| store.update_vm(&stored, history.as_ref())).await?;
+        let write = move |store: &mut Store| {
+            store.update_vm(&stored, history.as_ref())?;
+            events.iter().try_for_each(|event| store.insert_event(event))
+        };
+        self.engine.store.call_now(move |store| if tells { store.together(write) } else { write(store) }).await?;
         failpoint("machine.after-store");
         self.row = row;
         if from.state() != to.state() {
@@ -295,55 +312,6 @@ impl Machine {
             self.publish();
             Ok(())
         }
-    }
-
-    async fn set(&mut self, origin: &Origin, setting: VmSetting, reply: Reply<()>) -> Result<(), Error> {
-        let mut spec = self.row.spec.clone();
-        match setting {
-            VmSetting::Label(label) => spec.label = label,
-            VmSetting::Tags(tags) => spec.tags = tags,
-            VmSetting::Autostart(autostart) => spec.autostart = autostart,
-            VmSetting::RestartPolicy(policy) => spec.restart_policy = policy,
-        }
-        if let Err(error) = spec.validate() {
-            let _ = reply.send(Err(error.into()));
-            return Ok(());
-        }
-        self.asked(origin, "changed");
-        let unwanted = self.restart_timer.is_some() && !self.restart_is_due_under(spec.restart_policy);
-        let stored = self
-            .commit("", |row| {
-                row.spec = spec;
-                if unwanted {
-                    rests(row);
-                }
-            })
-            .await;
-        if stored.is_ok() && unwanted {
-            self.call_off_restart();
-            self.rest();
-        }
-        let _ = reply.send(stored);
-        Ok(())
-    }
-
-    async fn reset_failed(&mut self, origin: &Origin, reply: Reply<()>) -> Result<(), Error> {
-        self.asked(origin, "to be forgiven");
-        self.failures.reset();
-        let given_up = self.state() == VmState::Failed && self.row.lifecycle.reason() == Reason::TooManyFailures;
-        if given_up && self.row.desired == Desired::Resting && self.check_idle().is_ok() {
-            self.begin_start(Reason::Requested, None, None).await?;
-            let begun = if self.state() == VmState::Starting {
-                Ok(())
-            } else {
-                let text = format!("that VM `{}` is to start could not be stored; it is tried again", self.vm.name);
-                Err(Error::new(ErrorKind::StorageFailed, text))
-            };
-            let _ = reply.send(begun);
-        } else {
-            let _ = reply.send(self.commit("", |row| row.recent_failures.clear()).await);
-        }
-        Ok(())
     }
 
     async fn retire(&mut self, origin: Origin, force: bool, disks: Disks, reply: Reply<()>) -> Result<(), Error> {

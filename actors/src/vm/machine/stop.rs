@@ -23,6 +23,9 @@ use super::{
 };
 use crate::{Error, Origin, ask::Reply, jobs::JobControl, snapshot::JobId, vm::Power};
 
+/// Why a restart that was waited for is called off by a stop.
+const STOPPED: &str = "somebody stopped it";
+
 impl Machine {
     /// [`MachineMessage::Stop`](super::MachineMessage::Stop), and `Kill` when the guest gets no time.
     pub(super) async fn stop(
@@ -79,9 +82,15 @@ impl Machine {
                 Ok(())
             }
             VmState::Created | VmState::Stopped | VmState::Failed => {
-                let stored = self.commit("", |row| row.desired = desired).await;
+                // It ended without a failure, so that nothing but this tells of it: the state stays as it is.
+                let waits = self.restart_timer.is_some() && next == Next::Rest;
+                let events = waits.then(|| self.restart_called_off("requested", STOPPED));
+                let stored = self.commit_telling(events.into_iter().collect(), "", |row| row.desired = desired).await;
                 if stored.is_ok() && self.restart_timer.is_some() {
                     self.call_off_restart();
+                    if waits {
+                        self.tell_called_off(STOPPED);
+                    }
                     if next == Next::Rest {
                         self.rest();
                     }
