@@ -33,6 +33,9 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
 /// Between two tries to tell and to store the end of a job.
 const END_RETRY: Duration = Duration::from_secs(5);
 
+/// So many orphans are named in the event of the job that removed them.
+const NAMED: usize = 10;
+
 /// What a job gives, by kebab-case keys.
 pub(crate) type JobResult = BTreeMap<&'static str, ResultValue>;
 type Work = Box<dyn FnOnce(JobControl) -> Pin<Box<dyn Future<Output = Result<JobResult, Error>> + Send>> + Send>;
@@ -229,6 +232,22 @@ impl From<Result<JobResult, Error>> for Ended {
     }
 }
 
+/// What a job gave that belongs into the story of the machine, for people: what is gone.
+fn came_to(result: &JobResult) -> String {
+    let Some(ResultValue::Orphans(pruned)) = result.get("removed") else { return String::new() };
+    let dry = result.get("dry-run") == Some(&ResultValue::Flag(true));
+    let named = pruned.iter().take(NAMED).map(|pruned| format!("{} {}", pruned.kind, pruned.name));
+    let rest = pruned.len().saturating_sub(NAMED);
+    let rest = (rest > 0).then(|| format!("and {rest} more"));
+    let names: Vec<String> = named.chain(rest).collect();
+    match (pruned.len(), dry) {
+        (0, true) => "nothing would be removed: a dry run".to_owned(),
+        (0, false) => "nothing was removed".to_owned(),
+        (_, true) => format!("would remove {}: a dry run", names.join(", ")),
+        (_, false) => format!("removed {}", names.join(", ")),
+    }
+}
+
 struct JobsActor;
 
 struct State {
@@ -404,7 +423,8 @@ impl State {
                 info!(NEXUS_JOB = id, NEXUS_REQUEST = request, DBUS_SENDER = sender, "job {id} ({kind}) done");
             }
         }
-        let stored = self.store.call_now(move |store| store.update_job(&row)).await;
+        let came_to = came_to(&result);
+        let stored = self.store.call_now(move |store| store.update_job(&row, &came_to)).await;
         shared.update(true, |job| {
             job.state = state;
             job.error = error;
@@ -420,5 +440,32 @@ impl State {
         }
         self.jobs.underway.lock().remove(&id);
         myself.send_after(self.retention, move || JobMessage::Expired { job: id });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nexus_model::ResourceKind;
+
+    use super::*;
+    use crate::Pruned;
+
+    #[test]
+    fn what_was_removed_is_named_and_a_dry_run_said_to_be_one() {
+        let result = |count: usize, dry| {
+            let pruned = |number| Pruned { kind: ResourceKind::Console, name: format!("/c/{number}"), bytes: 1 };
+            let removed = ResultValue::Orphans((0..count).map(pruned).collect());
+            JobResult::from([("removed", removed), ("dry-run", ResultValue::Flag(dry))])
+        };
+        for (count, dry, text) in [
+            (0, false, "nothing was removed"),
+            (0, true, "nothing would be removed: a dry run"),
+            (2, false, "removed console /c/0, console /c/1"),
+            (1, true, "would remove console /c/0: a dry run"),
+        ] {
+            assert_eq!(came_to(&result(count, dry)), text);
+        }
+        assert!(came_to(&result(12, false)).ends_with("console /c/9, and 2 more"));
+        assert_eq!(came_to(&JobResult::new()), "");
     }
 }

@@ -65,11 +65,11 @@ impl Store {
         })
     }
 
-    /// Stores a job as it is now.
+    /// Stores a job as it is now. Once it has ended, `came_to` is what is written down of what came of it; can be empty.
     ///
     /// # Errors
     /// `NotFound`, `ResourcesExhausted` when there is no room, `StorageFailed` when the database fails.
-    pub fn update_job(&mut self, row: &JobRow) -> Result<(), Error> {
+    pub fn update_job(&mut self, row: &JobRow, came_to: &str) -> Result<(), Error> {
         const DOING: &str = "store a job";
         let bounds = self.bounds;
         self.write(DOING, |transaction| {
@@ -78,7 +78,7 @@ impl Store {
                 update(transaction, row)?;
                 // Stored again, it has not ended again.
                 if stored.finished_at.is_never() && !row.finished_at.is_never() {
-                    tell(transaction, bounds, row)?;
+                    tell(transaction, bounds, row, came_to)?;
                 }
                 Ok(())
             };
@@ -112,7 +112,7 @@ impl Store {
                         read,
                     )?
                     .collect::<rusqlite::Result<Vec<_>>>()?;
-                cut.iter().try_for_each(|row| tell(transaction, bounds, row))?;
+                cut.iter().try_for_each(|row| tell(transaction, bounds, row, ""))?;
                 Ok(cut)
             };
             end().map_err(Error::doing(DOING))
@@ -148,8 +148,8 @@ fn found(connection: &Connection, id: u32) -> Result<JobRow, Error> {
         .ok_or_else(|| Error::NotFound { noun: Noun::Job, name: id.to_string() })
 }
 
-/// Writes down that a job has ended.
-fn tell(connection: &Connection, bounds: Bounds, row: &JobRow) -> rusqlite::Result<()> {
+/// Writes down that a job has ended: with its error, or with what came of it.
+fn tell(connection: &Connection, bounds: Bounds, row: &JobRow, came_to: &str) -> rusqlite::Result<()> {
     let mut names = row.objects.iter().filter_map(|object| object.strip_prefix("vm/")?.parse::<Name>().ok());
     let vm = match names.next() {
         Some(name) => Some(VmOf { id: vm::id_of(connection, &name)?, name }),
@@ -159,7 +159,10 @@ fn tell(connection: &Connection, bounds: Bounds, row: &JobRow) -> rusqlite::Resu
         at: row.finished_at,
         vm,
         reason: row.kind.to_string(),
-        detail: row.error.as_ref().map(|error| format!("{}: {}", error.kind, error.message)).unwrap_or_default(),
+        detail: match &row.error {
+            Some(error) => format!("{}: {}", error.kind, error.message),
+            None => came_to.to_owned(),
+        },
         ..NewEvent::step(EventKind::JobEnded, format!("job/{}", row.id), JobState::Running, row.state)
     };
     event::append(connection, bounds, &event)

@@ -202,7 +202,7 @@ impl Checked {
                 if let Some(job) = self.expected.jobs.first_mut() {
                     job.state = JobState::Done;
                     job.finished_at = now;
-                    store.update_job(job).unwrap();
+                    store.update_job(job, "").unwrap();
                 }
             }
             Operation::CutOff => {

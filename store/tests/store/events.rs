@@ -1,7 +1,7 @@
 //! What happened is written down, in order, within bounds, and can be asked for.
 
-use nexus_model::{ArtifactState, AssetKind, EventKind, JobState, Timestamp};
-use nexus_store::{Bounds, EVENTS_PER_VM, EventRow, Filter, NewEvent, Store, VmOf};
+use nexus_model::{ArtifactState, AssetKind, ErrorKind, EventKind, JobState, Timestamp};
+use nexus_store::{Bounds, EVENTS_PER_VM, EventRow, Failure, Filter, NewEvent, Store, VmOf};
 use tempfile::TempDir;
 
 use crate::sample::{asset, at, image, name, new_job, new_vm, step, workspace};
@@ -43,9 +43,9 @@ fn the_life_of_everything_is_told() {
     let mut job = store.insert_job(&new_job()).unwrap();
     job.objects = vec!["vm/web".to_owned()];
     (job.state, job.finished_at) = (JobState::Done, at(3));
-    store.update_job(&job).unwrap();
+    store.update_job(&job, "").unwrap();
     // Stored again, it has not ended again.
-    store.update_job(&job).unwrap();
+    store.update_job(&job, "").unwrap();
     store.delete_vm(vm.id, vm.generation, at(4)).unwrap();
     let mut kernel = asset(AssetKind::Kernel, "kernel-6");
     kernel.state = ArtifactState::Creating;
@@ -78,6 +78,20 @@ fn the_life_of_everything_is_told() {
     let kinds: Vec<EventKind> = of_web.iter().map(|row| row.event.kind).collect();
     use EventKind::{JobEnded, VmCreated, VmRemoved, VmState, WorkspaceState};
     assert_eq!(kinds, [VmCreated, WorkspaceState, VmState, JobEnded, WorkspaceState, VmRemoved]);
+}
+
+#[test]
+fn the_end_of_a_job_says_what_came_of_it_or_its_error() {
+    let (_folder, mut store) = empty();
+    let failure = Failure { kind: ErrorKind::Busy, message: "it is used".to_owned() };
+    for error in [None, Some(failure)] {
+        let mut job = store.insert_job(&new_job()).unwrap();
+        job.error = error;
+        job.finished_at = at(1);
+        store.update_job(&job, "removed file /a").unwrap();
+    }
+    let details: Vec<String> = all(&store, &Filter::default()).into_iter().map(|row| row.event.detail).collect();
+    assert_eq!(details, ["removed file /a", "Busy: it is used"]);
 }
 
 #[test]

@@ -112,7 +112,7 @@ fn what_is_not_there_is_not_found() {
         store.make_default_asset(id).unwrap_err(),
         store.delete_asset(id).unwrap_err(),
         store.job(job.id).unwrap_err(),
-        store.update_job(&job).unwrap_err(),
+        store.update_job(&job, "").unwrap_err(),
     ]
     .map(|error| error.kind());
     assert!(kinds.iter().all(|kind| *kind == ErrorKind::NotFound), "{kinds:?}");
@@ -380,7 +380,7 @@ fn jobs_are_numbered_once() {
     first.state = JobState::Failed;
     first.error = Some(Failure { kind: ErrorKind::HypervisorFailed, message: "QEMU ended".to_owned() });
     first.finished_at = at(9);
-    store.update_job(&first).unwrap();
+    store.update_job(&first, "").unwrap();
     assert_eq!(store.job(1).unwrap(), first);
     drop(store);
     let mut store = Store::open(&folder.path().join("nexus.db")).unwrap();
@@ -397,7 +397,7 @@ fn ended_jobs_are_bounded_and_their_numbers_stay_used() {
         let mut job = store.insert_job(&new_job()).unwrap();
         job.state = JobState::Done;
         job.finished_at = at(9);
-        store.update_job(&job).unwrap();
+        store.update_job(&job, "").unwrap();
     }
     let last = store.insert_job(&new_job()).unwrap();
     let jobs = store.jobs(u32::MAX).unwrap();
@@ -414,7 +414,7 @@ fn jobs_of_a_daemon_that_is_gone_are_cut_off_once() {
     let mut done = store.insert_job(&new_job()).unwrap();
     done.state = JobState::Done;
     done.finished_at = at(5);
-    store.update_job(&done).unwrap();
+    store.update_job(&done, "").unwrap();
     let alive = store.insert_job(&new_job()).unwrap();
     let cut = store.jobs_cut_off(&[alive.id], at(6)).unwrap();
     assert_eq!(cut, [store.job(running.id).unwrap()]);
