@@ -67,8 +67,8 @@ async fn a_caller_is_known_by_its_process_and_program() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_that_the_daemon_is_killed_in_was_cut_off() {
     let daemon = TestDaemon::start().await;
-    let web = daemon.run("web", []).await;
-    daemon.wait(&web, |vm| vm.guest_ready).await;
+    let web = daemon.run("web", [("restart-policy", "no".into())]).await;
+    let leader = daemon.wait(&web, |vm| vm.guest_ready).await.leader;
     let guest = daemon.guest(&web).await;
     let hanging = tokio::spawn(async move {
         let timeout = Options::from([("timeout-usec", 3_600_000_000_u64.into())]);
@@ -98,7 +98,14 @@ async fn a_call_that_the_daemon_is_killed_in_was_cut_off() {
             .map(|row| row["kind"].as_str().unwrap().to_owned())
             .collect()
     };
-    assert_eq!(kinds(&events(&daemon).await), ["daemon-started", "daemon-started"]);
+    // By now the second one was told to be ready.
+    let told = events(&daemon).await;
+    assert_eq!(kinds(&told), ["daemon-started", "daemon-ready", "daemon-started", "daemon-ready"]);
+    let details: Vec<&str> =
+        told.iter().filter(|row| row["subject"] == "daemon").map(|row| row["detail"].as_str().unwrap()).collect();
+    assert!(!details[0].contains("in order") && details[1] == "no VM adopted", "{details:?}");
+    assert!(details[2].ends_with("; the one before it did not end in order"), "{details:?}");
+    assert_eq!(details[3], "1 VM adopted");
 
     // Followed to the daemon's end.
     let last = Options::from([("follow", true.into()), ("limit", 0_u32.into())]);
@@ -106,6 +113,17 @@ async fn a_call_that_the_daemon_is_killed_in_was_cut_off() {
     assert!(daemon.end(Signal::SIGTERM).await.success());
     let told: Vec<Value> = list.lines().map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect();
     assert_eq!(kinds(&told), ["daemon-stopping"]);
+
+    // What ends while nobody looks after it is found ended; and this daemon was told to end.
+    let leader = nix::unistd::Pid::from_raw(leader.try_into().unwrap());
+    nix::sys::signal::kill(leader, Signal::SIGKILL).unwrap();
+    let daemon = TestDaemon::start_in(daemon.home.clone(), daemon.bus.clone()).await;
+    let told = events(&daemon).await;
+    let [.., started, ready] = &told.iter().filter(|row| row["subject"] == "daemon").collect::<Vec<_>>()[..] else {
+        panic!("{told:?}")
+    };
+    assert!(!started["detail"].as_str().unwrap().contains("in order"), "{started}");
+    assert_eq!((&ready["kind"], &ready["detail"]), (&"daemon-ready".into(), &"no VM adopted, 1 VM found ended".into()));
 }
 
 #[tokio::test]

@@ -29,6 +29,7 @@ use crate::{
     Error, Origin, Settings,
     asset::{self, AssetMessage},
     autostart::Autostarts,
+    found::Found,
     image::{self, ImageMessage},
     jobs::Jobs,
     place,
@@ -85,6 +86,7 @@ pub struct Inner {
     pub(crate) vms_supervisor: ActorSlot<SupervisorMessage>,
     pub(crate) workspaces_supervisor: ActorSlot<SupervisorMessage>,
     pub(crate) heartbeat: watch::Sender<u64>,
+    pub(crate) found: Found,
     draining: AtomicBool,
 }
 
@@ -187,6 +189,7 @@ impl Engine {
             vms_supervisor: ActorSlot::new(),
             workspaces_supervisor: ActorSlot::new(),
             heartbeat,
+            found: Found::default(),
             draining: AtomicBool::new(false),
             settings,
             board,
@@ -228,7 +231,13 @@ impl Engine {
             self.refresh_images().await;
         };
         let end = tokio::time::Instant::now() + deadline;
-        tokio::time::timeout_at(end, populated).await.is_ok()
+        let ready = tokio::time::timeout_at(end, populated).await.is_ok();
+        if let Some(detail) = self.found.tell() {
+            info!("nexusd is ready: {detail}");
+            self.recorder
+                .event(NewEvent { detail, ..NewEvent::now(EventKind::DaemonReady, Subject::Daemon.to_string()) });
+        }
+        ready
     }
 
     /// Asks a job to end. Returns when it was told, not when it has ended: follow its picture for that.

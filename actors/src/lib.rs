@@ -8,6 +8,7 @@ mod autostart;
 pub mod catalogue;
 mod engine;
 mod error;
+mod found;
 mod image;
 mod jobs;
 #[cfg(test)]

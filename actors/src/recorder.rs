@@ -123,7 +123,9 @@ impl Batch {
         store.together_unsynced(|store| {
             if let Some(begun) = &self.begun {
                 store.calls_cut_off()?;
-                store.insert_event(begun)?;
+                let disorder = store.ended_in_order()? == Some(false);
+                let more = if disorder { "; the one before it did not end in order" } else { "" };
+                store.insert_event(&NewEvent { detail: format!("{}{more}", begun.detail), ..begun.clone() })?;
             }
             self.records.iter().try_for_each(|record| record.write(store))
         })?;

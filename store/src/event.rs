@@ -3,7 +3,7 @@
 use std::{fmt::Display, time::SystemTime};
 
 use nexus_model::{EventKind, Id, Name, Timestamp};
-use rusqlite::{Connection, Row, named_params};
+use rusqlite::{Connection, OptionalExtension, Row, named_params};
 
 use crate::{
     Bounds, EVENTS_PER_VM, Error, Filter, Page, Store,
@@ -83,6 +83,23 @@ impl Store {
         const DOING: &str = "write down what happened";
         let bounds = self.bounds;
         self.write(DOING, |transaction| append(transaction, bounds, event).map_err(Error::doing(DOING)))
+    }
+
+    /// Whether the daemon that wrote here last was told to end; none when that is not known, or there was none.
+    ///
+    /// # Errors
+    /// `StorageFailed` when the database can't be read.
+    pub fn ended_in_order(&self) -> Result<Option<bool>, Error> {
+        let (started, stopping) = (EventKind::DaemonStarted, EventKind::DaemonStopping);
+        let last = self
+            .connection
+            .prepare_cached("SELECT kind FROM event WHERE kind IN (:started, :stopping) ORDER BY seq DESC LIMIT 1")
+            .and_then(|mut statement| {
+                let kinds = named_params! { ":started": Text(started), ":stopping": Text(stopping) };
+                statement.query_row(kinds, |row| row.get::<_, Text<EventKind>>(0)).optional()
+            })
+            .map_err(Error::doing("read how the daemon before this one ended"))?;
+        Ok(last.map(|kind| kind.0 == stopping))
     }
 
     /// What happened, from behind the number `after` on.

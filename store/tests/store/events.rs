@@ -95,6 +95,19 @@ fn the_end_of_a_job_says_what_came_of_it_or_its_error() {
 }
 
 #[test]
+fn whether_a_daemon_was_told_to_end_is_known() {
+    let (_folder, mut store) = empty();
+    let mut happens =
+        |kind| store.insert_event(&NewEvent::now(kind, "daemon".to_owned())).map(|()| store.ended_in_order());
+    let mut after = |kind| happens(kind).unwrap().unwrap();
+    assert_eq!(after(EventKind::DaemonReady), None);
+    assert_eq!(after(EventKind::DaemonStarted), Some(false));
+    assert_eq!(after(EventKind::DaemonReady), Some(false));
+    assert_eq!(after(EventKind::DaemonStopping), Some(true));
+    assert_eq!(after(EventKind::DaemonStarted), Some(false));
+}
+
+#[test]
 fn what_did_not_happen_is_not_told() {
     let (_folder, mut store) = empty();
     let mut vm = store.insert_vm(&new_vm("web")).unwrap();

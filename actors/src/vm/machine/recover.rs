@@ -57,6 +57,7 @@ impl Machine {
         let rebooted =
             self.row.process.as_ref().is_some_and(|process| Some(&process.leader.boot_id) != boot_id().ok().as_ref());
         if rebooted {
+            self.engine.found.ended();
             self.clear_away_or_warn().await;
             self.stopped(Reason::HostRebooted, None, self.row.desired).await?;
             return self.start_if_wanted(Reason::HostRebooted).await;
@@ -92,6 +93,7 @@ impl Machine {
             })
             .await?;
         }
+        self.engine.found.adopted();
         self.run += 1;
         self.endpoint = Some(started.endpoint);
         self.watch_leader(leader.clone());
@@ -144,6 +146,7 @@ impl Machine {
     }
 
     async fn ended_while_away(&mut self, record: ExitRecord) -> Result<(), Error> {
+        self.engine.found.ended();
         self.turn_power(Power::Off);
         if self.state() == VmState::Stopping {
             self.clear_away_or_warn().await;
