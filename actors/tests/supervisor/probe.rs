@@ -117,8 +117,8 @@ pub(crate) enum Do {
     FailAtLength,
     Stop,
     Hang,
-    /// Blocks its thread until the sender is dropped.
-    Block(std::sync::mpsc::Receiver<()>),
+    /// Answers, and blocks its thread until the sender is dropped.
+    Block(std::sync::mpsc::Receiver<()>, RpcReplyPort<()>),
     Report(Health),
     CountFailure,
     /// Answers with its generation.
@@ -239,7 +239,8 @@ impl Actor for Probe {
             Do::FailAtLength => return Err(Chained(std::io::Error::other("inner ".repeat(1000))).into()),
             Do::Stop => myself.stop(Some("enough".to_owned())),
             Do::Hang => std::future::pending().await,
-            Do::Block(until) => {
+            Do::Block(until, reply) => {
+                reply.send(())?;
                 let _ = until.recv();
             }
             Do::Report(health) => life.context.reporter.set_health(health),
