@@ -71,9 +71,9 @@ async fn import(test: &TestEngine, name: &str) -> JobState {
     test.job(job).await.state
 }
 
-/// The row is gone, and the VM runs: as after a store that was restored from an older copy.
+/// The row is gone, and the VM runs: as after a store that was restored from an older copy. It was killed.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_vm_without_a_row_is_ended_after_the_grace_and_its_disk_stays() {
+async fn a_vm_without_a_row_runs_until_somebody_says_so_and_its_disk_stays() {
     let test = TestEngine::start_with(|settings| settings.orphan_grace = GRACE).await;
     assert_eq!(import(&test, "small").await, JobState::Done);
     let spec = |spec: &mut VmSpec| spec.image = Some("small".parse().unwrap());
@@ -95,14 +95,37 @@ async fn a_vm_without_a_row_is_ended_after_the_grace_and_its_disk_stays() {
         })
         .await;
     let disk = test.folder.path().join("workspaces/@web");
-    let left = only_left(&test, &[ResourceKind::Workspace]).await;
-    assert_eq!((&left[0].name, &left[0].fate), (&told(&disk), &Fate::HoldsData { kind: ResourceKind::Workspace }));
-    assert!(disk.join(DISK).is_file());
-    assert_ne!(identify(vm.leader).unwrap(), leader);
-    let folders = ["run/vm", "logs"].map(|parent| test.folder.path().join(parent).join(vm.id.to_string()));
-    for folder in folders {
-        assert!(!folder.exists(), "{}", folder.display());
+    let by = ResourceKind::Process;
+    let kinds = [by, ResourceKind::Runtime, ResourceKind::Console, ResourceKind::Workspace];
+    let left = only_left(&test, &kinds).await;
+    for (orphan, kind) in left.iter().zip(kinds) {
+        let data = kind == ResourceKind::Workspace;
+        assert_eq!(orphan.fate, if data { Fate::HoldsData { kind } } else { Fate::Runs { kind, by } });
     }
+    assert_eq!(left[3].name, told(&disk));
+    // Neither by itself, nor for whoever names only what belongs to it.
+    tokio::time::sleep(2 * GRACE).await;
+    assert_eq!(orphans(&test).await, left);
+    assert_eq!(prune(&test, &[], false).await, []);
+    assert_eq!(prune(&test, &[ResourceKind::Runtime, ResourceKind::Console], false).await, []);
+    assert_eq!(orphans(&test).await, left);
+    assert_eq!(identify(vm.leader).unwrap(), leader);
+
+    let named = |orphan: &Orphan| (orphan.kind, orphan.name.clone());
+    assert_eq!(prune(&test, &[by, ResourceKind::Runtime], true).await, [named(&left[0]), named(&left[1])]);
+    assert_eq!(identify(vm.leader).unwrap(), leader);
+    assert_eq!(prune(&test, &[by], false).await, [named(&left[0])]);
+    assert_ne!(identify(vm.leader).unwrap(), leader);
+    // What belonged to it goes without anybody asking, after its grace.
+    let folders = ["run/vm", "logs"].map(|parent| test.folder.path().join(parent).join(vm.id.to_string()));
+    let gone = async {
+        while folders.iter().any(|folder| folder.exists()) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, gone).await.expect("they go");
+    assert!(disk.join(DISK).is_file());
+    only_left(&test, &[ResourceKind::Workspace]).await;
     // The other VM is as it was.
     assert_eq!(test.wait(&kept, |vm| vm.guest.is_some()).await.leader, owned.leader);
 

@@ -407,7 +407,7 @@ impl State {
         row.finished_at = at;
         row.error = error.as_ref().map(|(kind, message)| Failure { kind: *kind, message: message.clone() });
         if error.is_some() {
-            self.jobs.reaper.something_failed();
+            self.jobs.reaper.look_soon();
         }
         // Shown before, it is only to be stored.
         if !shared.is_final() {

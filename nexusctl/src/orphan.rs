@@ -16,8 +16,8 @@ use crate::{
 
 /// Show what is there under Nexus' names and nothing owns
 ///
-/// What Nexus surely made is removed after a grace (reaper.grace-sec in nexus.yaml), unless it holds data. What might be
-/// somebody else's is only shown.
+/// What Nexus surely made is removed after a grace (reaper.grace-sec in nexus.yaml), unless it runs or holds data. What
+/// might be somebody else's is only shown.
 #[derive(Debug, Args)]
 pub(crate) struct Orphans {
     #[command(flatten)]
@@ -26,10 +26,11 @@ pub(crate) struct Orphans {
 
 /// Remove orphans at once
 ///
-/// Without a KIND all go that hold no data. Shows what would go, and asks.
+/// Without a KIND all go that neither run nor hold data. What belongs to something that runs goes only with that. Shows what
+/// would go, and asks.
 #[derive(Debug, Args)]
 pub(crate) struct Prune {
-    /// unit, process, runtime, console, asset or draft; workspace and image, which hold data
+    /// unit and process, which may run; runtime, console, asset or draft; workspace and image, which hold data
     #[arg(value_name = "KIND")]
     kinds: Vec<ResourceKind>,
     /// Only show what would go

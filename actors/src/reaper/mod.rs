@@ -1,8 +1,8 @@
 //! The actor that finds what nothing owns.
 //!
 //! Owns nothing but what it knows of orphans: resources of the host under this Nexus' names whose owner is not in the
-//! store. It looks at its start, when it is asked, and soon after something failed, and removes what is surely Nexus' own
-//! and without worth once that was an orphan for the configured grace. Supervised by the root. A crash loses since when
+//! store. It looks at its start, when it is asked, and soon after something failed, and removes what is surely Nexus' own,
+//! does not run and is without worth once that was an orphan for the configured grace. Supervised by the root. A crash loses since when
 //! orphans are known: their grace begins anew.
 
 mod agenda;
@@ -40,8 +40,8 @@ use crate::{
 pub(crate) enum ReaperMessage {
     /// What is an orphan now?
     Orphans { reply: Reply<Vec<Orphan>> },
-    /// Something failed, and may have left something.
-    Failed,
+    /// Something failed, and may have left something; or what ran was pruned, and has left its folders.
+    LookSoon,
     /// It is time to look. From its own timer.
     Look,
     /// What a look found, and who asked for it. From its own task.
@@ -54,7 +54,7 @@ pub(crate) enum ReaperMessage {
 #[derive(Clone, Debug)]
 pub(crate) struct Reaper {
     slot: ActorSlot<ReaperMessage>,
-    /// Whether it was told already that something failed.
+    /// Whether it was told already to look soon.
     told: Arc<AtomicBool>,
     /// Held by whoever removes orphans.
     removing: Arc<Mutex<()>>,
@@ -65,13 +65,13 @@ impl Reaper {
         Self { slot: ActorSlot::new(), told: Arc::default(), removing: Arc::default() }
     }
 
-    /// Has it look, soon, what a failure left.
-    pub(crate) fn something_failed(&self) {
+    /// Has it look, soon, what a failure left, or what ran.
+    pub(crate) fn look_soon(&self) {
         if !self.told.swap(true, Ordering::SeqCst)
             // Without an actor there is nothing to do: the next one looks by itself.
             && let Some(reaper) = self.slot.now()
         {
-            let _ = reaper.send_message(ReaperMessage::Failed);
+            let _ = reaper.send_message(ReaperMessage::LookSoon);
         }
     }
 }
@@ -80,8 +80,8 @@ struct ReaperActor;
 
 struct State {
     engine: Engine,
-    /// The orphans that there are, and since when each is known.
-    known: BTreeMap<Place, Instant>,
+    /// The orphans that there are, and since when each is known to be as it is.
+    known: BTreeMap<Place, (Instant, Standing)>,
     /// Looks at the machine, or removes. Never awaited here: with the store away it would keep the actor from its end.
     working: Option<AbortOnDropHandle<()>>,
     /// Who asked since that began.
@@ -132,7 +132,7 @@ impl Actor for ReaperActor {
                 state.asked.push(reply);
                 state.look(&myself);
             }
-            ReaperMessage::Failed => {
+            ReaperMessage::LookSoon => {
                 state.engine.reaper.told.store(false, Ordering::SeqCst);
                 let planned = state.agenda.failed(Instant::now());
                 state.set_timer(&myself, planned);
@@ -203,14 +203,14 @@ impl State {
             let _ = reply.send(Ok(self.describe(&orphans)));
         }
         let (now, grace) = (Instant::now(), self.grace());
-        let is_due = |orphan: &&Resource| self.known.get(&orphan.place).is_some_and(|since| *since + grace <= now);
+        let is_due = |orphan: &&Resource| self.known.get(&orphan.place).is_some_and(|(since, _)| *since + grace <= now);
         let due: Vec<Resource> = orphans.iter().filter(is_due).filter(|orphan| goes(orphan)).cloned().collect();
         if due.is_empty() {
             self.wait_for_next(myself, &orphans);
             return self.look_for_those_who_asked(myself);
         }
         // What can't be removed is tried again after another grace.
-        self.known.extend(due.iter().map(|orphan| (orphan.place.clone(), now)));
+        self.known.extend(due.iter().map(|orphan| (orphan.place.clone(), (now, orphan.standing.clone()))));
         self.reap(myself, due);
     }
 
@@ -229,15 +229,16 @@ impl State {
         })));
     }
 
-    /// Keeps in mind since when each orphan is one.
+    /// Keeps in mind since when each orphan is one, and as it is: the grace of what ran begins when it no longer does.
     fn remember(&mut self, orphans: &[Resource]) {
         let (now, before) = (Instant::now(), std::mem::take(&mut self.known));
         for orphan in orphans {
-            let since = before.get(&orphan.place).copied();
+            let since =
+                before.get(&orphan.place).filter(|(_, standing)| *standing == orphan.standing).map(|known| known.0);
             if since.is_none() {
                 warn!("{} {} has no owner: {}", orphan.kind, orphan.place, self.fate(orphan, now));
             }
-            self.known.insert(orphan.place.clone(), since.unwrap_or(now));
+            self.known.insert(orphan.place.clone(), (since.unwrap_or(now), orphan.standing.clone()));
         }
     }
 
@@ -246,7 +247,7 @@ impl State {
         let describe = |orphan: &Resource| Orphan {
             kind: orphan.kind,
             name: orphan.place.to_string(),
-            fate: self.fate(orphan, self.known.get(&orphan.place).copied().unwrap_or(now)),
+            fate: self.fate(orphan, self.known.get(&orphan.place).map_or(now, |known| known.0)),
         };
         orphans.iter().map(describe).collect()
     }
@@ -254,6 +255,7 @@ impl State {
     fn fate(&self, orphan: &Resource, since: Instant) -> Fate {
         match &orphan.standing {
             Standing::Ours => Fate::Goes { after: self.grace().saturating_sub(since.elapsed()) },
+            Standing::Runs { by } => Fate::Runs { kind: orphan.kind, by: *by },
             Standing::Data => Fate::HoldsData { kind: orphan.kind },
             Standing::Doubtful(why) => Fate::Stays { why: why.clone() },
         }
@@ -261,8 +263,8 @@ impl State {
 
     /// Looks again when the next orphan is due. While there is none, there is no timer.
     fn wait_for_next(&mut self, myself: &ActorRef<ReaperMessage>, orphans: &[Resource]) {
-        let since = orphans.iter().filter(|orphan| goes(orphan)).filter_map(|orphan| self.known.get(&orphan.place));
-        if let Some(first) = since.min().copied() {
+        let known = orphans.iter().filter(|orphan| goes(orphan)).filter_map(|orphan| self.known.get(&orphan.place));
+        if let Some(first) = known.map(|known| known.0).min() {
             self.look_at(myself, first + self.grace());
         }
     }

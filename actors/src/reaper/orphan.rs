@@ -23,6 +23,13 @@ pub enum Fate {
         /// After this time.
         after: Duration,
     },
+    /// It runs, or belongs to what does, and goes when somebody names its kind and that of what runs.
+    Runs {
+        /// Its kind.
+        kind: ResourceKind,
+        /// The kind of what runs.
+        by: ResourceKind,
+    },
     /// It holds data, and goes when somebody names its kind.
     HoldsData {
         /// Its kind.
@@ -39,6 +46,10 @@ impl fmt::Display for Fate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Goes { after } => write!(f, "goes in {} s", after.as_secs()),
+            Self::Runs { kind, by } if kind == by => write!(f, "runs: it goes only with `nexusctl prune {kind}`"),
+            Self::Runs { kind, by } => {
+                write!(f, "belongs to what runs: it goes only with `nexusctl prune {by} {kind}`")
+            }
             Self::HoldsData { kind } => write!(f, "holds data: it goes only with `nexusctl prune {kind}`"),
             Self::Stays { why } => write!(f, "stays, because {why}"),
         }

@@ -61,6 +61,10 @@ impl Engine {
             }
             pruned.push(Pruned { kind: orphan.kind, name: orphan.place.to_string(), bytes });
         }
+        if !request.dry_run && !pruned.is_empty() {
+            // What belonged to what ran is of no use now.
+            self.reaper.look_soon();
+        }
         if let Some((kind, _)) = failed.first() {
             let texts: Vec<&str> = failed.iter().map(|(_, text)| text.as_str()).collect();
             let text = format!("{} removed, but not {}", pruned.len(), texts.join("; not "));
@@ -115,6 +119,7 @@ impl Prune {
     fn includes(&self, orphan: &Resource) -> bool {
         match orphan.standing {
             Standing::Ours => self.kinds.is_empty() || self.kinds.contains(&orphan.kind),
+            Standing::Runs { by } => self.kinds.contains(&orphan.kind) && self.kinds.contains(&by),
             Standing::Data => self.kinds.contains(&orphan.kind),
             Standing::Doubtful(_) => false,
         }

@@ -255,7 +255,7 @@ impl State {
                 row.failure = Some(Failure { kind: error.kind(), message: error.text() });
                 self.child.reporter.count_failure();
                 self.child.reporter.set_health(nexus_model::Health::Failed);
-                self.engine.reaper.something_failed();
+                self.engine.reaper.look_soon();
             }
         }
         self.store(row).await?;

@@ -207,7 +207,7 @@ impl Engine {
             let Ok(removal) = engine.removals.begin_removal(ObjectRef::Workspace(context.name.clone())) else { return };
             if let Err(error) = engine.remove_workspace_now(&context, removal).await {
                 warn!(NEXUS_WORKSPACE = %context.name, "workspace {} could not be removed: {}", context.name, error.text());
-                engine.reaper.something_failed();
+                engine.reaper.look_soon();
             }
         });
     }

@@ -9,7 +9,7 @@ use std::{
 
 use nexus_model::ResourceKind;
 
-use super::{Ground, Inode, Owner, Place, Resource, ResourceError, Standing, mark};
+use super::{Ground, Inode, Owner, Place, Resource, ResourceError, Standing, mark, running::Running};
 use crate::{
     asset::{BZIMAGE, ELF, INITRD},
     storage::{DISK, is_draft, is_worked_on},
@@ -70,9 +70,10 @@ const IMAGE: Kind = Kind {
     standing: Standing::Data,
 };
 
-/// Lists everything in the folders.
-pub(super) fn list(ground: &Ground) -> Result<Vec<Resource>, ResourceError> {
+/// Lists everything in the folders. What belongs to a VM of which something runs is what `running` says.
+pub(super) fn list(ground: &Ground, mut running: Running) -> Result<Vec<Resource>, ResourceError> {
     let mut found = Vec::new();
+    // Runtime folders first: their records tell of what runs, too.
     let folders = [
         (&ground.runtimes, RUNTIME),
         (&ground.consoles, CONSOLE),
@@ -94,9 +95,12 @@ pub(super) fn list(ground: &Ground) -> Result<Vec<Resource>, ResourceError> {
                 // It went meanwhile.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 // Whatever is wrong with one, the others are as they are.
-                Err(error) => unseen(path, &error),
+                Err(error) => unseen(path.clone(), &error),
             };
-            if let (Some(why), Standing::Ours | Standing::Data) = (&doubt, &resource.standing) {
+            if let (Owner::Vm(vm), Standing::Ours) = (&resource.owner, &resource.standing) {
+                resource.standing = running.standing(*vm, resource.kind, &path);
+            }
+            if let (Some(why), false) = (&doubt, matches!(resource.standing, Standing::Doubtful(_))) {
                 resource.standing = Standing::Doubtful(why.clone());
             }
             found.push(resource);

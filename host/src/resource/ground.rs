@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use nexus_model::{Id, InstanceId, ResourceKind};
 
-use super::{Owner, Place, Resource, ResourceError, Standing, device, folder, mark, mount, process};
-use crate::unit::{KeeperProcess, keeper_processes};
+use super::{Owner, Place, Resource, ResourceError, Standing, device, folder, mark, mount, process, running::Running};
+use crate::unit::{HeldUnit, KeeperProcess, keeper_processes};
 
 /// Where one Nexus may have resources.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,18 +44,18 @@ impl Ground {
     ///
     /// # Errors
     /// When a part can't be looked at. Folders that are not there have nothing in them.
-    pub fn resources(&self, units: &[String]) -> Result<Vec<Resource>, ResourceError> {
+    pub fn resources(&self, units: &[HeldUnit]) -> Result<Vec<Resource>, ResourceError> {
         let keepers = keeper_processes(&self.prefix())?;
         let mut found: Vec<Resource> = units.iter().map(|unit| self.unit(unit, &keepers)).collect();
         found.extend(process::list(self, &keepers, units));
         // They are named after the instance, which a copy of the state folder has, too.
         let doubt = self.doubt(&self.runtimes)?;
         for resource in &mut found {
-            if let (Some(why), Standing::Ours) = (&doubt, &resource.standing) {
+            if let (Some(why), Standing::Ours | Standing::Runs { .. }) = (&doubt, &resource.standing) {
                 resource.standing = Standing::Doubtful(why.clone());
             }
         }
-        found.extend(folder::list(self)?);
+        found.extend(folder::list(self, Running::of(&found))?);
         let roots: Vec<&Path> = self.roots.iter().chain(self.folders()).map(PathBuf::as_path).collect();
         found.extend(mount::list(&roots)?);
         found.extend(device::list(&self.devices, self.instance)?);
@@ -63,24 +63,42 @@ impl Ground {
         Ok(found)
     }
 
-    fn unit(&self, unit: &str, keepers: &[KeeperProcess]) -> Resource {
-        let vm = self.vm_of(unit);
-        // One that ended has none.
-        let elsewhere = keepers.iter().filter(|keeper| keeper.unit == unit).find_map(|keeper| self.elsewhere(keeper));
-        let standing = match (vm, elsewhere) {
-            (None, _) => Standing::Doubtful("its name has no VM's id".to_owned()),
-            (Some(_), Some(why)) => Standing::Doubtful(why),
-            (Some(_), None) => Standing::Ours,
-        };
-        let owner = vm.map_or(Owner::Nobody, Owner::Vm);
-        Resource { kind: ResourceKind::Unit, place: Place::Unit(unit.to_owned()), owner, standing }
+    fn unit(&self, unit: &HeldUnit, keepers: &[KeeperProcess]) -> Resource {
+        let vm = self.vm_of(&unit.name);
+        let no_vm = || Standing::Doubtful("its name has no VM's id".to_owned());
+        Resource {
+            kind: ResourceKind::Unit,
+            place: Place::Unit(unit.name.clone()),
+            owner: vm.map_or(Owner::Nobody, Owner::Vm),
+            standing: vm.map_or_else(no_vm, |vm| self.holds(vm, unit, keepers)),
+        }
     }
 
-    /// Why what a keeper keeps might be another Nexus': it is not where this one would have it.
-    pub(super) fn elsewhere(&self, keeper: &KeeperProcess) -> Option<String> {
-        let vm = self.vm_of(&keeper.unit)?;
-        let why = || format!("it keeps {}, which is not this Nexus' folder", keeper.runtime_dir.display());
-        (keeper.runtime_dir != self.runtimes.join(vm.to_string())).then(why)
+    /// The standing of a unit.
+    fn holds(&self, vm: Id, unit: &HeldUnit, keepers: &[KeeperProcess]) -> Standing {
+        let keepers = keepers.iter().filter(|keeper| keeper.unit == unit.name);
+        let mut kept: Vec<Standing> = keepers.map(|keeper| self.keeps(vm, keeper, ResourceKind::Unit)).collect();
+        // Of several, one that is in doubt says that it might be somebody else's.
+        kept.sort_by_key(|kept| !matches!(kept, Standing::Doubtful(_)));
+        match (kept.into_iter().next(), &unit.runtime_dir) {
+            (Some(kept), _) => kept,
+            (None, Some(folder)) if !unit.runs => self.is_in(vm, folder).map_or(Standing::Ours, Standing::Doubtful),
+            (None, _) => Standing::Doubtful("it is not what Nexus starts".to_owned()),
+        }
+    }
+
+    /// The standing of what a keeper keeps, which is of that kind.
+    pub(super) fn keeps(&self, vm: Id, keeper: &KeeperProcess, kind: ResourceKind) -> Standing {
+        if !keeper.is_shim {
+            return Standing::Doubtful("its program is another one, or another user's".to_owned());
+        }
+        self.is_in(vm, &keeper.runtime_dir).map_or(Standing::Runs { by: kind }, Standing::Doubtful)
+    }
+
+    /// Why what is in a runtime folder might be another Nexus': it is not where this one would have it.
+    fn is_in(&self, vm: Id, folder: &Path) -> Option<String> {
+        let why = || format!("it is in {}, which is not this Nexus' folder", folder.display());
+        (folder != self.runtimes.join(vm.to_string())).then(why)
     }
 
     /// What the names of its units begin with.
@@ -110,7 +128,7 @@ impl Ground {
         Ok(None)
     }
 
-    fn folders(&self) -> [&PathBuf; 5] {
+    pub(super) fn folders(&self) -> [&PathBuf; 5] {
         [&self.runtimes, &self.consoles, &self.workspaces, &self.images, &self.assets]
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! A [`Ground`] is the folders and the instance id of one Nexus. It lists every [`Resource`] there is under them, whoever
 //! owns it: what is an orphan is for those to say who know the owners. What can be told from the machine alone is the
-//! [`Standing`]: whether this Nexus made it, and whether it holds data. Whatever is in doubt is never removed.
+//! [`Standing`]: whether this Nexus made it, whether it runs, and whether it holds data. Whatever is in doubt is never
+//! removed.
 //!
 //! Files and processes are listed by calls that block.
 
@@ -12,8 +13,10 @@ mod folder;
 mod ground;
 mod mark;
 mod mount;
+mod opened;
 mod process;
 mod removal;
+mod running;
 
 use std::{fmt, path::PathBuf};
 
@@ -85,6 +88,11 @@ pub enum Owner {
 pub enum Standing {
     /// This Nexus made it, and without an owner it is of no use to anybody.
     Ours,
+    /// This Nexus made it, and it runs, or belongs to what does: somebody may be at work in it.
+    Runs {
+        /// The kind of what runs.
+        by: ResourceKind,
+    },
     /// This Nexus made it, and there is data in it.
     Data,
     /// It might be somebody else's: why, in words that go on after "because".

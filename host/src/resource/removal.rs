@@ -1,15 +1,15 @@
 //! Removing a resource that nobody owns.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use nexus_model::ResourceKind;
 use tokio::time::timeout;
 
-use super::{Ground, Inode, Owner, Place, ProcessKey, Resource, ResourceError, Standing, folder, mount};
+use super::{Ground, Inode, Owner, Place, ProcessKey, Resource, ResourceError, Standing, folder, mount, opened};
 use crate::{
     process::{ProcessWatch, Signal},
     storage,
-    unit::{Keeper, UnitError, keeper_processes},
+    unit::{Keeper, keeper_processes},
 };
 
 /// How long a process may take to be gone after it was killed. Freeing the memory of a large guest takes a second.
@@ -37,31 +37,32 @@ impl Resource {
 }
 
 impl Ground {
-    /// Ends what runs of a resource that has no owner: a unit, the processes of a keeper, those that a runtime folder tells
-    /// of. Nothing there is success.
+    /// Forgets what a resource that has no owner is told by: a unit, records in a runtime folder. What runs of it is killed,
+    /// if it was listed as [`Standing::Runs`]. Nothing there is success.
     ///
     /// # Errors
-    /// [`ResourceError::Stays`] when it might be somebody else's; another error when the system refuses.
+    /// [`ResourceError::Stays`] when it might be somebody else's; another error when it runs by now, or the system refuses.
     pub async fn end(&self, keeper: &Keeper, resource: &Resource) -> Result<(), ResourceError> {
         check(resource)?;
-        match (&resource.place, &resource.owner) {
-            (Place::Unit(unit), _) => Ok(self.end_unit(keeper, unit).await?),
-            (Place::Process(unit, process), _) => {
-                self.end_unit(keeper, unit).await?;
-                kill(unit, process).await
-            }
-            (Place::Path(..), Owner::Vm(vm)) if resource.kind == ResourceKind::Runtime => {
-                Ok(self.end_unit(keeper, &format!("{}{vm}", self.prefix())).await?)
-            }
-            _ => Ok(()),
+        let Owner::Vm(vm) = resource.owner else { return Ok(()) };
+        let (unit, folder) = (format!("{}{vm}", self.prefix()), self.runtimes.join(vm.to_string()));
+        if !matches!(resource.kind, ResourceKind::Unit | ResourceKind::Process | ResourceKind::Runtime) {
+            return Ok(());
         }
+        if resource.standing == (Standing::Runs { by: resource.kind }) {
+            keeper.kill(&unit, &folder).await?;
+            if let Place::Process(_, process) = &resource.place {
+                kill(&unit, &folder, process).await?;
+            }
+        }
+        Ok(keeper.collect(&unit, &folder).await?)
     }
 
-    /// Removes the files of a resource that has no owner, and of which nothing runs. Nothing there is success. Blocks.
+    /// Removes the files of a resource that has no owner. Nothing there is success. Blocks.
     ///
     /// # Errors
-    /// [`ResourceError::Stays`] when it might be somebody else's by now, or something is mounted in it; another error when
-    /// the system refuses.
+    /// [`ResourceError::Stays`] when it might be somebody else's by now, something of its VM runs, a process has its disk
+    /// open, or something is mounted in it; another error when the system refuses.
     pub fn erase(&self, resource: &Resource) -> Result<(), ResourceError> {
         check(resource)?;
         let Place::Path(path, inode) = &resource.place else { return Ok(()) };
@@ -73,6 +74,14 @@ impl Ground {
         if let Some(doubt) = self.doubt(path.parent().unwrap_or(path))? {
             return Err(stays(resource, &doubt));
         }
+        if let Owner::Vm(vm) = resource.owner
+            && self.runs(vm)?
+        {
+            return Err(stays(resource, "something of its VM runs"));
+        }
+        if let (ResourceKind::Workspace | ResourceKind::Image, Some(user)) = (resource.kind, opened::by(path)?) {
+            return Err(stays(resource, &format!("process {user} has its disk open")));
+        }
         if let Some(point) = mount::within(path)? {
             return Err(stays(resource, &format!("something is mounted on {}: unmount it", point.display())));
         }
@@ -82,28 +91,21 @@ impl Ground {
         }
         Ok(storage::remove(path)?)
     }
-
-    /// Ends all of a unit, and forgets it.
-    async fn end_unit(&self, keeper: &Keeper, unit: &str) -> Result<(), UnitError> {
-        let Some(vm) = self.vm_of(unit) else { return Ok(()) };
-        let folder = self.runtimes.join(vm.to_string());
-        keeper.kill(unit, &folder).await?;
-        keeper.collect(unit, &folder).await
-    }
 }
 
 fn check(resource: &Resource) -> Result<(), ResourceError> {
     match &resource.standing {
         Standing::Doubtful(why) => Err(stays(resource, why)),
-        Standing::Ours | Standing::Data => Ok(()),
+        Standing::Ours | Standing::Runs { .. } | Standing::Data => Ok(()),
     }
 }
 
 /// Kills a keeper, and waits until it and its forks are gone: the last of them is the init of what it kept.
-async fn kill(unit: &str, keeper: &ProcessKey) -> Result<(), ResourceError> {
+async fn kill(unit: &str, folder: &Path, keeper: &ProcessKey) -> Result<(), ResourceError> {
     let Some(watch) = ProcessWatch::open(&keeper.identity())? else { return Ok(()) };
     let mut dying = Vec::new();
-    for fork in keeper_processes(unit)?.iter().filter(|fork| fork.unit == unit && fork.is_shim) {
+    let forks = keeper_processes(unit)?;
+    for fork in forks.iter().filter(|fork| fork.unit == unit && fork.runtime_dir == folder && fork.is_shim) {
         dying.extend(ProcessWatch::open(&fork.process)?);
     }
     watch.signal(Signal::SIGKILL)?;

@@ -56,6 +56,17 @@ pub struct Started {
     pub endpoint: Endpoint,
 }
 
+/// A unit that a manager has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldUnit {
+    /// Its name, without a suffix.
+    pub name: String,
+    /// Whether anything of it runs, as the manager says.
+    pub runs: bool,
+    /// The runtime folder that it had, by its command line; none while it runs, and when that says none.
+    pub runtime_dir: Option<PathBuf>,
+}
+
 /// Where a unit is in its life.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UnitState {
@@ -251,17 +262,17 @@ impl Keeper {
     pub async fn list(&self, instance: InstanceId) -> Result<Vec<String>, UnitError> {
         let processes = keeper_processes(&format!("nexus-{instance}-"))?;
         let mut names: Vec<String> = processes.into_iter().map(|keeper| keeper.unit).collect();
-        names.extend(self.units(instance).await?);
+        names.extend(self.units(instance).await?.into_iter().map(|unit| unit.name));
         names.sort_unstable();
         names.dedup();
         Ok(names)
     }
 
-    /// Names of this instance's units that a manager has, also of those that ended. Without a manager there are none.
+    /// This instance's units that a manager has, also those that ended. Without a manager there are none.
     ///
     /// # Errors
     /// When the manager does not answer.
-    pub async fn units(&self, instance: InstanceId) -> Result<Vec<String>, UnitError> {
+    pub async fn units(&self, instance: InstanceId) -> Result<Vec<HeldUnit>, UnitError> {
         match &self.manager {
             Some(manager) => manager.list(&format!("nexus-{instance}-")).await,
             None => Ok(Vec::new()),

@@ -29,7 +29,7 @@ mod systemd;
 mod turns;
 
 pub use error::{StartFailure, UnitError};
-pub use keeper::{Keeper, KeeperKind, Started, UnitSpec, UnitState};
+pub use keeper::{HeldUnit, Keeper, KeeperKind, Started, UnitSpec, UnitState};
 pub use keeper_process::{KeeperProcess, keeper_processes};
 pub use launch::{InvalidLaunch, Launch, Log, Program, ProgramRole, Sandbox};
 pub use record::ExitRecord;

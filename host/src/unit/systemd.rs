@@ -1,6 +1,11 @@
 //! The part of the systemd user manager that units need, see `org.freedesktop.systemd1(5)`.
 
-use std::{error::Error, path::Path, sync::Arc, time::Duration};
+use std::{
+    error::Error,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures_util::StreamExt as _;
 use nexus_model::ExitStatus;
@@ -15,7 +20,7 @@ use zbus::{
     proxy,
 };
 
-use super::UnitError;
+use super::{HeldUnit, UnitError};
 
 const BUS_NAME: &str = "org.freedesktop.systemd1";
 /// Where units lie in the tree of control groups.
@@ -67,7 +72,15 @@ trait Service {
     fn exec_main_code(&self) -> zbus::Result<i32>;
     #[zbus(property(emits_changed_signal = "false"))]
     fn exec_main_status(&self) -> zbus::Result<i32>;
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn exec_start(&self) -> zbus::Result<Vec<Command>>;
 }
+
+/// A command of a service: program, arguments, whether it may fail, and when and how it last began and ended.
+type Command = (String, Vec<String>, bool, u64, u64, u64, u64, u32, i32, i32);
+
+/// What `systemctl --user` calls the states of a service of which nothing runs.
+const AT_REST: [&str; 3] = ["dead", "exited", "failed"];
 
 /// A transient service that is to run a keeper.
 pub(super) struct Service<'a> {
@@ -236,13 +249,22 @@ impl Systemd {
         }
     }
 
-    /// Names of the services that begin so, without `.service`.
-    pub(super) async fn list(&self, prefix: &str) -> Result<Vec<String>, UnitError> {
+    /// The services whose names begin so.
+    pub(super) async fn list(&self, prefix: &str) -> Result<Vec<HeldUnit>, UnitError> {
         let pattern = format!("{prefix}*.service");
         let failed = manager_error("list", &pattern);
-        let manager = self.manager().await.map_err(&failed)?;
+        let bus = self.bus().await.map_err(&failed)?;
+        let manager = manager_on(&bus).await.map_err(&failed)?;
         let units = manager.list_units_by_patterns(&[], &[&pattern]).await.map_err(&failed)?;
-        Ok(units.into_iter().filter_map(|unit| unit.0.strip_suffix(".service").map(str::to_owned)).collect())
+        let mut held = Vec::new();
+        for unit in units {
+            let (Some(name), state, path) = (unit.0.strip_suffix(".service"), unit.4, unit.6) else { continue };
+            let runs = !AT_REST.contains(&state.as_str());
+            // The keeper of one that runs says it itself.
+            let runtime_dir = if runs { None } else { runtime_dir(&bus, path).await };
+            held.push(HeldUnit { name: name.to_owned(), runs, runtime_dir });
+        }
+        Ok(held)
     }
 }
 
@@ -295,6 +317,14 @@ pub(super) fn is_taken(error: &UnitError) -> bool {
 fn manager_error(action: &'static str, name: &str) -> impl Fn(zbus::Error) -> UnitError {
     let name = name.to_owned();
     move |source| UnitError::Manager { action, name: name.clone(), source: Box::new(source) }
+}
+
+/// The runtime folder in the command line of a unit's keeper; none when the unit is no more, or has another one.
+async fn runtime_dir(bus: &Connection, unit: OwnedObjectPath) -> Option<PathBuf> {
+    let service = ServiceProxy::builder(bus).path(unit).build().await.ok()?;
+    let (_, argv, ..) = service.exec_start().await.ok()?.into_iter().next()?;
+    let [_, _, runtime_dir] = <[String; 3]>::try_from(argv).ok()?;
+    Some(runtime_dir.into())
 }
 
 /// The command line of a keeper as the manager takes it: text.
