@@ -2,11 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
-use std::{fs, path::PathBuf, sync::Arc};
+use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 
+use futures_util::StreamExt;
+use nexus_dbus::SERVICE;
 use nexus_tests::{Ended, Home, TestBus, TestDaemon};
 use nix::sys::signal::Signal;
 use tokio::process::Command;
+use zbus::fdo::DBusProxy;
 
 fn says(ended: &Ended, words: &[&str]) {
     assert_eq!(ended.status.code(), Some(1), "{ended:?}");
@@ -99,6 +102,25 @@ async fn one_daemon_a_bus() {
     says(&ended, &["another nexusd is on this bus already"]);
     assert_eq!(files(&home), before);
     assert_eq!(daemon.shell(&vm, "echo undisturbed").await, (0, "undisturbed\n".to_owned()));
+}
+
+#[tokio::test]
+async fn a_daemon_that_the_bus_still_thinks_is_there_is_no_obstacle() {
+    let (home, bus) = (Arc::new(Home::new()), Arc::new(TestBus::start()));
+    // The name without anybody behind it, as of a nexusd that has just been killed.
+    let last = bus.connect().await;
+    last.request_name(SERVICE).await.unwrap();
+    let witness = bus.connect().await;
+    let mut comers = DBusProxy::new(&witness).await.unwrap().receive_name_owner_changed().await.unwrap();
+    let let_go = async {
+        comers.next().await.unwrap();
+        // It finds the name taken before the bus notices.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        last.close().await.unwrap();
+    };
+    let command = on(&home, &bus);
+    let (daemon, ()) = tokio::join!(TestDaemon::start_with(home, bus, command), let_go);
+    assert!(daemon.bus.has_nexus().await);
 }
 
 #[tokio::test]

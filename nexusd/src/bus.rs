@@ -6,6 +6,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::StreamExt;
 use nexus_actors::{
     BusChild, Engine,
     supervisor::{ChildContext, ChildSpec},
@@ -32,6 +33,9 @@ use zbus::{
 /// How long after the start the tree has to be populated. After that the name is taken all the same: a VM that is slow to
 /// be looked at must not keep all the others from the bus.
 const POPULATE: Duration = Duration::from_secs(5);
+
+/// How long a nexusd may be gone before the bus has noticed.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 const RECONNECT: Backoff = Backoff { initial: Duration::from_millis(100), max: Duration::from_secs(10), jitter: 0.2 };
 
@@ -76,17 +80,29 @@ pub(crate) async fn connect() -> Result<Connection, BusError> {
     Builder::address(address()?).build().await.map_err(BusError::Unreachable)
 }
 
-/// Connects to the session bus to become its nexusd. The name is taken later, when there is something to show.
+/// Connects to the session bus to become its nexusd. The name is taken later, when there is something to show. One that
+/// has just ended may have it still, for as long as the bus takes to notice.
 ///
 /// # Errors
 /// When there is no bus, or it has a nexusd.
 pub(crate) async fn join() -> Result<Connection, BusError> {
     let connection = connect().await?;
-    let owned = async {
-        let name = BusName::try_from(SERVICE)?;
-        Ok(DBusProxy::new(&connection).await?.name_has_owner(name).await?)
-    };
-    if owned.await.map_err(BusError::Failed)? { Err(BusError::NameTaken) } else { Ok(connection) }
+    match tokio::time::timeout(FAREWELL, unowned(&connection)).await {
+        Ok(free) => free.map(|()| connection).map_err(BusError::Failed),
+        Err(_) => Err(BusError::NameTaken),
+    }
+}
+
+/// Waits until nobody has the name.
+async fn unowned(connection: &Connection) -> zbus::Result<()> {
+    let bus = DBusProxy::new(connection).await?;
+    let mut changes = bus.receive_name_owner_changed_with_args(&[(0, SERVICE)]).await?;
+    while bus.name_has_owner(BusName::try_from(SERVICE)?).await? {
+        if changes.next().await.is_none() {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// The actor as a child of the root. The first incarnation takes `connection`; `named` is told once how that went.

@@ -14,7 +14,12 @@ use nexus_dbus::{
 use nexus_model::ErrorKind;
 use zbus::{Connection, ObjectPath, OwnedObjectPath, Variant, proxy::CacheProperties};
 
-use crate::{Vmm, check::Violation, plan::Op, world::World};
+use crate::{
+    Vmm,
+    check::Violation,
+    plan::{Disk, Op},
+    world::World,
+};
 
 /// The server's own deadline is 20 s, and a job may wait for a VMM that hangs for 60 s.
 const REPLY: Duration = Duration::from_secs(150);
@@ -81,8 +86,10 @@ pub(crate) async fn perform(world: &World, bus: &Connection, op: Op) -> Result<(
                 ("autostart", autostart.into()),
                 ("vmm", world.vmm.word().into()),
             ]);
-            if disk || world.vmm == Vmm::Qemu {
-                options.insert("image", "base".into());
+            match disk {
+                Disk::No if world.vmm == Vmm::Process => {}
+                Disk::No | Disk::New => drop(options.insert("image", "base".into())),
+                Disk::Workspace { nth } => drop(options.insert("workspace", format!("w{nth}").into())),
             }
             if world.vmm == Vmm::Qemu {
                 options.insert("memory-bytes", (256_u64 << 20).into());
@@ -169,7 +176,7 @@ async fn proxy<'a>(bus: &Connection, manager: &ManagerProxy<'_>, vm: u8) -> Resu
     Ok(VmProxy::builder(bus).path(path).cache_properties(CacheProperties::No).build().await?)
 }
 
-async fn guest<'a>(bus: &Connection, manager: &ManagerProxy<'_>, vm: u8) -> Result<GuestProxy<'a>, Error> {
+pub(crate) async fn guest<'a>(bus: &Connection, manager: &ManagerProxy<'_>, vm: u8) -> Result<GuestProxy<'a>, Error> {
     let path = manager.get_vm(&vm_name(vm)).await?;
     Ok(GuestProxy::builder(bus).path(path).cache_properties(CacheProperties::No).build().await?)
 }

@@ -2,7 +2,7 @@
 
 use std::{fs, sync::Arc, sync::atomic::Ordering, time::Duration};
 
-use nexus_dbus::client::{VmProperties, objects};
+use nexus_dbus::client::{ManagerProxy, Options, VmProperties, objects};
 use nix::{
     sys::{
         signal::{Signal, kill},
@@ -12,7 +12,12 @@ use nix::{
 };
 use rusqlite::Connection as Database;
 
-use crate::{client::vm_name, plan::Fault, world::World};
+use crate::{
+    Vmm,
+    client::{guest, vm_name},
+    plan::Fault,
+    world::{Mood, World},
+};
 
 /// How often somebody tries to get a process id.
 const TRIES: u32 = 100;
@@ -38,13 +43,33 @@ async fn one(world: &Arc<World>, fault: Fault) {
                 send(parent_of(vm.leader), Signal::SIGKILL);
             }
         }
-        Fault::KillSidecar { vm } => {
-            if let Some(vm) = look_at(world, vm).await {
-                let keeper = parent_of(vm.leader);
-                for other in children_of(keeper).into_iter().filter(|child| *child != vm.leader) {
-                    send(other, Signal::SIGKILL);
-                }
-            }
+        Fault::KillSidecar { vm } => signal_sidecar(world, vm, Signal::SIGKILL).await,
+        Fault::FreezeSidecar { vm, ms } => {
+            signal_sidecar(world, vm, Signal::SIGSTOP).await;
+            pass(ms).await;
+            signal_sidecar(world, vm, Signal::SIGCONT).await;
+        }
+        Fault::KillAgent { vm } => in_guest(world, vm, "kill -9 $(pidof guest-agent)").await,
+        Fault::FreezeAgent { vm, ms } => {
+            let seconds = f64::from(ms) / 1000.0;
+            let freeze = "p=$(pidof guest-agent); kill -STOP $p; sleep";
+            in_guest(
+                world,
+                vm,
+                &format!("setsid sh -c '{freeze} {seconds}; kill -CONT $p' </dev/null >/dev/null 2>&1 &"),
+            )
+            .await;
+            pass(ms).await;
+        }
+        Fault::PanicGuest { vm } => in_guest(world, vm, "echo c >/proc/sysrq-trigger").await,
+        Fault::Deaf { vm, ms } if world.vmm == Vmm::Qemu => {
+            in_guest(world, vm, "ln -sf /bin/true $(which poweroff)").await;
+            pass(ms).await;
+        }
+        Fault::Deaf { ms, .. } => {
+            world.set_mood(Mood::Deaf);
+            pass(ms).await;
+            world.set_mood(Mood::Well);
         }
         Fault::ReusePid { vm } => reuse_pid(world, vm).await,
         Fault::KillDaemon => world.signal_daemon(Signal::SIGKILL),
@@ -83,14 +108,14 @@ async fn one(world: &Arc<World>, fault: Fault) {
             world.disk.free();
         }
         Fault::VmmDies { ms } => {
-            world.set_mood("dies");
+            world.set_mood(Mood::Dies);
             pass(ms).await;
-            world.set_mood("well");
+            world.set_mood(Mood::Well);
         }
         Fault::VmmHangs { ms } => {
-            world.set_mood("hangs");
+            world.set_mood(Mood::Hangs);
             pass(ms).await;
-            world.set_mood("well");
+            world.set_mood(Mood::Well);
         }
         Fault::Failpoint { name, actions } => world.set_failpoints(&format!("{name}={actions}\n")),
     }
@@ -99,7 +124,7 @@ async fn one(world: &Arc<World>, fault: Fault) {
 /// Whatever stands still goes on, and whatever was taken away is there again.
 pub(crate) fn heal(world: &World) {
     world.disk.free();
-    world.set_mood("well");
+    world.set_mood(Mood::Well);
     world.set_failpoints("");
     world.want_daemon(true);
     world.signal_daemon(Signal::SIGCONT);
@@ -122,6 +147,24 @@ async fn signal_vmm(world: &World, vm: u8, signal: Signal) {
     if let Some(vm) = look_at(world, vm).await {
         send(vm.leader, signal);
     }
+}
+
+/// What the keeper holds beside the VMM.
+async fn signal_sidecar(world: &World, vm: u8, signal: Signal) {
+    let Some(vm) = look_at(world, vm).await else { return };
+    for other in children_of(parent_of(vm.leader)).into_iter().filter(|child| *child != vm.leader) {
+        send(other, signal);
+    }
+}
+
+/// Runs something in a guest, if it can be had to.
+async fn in_guest(world: &World, vm: u8, script: &str) {
+    let run = async {
+        let bus = world.connect().await;
+        let guest = guest(&bus, &ManagerProxy::new(&bus).await.ok()?, vm).await.ok()?;
+        guest.run(&["sh", "-c", script], Options::new()).await.ok()
+    };
+    let _ = tokio::time::timeout(Duration::from_secs(5), run).await;
 }
 
 fn send(pid: u32, signal: Signal) {

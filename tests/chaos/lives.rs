@@ -10,7 +10,7 @@ use crate::{
     check::{Observation, Violation},
     client::{perform, vm_name},
     level::{Level, trend},
-    plan::Op,
+    plan::{Disk, Op},
     world::World,
 };
 
@@ -47,7 +47,7 @@ pub(crate) async fn live(vmm: Vmm, lives: usize) -> Result<(Duration, Option<f64
 
 async fn one(world: &World) -> Result<(), nexus_dbus::Error> {
     let bus = world.connect().await;
-    perform(world, &bus, Op::Create { vm: 0, policy: "no", disk: true, autostart: false }).await?;
+    perform(world, &bus, Op::Create { vm: 0, policy: "no", disk: Disk::New, autostart: false }).await?;
     perform(world, &bus, Op::Start { vm: 0 }).await?;
     let path = nexus_dbus::client::ManagerProxy::new(&bus).await?.get_vm(&vm_name(0)).await?;
     let ready = async {

@@ -7,6 +7,7 @@
 
 mod check;
 mod client;
+mod ear;
 mod expectation;
 mod fault;
 mod level;
@@ -76,7 +77,7 @@ impl Order {
         let deck = Deck {
             vms: if self.vmm == Vmm::Qemu { 2 } else { 4 },
             steady: self.steady,
-            programs: self.vmm == Vmm::Process,
+            vmm: self.vmm,
             failpoints: plan::failpoints(repository),
         };
         let mut rng = Rng::with_seed(self.seed);

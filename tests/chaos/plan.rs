@@ -4,8 +4,21 @@ use std::{collections::BTreeSet, fmt, fs, path::Path};
 
 use fastrand::Rng;
 
+use crate::Vmm;
+
 /// How many clients act at once.
 const CLIENTS: usize = 3;
+
+/// What a VM's disk is to be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Disk {
+    /// None, where the VMM can do without.
+    No,
+    /// A new one from an image.
+    New,
+    /// One that may be there already.
+    Workspace { nth: u8 },
+}
 
 /// What one client does.
 #[derive(Clone, Copy, Debug)]
@@ -13,7 +26,7 @@ pub(crate) enum Op {
     Create {
         vm: u8,
         policy: &'static str,
-        disk: bool,
+        disk: Disk,
         autostart: bool,
     },
     Start {
@@ -90,6 +103,26 @@ pub(crate) enum Fault {
     KillSidecar {
         vm: u8,
     },
+    FreezeSidecar {
+        vm: u8,
+        ms: u16,
+    },
+    KillAgent {
+        vm: u8,
+    },
+    FreezeAgent {
+        vm: u8,
+        ms: u16,
+    },
+    /// The guest's kernel panics.
+    PanicGuest {
+        vm: u8,
+    },
+    /// Guests, or what is started meanwhile, do not end when they are told to.
+    Deaf {
+        vm: u8,
+        ms: u16,
+    },
     /// Somebody else gets the process id of a VMM that ended while nobody looked.
     ReusePid {
         vm: u8,
@@ -162,8 +195,7 @@ pub(crate) struct Deck {
     pub(crate) vms: u8,
     /// Whether nexusd itself stays as it is, so that what it holds can be compared over many rounds.
     pub(crate) steady: bool,
-    /// Whether the VMM's program can be another one.
-    pub(crate) programs: bool,
+    pub(crate) vmm: Vmm,
     pub(crate) failpoints: Vec<String>,
 }
 
@@ -186,7 +218,10 @@ impl Deck {
         let policy = ["no", "on-failure", "always"][rng.usize(0..3)];
         let nth = rng.u8(0..2);
         match rng.u8(0..42) {
-            0..=8 => Op::Create { vm, policy, disk: rng.u8(0..3) == 0, autostart: rng.bool() },
+            0..=8 => {
+                let disk = [Disk::No, Disk::New, Disk::Workspace { nth }][rng.usize(0..3)];
+                Op::Create { vm, policy, disk, autostart: rng.bool() }
+            }
             9..=17 => Op::Start { vm },
             18..=20 => Op::Stop { vm, timeout_ms: rng.u16(0..3000) },
             21 => Op::Kill { vm },
@@ -210,22 +245,29 @@ impl Deck {
     fn fault(&self, rng: &mut Rng) -> Fault {
         let vm = rng.u8(0..self.vms);
         let ms = rng.u16(200..2500);
+        let qemu = self.vmm == Vmm::Qemu;
         loop {
-            let fault = match rng.u8(0..24) {
+            let fault = match rng.u8(0..30) {
                 0..=4 => Fault::KillVmm { vm },
                 5..=6 => Fault::FreezeVmm { vm, ms },
                 7 => Fault::KillKeeper { vm },
-                8 => Fault::KillSidecar { vm },
-                9 => Fault::LockDatabase { ms },
-                10..=11 => Fault::FillDisk { ms },
-                12 if self.programs => Fault::VmmDies { ms },
-                13 if self.programs => Fault::VmmHangs { ms },
+                8 => Fault::LockDatabase { ms },
+                9..=10 => Fault::FillDisk { ms },
+                11 => Fault::VmmDies { ms },
+                12 => Fault::VmmHangs { ms },
+                13 => Fault::Deaf { vm, ms },
                 14 => Fault::FreezeDaemon { ms: ms.min(1500) },
                 15..=16 => Fault::KillDaemon,
                 17 => Fault::TerminateDaemon,
                 18 => Fault::RestartBus { ms },
                 19 => Fault::ReusePid { vm },
-                20.. => self.failpoint(rng),
+                20..=24 => self.failpoint(rng),
+                // What a plain process has no parts for.
+                25 if qemu => Fault::KillSidecar { vm },
+                26 if qemu => Fault::FreezeSidecar { vm, ms },
+                27 if qemu => Fault::KillAgent { vm },
+                28 if qemu => Fault::FreezeAgent { vm, ms },
+                29 if qemu => Fault::PanicGuest { vm },
                 _ => continue,
             };
             if !(self.steady && fault.hits_daemon()) {

@@ -3,26 +3,22 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt, fs,
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
-use futures_util::StreamExt;
-use nexus_dbus::{
-    SERVICE,
-    client::{ImageProxy, Options, VmProxy, WorkspaceProxy},
-};
-use tokio_util::task::AbortOnDropHandle;
-use zbus::{Connection, MatchRule, MessageStream, OwnedVariant, message, proxy::CacheProperties};
+use nexus_dbus::client::{ImageProxy, Options, VmProxy, WorkspaceProxy};
+use zbus::{Connection, proxy::CacheProperties};
 
 use crate::{
     PATIENCE, Vmm,
     check::{Observation, Violation},
     client::{Record, act, supervised, wait},
+    ear::Ear,
     expectation::Expectations,
     fault,
     level::{Level, trend},
-    plan::{Op, Round},
+    plan::Round,
     world::World,
 };
 
@@ -44,7 +40,11 @@ pub(crate) struct Report {
     faults: usize,
     starts: usize,
     strangers: usize,
+    /// Rounds in which one client heard the same nexusd from beginning to end.
+    heard: usize,
     settle_max: Duration,
+    /// What it waited for in the one that took longest.
+    settle_reason: Vec<String>,
     heap: Vec<(usize, i64)>,
     took: Duration,
 }
@@ -54,7 +54,7 @@ impl fmt::Display for Report {
         write!(
             f,
             "{} rounds in {:.0} s: {} calls ({} failed or were refused), {} faults, {} starts of nexusd, {} reused process \
-             ids; at rest it was well within {:.2} s",
+             ids; {} rounds were heard from beginning to end; at rest it was well within {:.2} s",
             self.rounds,
             self.took.as_secs_f64(),
             self.calls,
@@ -62,8 +62,12 @@ impl fmt::Display for Report {
             self.faults,
             self.starts,
             self.strangers,
+            self.heard,
             self.settle_max.as_secs_f64(),
         )?;
+        if !self.settle_reason.is_empty() {
+            write!(f, " ({})", self.settle_reason.join("; "))?;
+        }
         if let Some(slope) = trend(&self.heap) {
             write!(f, "; the heap grows by {slope:.0} bytes a round")?;
         }
@@ -89,6 +93,7 @@ pub(crate) async fn run(rounds: &[Round], vmm: Vmm, steady: bool) -> Result<Repo
         steady,
         world: world.clone(),
         expectations: Expectations::default(),
+        ear: Ear::listen(world.clone()),
         level: None,
         heap_of: 0,
         report: Report::default(),
@@ -116,7 +121,7 @@ pub(crate) async fn run(rounds: &[Round], vmm: Vmm, steady: bool) -> Result<Repo
     report.took = begun.elapsed();
     report.starts = world.starts.load(Ordering::SeqCst);
     report.strangers = world.strangers.load(Ordering::SeqCst);
-    drop(course.world);
+    drop(course);
     if let Ok(mut world) = Arc::try_unwrap(world) {
         world.end().await;
     }
@@ -128,6 +133,7 @@ struct Course {
     steady: bool,
     world: Arc<World>,
     expectations: Expectations,
+    ear: Ear,
     level: Option<Level>,
     /// Whose heap the report has.
     heap_of: i32,
@@ -138,8 +144,9 @@ impl Course {
     async fn round(&mut self, number: usize, round: &Round, last: bool) -> Result<(), Violation> {
         // Only the newest log matters.
         let _ = fs::OpenOptions::new().write(true).truncate(true).open(self.world.log_file());
-        let ear = Ear::listen(&self.world).await;
-        let before = self.histories(&ear.bus).await;
+        let bus = self.world.connect().await;
+        let owner = self.ear.begin();
+        let before = self.histories(&bus).await;
         let clients = round.clients.iter().map(|ops| tokio::spawn(act(self.world.clone(), ops.clone())));
         let clients: Vec<_> = clients.collect();
         fault::strike(self.world.clone(), round.faults.clone()).await;
@@ -161,8 +168,10 @@ impl Course {
         if self.world.strangers_harmed.load(Ordering::SeqCst) > 0 {
             return Err(Violation::Harmed);
         }
-        if !round.faults.iter().any(|(_, fault)| fault.hits_daemon()) {
-            self.compare_signals(&ear, &before, &records).await?;
+        self.compare_signals().await?;
+        if owner.is_some() && self.ear.owner() == owner {
+            self.compare_states(&before).await?;
+            self.report.heard += 1;
         }
         self.expectations.take_over(&seen, self.vms);
         if number % LEVEL_EVERY == LEVEL_EVERY - 1 || number == 0 || last {
@@ -183,6 +192,7 @@ impl Course {
         let end = Instant::now() + REST;
         let mut at_rest: Option<Instant> = None;
         let mut reset = BTreeSet::new();
+        let mut last_wrong = Vec::new();
         let mut bus = self.world.connect().await;
         loop {
             let look = tokio::time::timeout(PATIENCE, Observation::take(&self.world, &bus)).await;
@@ -193,7 +203,9 @@ impl Course {
                     wrong.extend(self.expectations.broken(&seen));
                     if busy.is_empty() && wrong.is_empty() {
                         let settled = at_rest.map_or(Duration::ZERO, |since| since.elapsed());
-                        self.report.settle_max = self.report.settle_max.max(settled);
+                        if settled > self.report.settle_max {
+                            (self.report.settle_max, self.report.settle_reason) = (settled, last_wrong);
+                        }
                         return Ok(seen);
                     }
                     // What has given up says so, and goes on when it is told to.
@@ -218,6 +230,7 @@ impl Course {
                 if since.elapsed() > SETTLE {
                     return Err(Violation::Wrong(wrong));
                 }
+                last_wrong = wrong;
             } else {
                 at_rest = None;
                 if Instant::now() > end {
@@ -242,23 +255,29 @@ impl Course {
         histories
     }
 
+    /// Whoever only listens knows what is there.
+    async fn compare_signals(&self) -> Result<(), Violation> {
+        let end = Instant::now() + SETTLE;
+        loop {
+            let untold = match self.ear.untold(&self.world.connect().await).await {
+                Ok(untold) if untold.is_empty() => return Ok(()),
+                Ok(untold) => untold,
+                Err(error) => vec![error.to_string()],
+            };
+            if Instant::now() > end {
+                return Err(Violation::Untold(untold.join("\n  ")));
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     /// Each transition of each VM that was there all the time was told once, and in order.
-    async fn compare_signals(
-        &self,
-        ear: &Ear,
-        before: &BTreeMap<String, (String, Vec<String>)>,
-        records: &[Record],
-    ) -> Result<(), Violation> {
-        let after = self.histories(&ear.bus).await;
-        // What was sent before this reply is heard by now.
-        let _: Result<_, _> = Observation::take(&self.world, &ear.bus).await;
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        let heard = ear.heard();
-        let restarted = records.iter().any(|record| matches!(record.op, Op::RestartActor { .. }));
+    async fn compare_states(&self, before: &BTreeMap<String, (String, Vec<String>)>) -> Result<(), Violation> {
+        let after = self.histories(&self.world.connect().await).await;
         for (path, (id, states)) in before {
             let Some((_, now)) = after.get(path).filter(|(same, _)| same == id) else { continue };
             // Of a thousand events of a VM the oldest are forgotten.
-            if restarted || states.len() >= 300 {
+            if states.len() >= 300 {
                 continue;
             }
             let mut happened = now[states.len()..].to_vec();
@@ -267,8 +286,7 @@ impl Course {
             if first.is_some() && happened.first() == first.as_ref() {
                 happened.remove(0);
             }
-            let told: Vec<String> =
-                heard.iter().filter(|(from, _)| from == path).map(|(_, state)| state.clone()).collect();
+            let told = self.ear.states(path);
             if told != happened {
                 return Err(Violation::Untold(format!("{path} was {happened:?}, and was told to be {told:?}")));
             }
@@ -332,46 +350,5 @@ impl Course {
             }
         }
         Ok(())
-    }
-}
-
-/// Hears what VMs are said to be.
-struct Ear {
-    bus: Connection,
-    heard: Arc<Mutex<Vec<(String, String)>>>,
-    _task: AbortOnDropHandle<()>,
-}
-
-impl Ear {
-    async fn listen(world: &World) -> Self {
-        let bus = world.connect().await;
-        let heard: Arc<Mutex<Vec<(String, String)>>> = Arc::default();
-        let rule = MatchRule::builder()
-            .msg_type(message::Type::Signal)
-            .sender(SERVICE)
-            .member("PropertiesChanged")
-            .add_arg("org.workfort.Nexus1.Vm")
-            .build()
-            .expect("a rule");
-        let mut stream = MessageStream::for_match_rule(rule, &bus, std::num::NonZeroUsize::new(100_000))
-            .await
-            .expect("the bus answers");
-        let ear = heard.clone();
-        let task = tokio::spawn(async move {
-            while let Some(Ok(message)) = stream.next().await {
-                let path = message.header().path().map(ToString::to_string).unwrap_or_default();
-                let body = message.body();
-                type Changed = (String, BTreeMap<String, OwnedVariant>, Vec<String>);
-                let Ok((_, changed, _)) = body.deserialize::<Changed>() else { continue };
-                if let Some(state) = changed.get("State").and_then(|state| String::try_from(state.clone()).ok()) {
-                    ear.lock().unwrap_or_else(PoisonError::into_inner).push((path, state));
-                }
-            }
-        });
-        Self { bus, heard, _task: AbortOnDropHandle::new(task) }
-    }
-
-    fn heard(&self) -> Vec<(String, String)> {
-        self.heard.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

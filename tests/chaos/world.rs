@@ -29,6 +29,10 @@ use crate::{PATIENCE, Vmm};
 /// Size of the disk that everything lies on.
 const DISK_BYTES: u64 = 512 << 20;
 
+/// What busybox does as process 1.
+const INITTAB: &str = "::sysinit:/bin/mount -t proc proc /proc\n::sysinit:/bin/mount -t tmpfs run /run\n\
+                       ::respawn:/sbin/guest-agent\n";
+
 /// A small file system of its own, on a loop device.
 pub(crate) struct SmallDisk {
     folder: TempDir,
@@ -83,6 +87,18 @@ impl Drop for SmallDisk {
     }
 }
 
+/// What the VMM's program does when it is started.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Mood {
+    Well,
+    /// Ends at once.
+    Dies,
+    /// Does nothing.
+    Hangs,
+    /// Stays when it should end.
+    Deaf,
+}
+
 /// nexusd, its folders, its bus, and what a service manager does for it.
 pub(crate) struct World {
     pub(crate) vmm: Vmm,
@@ -98,6 +114,8 @@ pub(crate) struct World {
     pub(crate) strangers_harmed: AtomicUsize,
     manager: Option<JoinHandle<()>>,
     scratch: TempDir,
+    /// A script that executes the VMM, or does not.
+    vmm_program: PathBuf,
     // Dropped in this order: processes, then the disk that they are on.
     pub(crate) home: Arc<Home>,
     pub(crate) disk: SmallDisk,
@@ -115,17 +133,14 @@ impl World {
             let to = programs.join(name);
             fs::hard_link(program(name), &to).or_else(|_| fs::copy(program(name), &to).map(drop)).expect("a program");
         }
-        let wrapper = programs.join("guest-agent");
-        let agent = program("guest-agent");
-        let mood = scratch.path().join("mood");
-        let script = format!(
-            "#!/bin/sh\nread -r mood <{}\ncase $mood in dies) exit 3 ;; hangs) exec sleep 1000 ;; esac\nexec {} \"$@\"\n",
-            mood.display(),
-            agent.display(),
-        );
-        fs::write(&wrapper, script).expect("a script");
-        fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755)).expect("a script");
-        home.configure("vmm:\n  allow-process: true\nvm:\n  heartbeat-sec: 1\n  stop-timeout-sec: 2\n");
+        let (vmm_program, qemu) = match vmm {
+            // Which lies beside nexusd.
+            Vmm::Process => (programs.join("guest-agent"), "null".to_owned()),
+            Vmm::Qemu => (programs.join("qemu"), programs.join("qemu").display().to_string()),
+        };
+        home.configure(&format!(
+            "vmm:\n  allow-process: true\n  qemu: {qemu}\nvm:\n  heartbeat-sec: 1\n  stop-timeout-sec: 2\n"
+        ));
         let bus = Arc::new(TestBus::start());
         let (pid_sender, pid) = watch::channel(None);
         let mut world = Self {
@@ -139,10 +154,11 @@ impl World {
             strangers_harmed: AtomicUsize::default(),
             manager: None,
             scratch,
+            vmm_program,
             home,
             disk,
         };
-        world.set_mood("well");
+        world.set_mood(Mood::Well);
         world.set_failpoints("");
         let (home, address) = (world.home.clone(), world.bus.address());
         let (program, log, failpoints) =
@@ -168,11 +184,22 @@ impl World {
         self.scratch.path().join("nexusd.log")
     }
 
-    /// What the VMM's program does when it is started: `well`, `dies` or `hangs`.
-    pub(crate) fn set_mood(&self, mood: &str) {
-        let file = self.scratch.path().join("mood");
-        let unfinished = file.with_extension("new");
-        fs::write(&unfinished, format!("{mood}\n")).and_then(|()| fs::rename(unfinished, file)).expect("a mood");
+    /// Says what the VMM's program does from now on when it is started.
+    pub(crate) fn set_mood(&self, mood: Mood) {
+        let vmm = match self.vmm {
+            Vmm::Process => program("guest-agent").display().to_string(),
+            Vmm::Qemu => "/usr/bin/qemu-system-x86_64".to_owned(),
+        };
+        let script = match mood {
+            Mood::Well => format!("exec {vmm} \"$@\""),
+            Mood::Dies => "exit 3".to_owned(),
+            Mood::Hangs => "exec sleep 1000".to_owned(),
+            Mood::Deaf => format!("trap '' TERM\n{vmm} \"$@\"\nexec sleep 1000"),
+        };
+        let unfinished = self.vmm_program.with_extension("new");
+        fs::write(&unfinished, format!("#!/bin/sh\n{script}\n")).expect("a script");
+        fs::set_permissions(&unfinished, fs::Permissions::from_mode(0o755)).expect("a script");
+        fs::rename(unfinished, &self.vmm_program).expect("a script");
     }
 
     /// What fails where, from the next moment on.
@@ -249,6 +276,11 @@ impl World {
             Vmm::Qemu => {
                 let parts = GuestParts::find().expect("the parts of a guest: make guest");
                 copy_tree(&parts.rootfs, &folder);
+                // An agent can only be killed where it is not process 1.
+                let init = folder.join("sbin/init");
+                fs::remove_file(&init).expect("an init");
+                std::os::unix::fs::symlink("/bin/busybox", init).expect("a link");
+                fs::write(folder.join("etc/inittab"), INITTAB).expect("a file");
                 for (kind, from) in [("kernel", parts.kernel), ("initrd", parts.initrd)] {
                     let to = self.home.user().join(kind);
                     fs::copy(from, &to).expect("a copy");

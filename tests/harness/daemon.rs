@@ -283,9 +283,11 @@ impl TestDaemon {
     /// All of a VM's properties.
     ///
     /// # Panics
-    /// When it is not there.
+    /// When it is not there, or nobody answers.
     pub async fn read(&self, vm: &VmPath) -> VmProperties {
-        VmProperties::read(&self.client, vm).await.expect("the VM is there")
+        let answer = tokio::time::timeout(PATIENCE / 2, VmProperties::read(&self.client, vm)).await;
+        let Ok(answer) = answer else { panic!("nobody says what the VM is like\n{}", self.log()) };
+        answer.expect("the VM is there")
     }
 
     /// Waits until a VM is as wanted.

@@ -14,6 +14,8 @@ use nix::{
 };
 use tempfile::TempDir;
 
+use crate::entries::is_mark;
+
 /// How long processes may take to be gone once they are killed.
 const DYING: Duration = Duration::from_secs(20);
 
@@ -99,7 +101,8 @@ impl Home {
         .into()
     }
 
-    /// Every file and folder that Nexus keeps for things: not the store, nor the folders that all of a kind share.
+    /// Every file and folder that Nexus keeps for things: not the store, nor the folders that all of a kind share, nor the
+    /// marks of who uses those.
     ///
     /// # Panics
     /// When they can't be listed.
@@ -157,7 +160,7 @@ impl Drop for Home {
 fn list(folder: &Path, found: &mut Vec<PathBuf>) {
     // One that is not there has nothing in it.
     let Ok(entries) = fs::read_dir(folder) else { return };
-    for entry in entries.flatten() {
+    for entry in entries.flatten().filter(|entry| !is_mark(&entry.file_name())) {
         found.push(entry.path());
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             list(&entry.path(), found);
