@@ -7,7 +7,7 @@ use nexus_dbus::{
     Error, ROOT, SERVICE,
     client::{Interfaces, ManagerProperties, ManagerProxy, Row, objects_of},
 };
-use nexus_model::Timestamp;
+use nexus_model::{ErrorKind, Timestamp};
 use tokio::time::timeout;
 use zbus::{
     Connection, DBusError, MatchRule, MessageStream, ObjectPath, OwnedObjectPath, connection, fdo::DBusProxy,
@@ -16,11 +16,14 @@ use zbus::{
 
 use crate::{
     failure::Failure,
-    output::{amount, sentence},
+    output::{self, amount, sentence},
 };
 
 /// After how long a call has failed that is answered at once: the server's own deadline is 20 s.
-const DEADLINE: Duration = Duration::from_secs(30);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+
+/// After how long it is said that somebody waits for a daemon that is away.
+pub(crate) const NOTICE: Duration = Duration::from_secs(2);
 
 /// The bus name of systemd's manager; on a session bus that of the user.
 const SYSTEMD: &str = "org.freedesktop.systemd1";
@@ -86,6 +89,25 @@ impl Bus {
         }
     }
 
+    /// Waits for the answer to a call, and says so once that takes long because there is no daemon: one that is being
+    /// started, or started again, is waited for by the bus.
+    pub(crate) async fn patiently<T>(&self, call: impl Future<Output = T>) -> T {
+        tokio::pin!(call);
+        let absent = async {
+            tokio::time::sleep(NOTICE).await;
+            if self.daemon().await.is_none() {
+                let seconds = (DEADLINE - NOTICE).as_secs();
+                output::note(format!("The daemon is not running yet. Waiting for it, for {seconds} s at most."));
+            }
+        };
+        tokio::select! {
+            biased;
+            answer = &mut call => return answer,
+            () = absent => {}
+        }
+        call.await
+    }
+
     /// What to say about a call that failed.
     pub(crate) async fn explain(&self, what: &str, error: &Error) -> Failure {
         let Error::Bus(bus) = error else { return Failure::call(what, error) };
@@ -111,20 +133,21 @@ impl Bus {
 
     /// Which daemon there is: its unique name on the bus, another one for each run; none while there is no daemon.
     pub(crate) async fn daemon(&self) -> Option<String> {
-        let bus = DBusProxy::new(&self.connection).await.ok()?;
-        let owner = bus.get_name_owner(SERVICE.try_into().ok()?).await.ok()?;
-        Some(owner.to_string())
+        let owner = async {
+            let bus = DBusProxy::new(&self.connection).await.ok()?;
+            let owner = bus.get_name_owner(SERVICE.try_into().ok()?).await.ok()?;
+            Some(owner.to_string())
+        };
+        timeout(DEADLINE, owner).await.ok().flatten()
     }
 
     /// What to say when there is no daemon.
     pub(crate) async fn not_running(&self) -> Failure {
-        let systemd = match DBusProxy::new(&self.connection).await {
-            Ok(bus) => match SYSTEMD.try_into() {
-                Ok(name) => bus.name_has_owner(name).await.unwrap_or(false),
-                Err(_) => false,
-            },
-            Err(_) => false,
+        let systemd = async {
+            let bus = DBusProxy::new(&self.connection).await.ok()?;
+            bus.name_has_owner(SYSTEMD.try_into().ok()?).await.ok()
         };
+        let systemd = timeout(DEADLINE, systemd).await.ok().flatten().unwrap_or(false);
         Failure::not_running(if systemd { START_UNIT } else { "nexusd" })
     }
 
@@ -167,6 +190,18 @@ impl Bus {
             Ok::<_, zbus::Error>(Watch { changes, owner })
         })
         .await
+    }
+}
+
+/// Whether an error says that the daemon went away, or was away.
+pub(crate) fn is_away(error: &Error) -> bool {
+    use zbus::fdo::Error::{Disconnected, NameHasNoOwner, NoReply, ServiceUnknown};
+    match error {
+        Error::Nexus { kind, .. } => *kind == ErrorKind::ShuttingDown,
+        Error::Bus(zbus::Error::FDO(error)) => {
+            matches!(**error, NoReply(_) | ServiceUnknown(_) | NameHasNoOwner(_) | Disconnected(_))
+        }
+        Error::Bus(_) => false,
     }
 }
 

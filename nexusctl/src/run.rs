@@ -74,7 +74,7 @@ impl Run {
         }
         options.insert("ephemeral", true.into());
         let manager = bus.manager().await?;
-        let asked = bus.ask(&what, manager.run_vm(&self.name, options));
+        let asked = bus.patiently(bus.ask(&what, manager.run_vm(&self.name, options)));
         let (path, job) = asked.await.map_err(not_run)?;
         // From here on there is something to remove.
         let result = self.with(bus, &path, job, &what, &mut interrupts).await;

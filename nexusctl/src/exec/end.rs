@@ -4,9 +4,14 @@ use std::time::Duration;
 
 use nexus_dbus::Error;
 use nexus_model::ErrorKind;
+use tokio::time::timeout;
 
 use super::{Guest, is_absent};
-use crate::failure::{Exit, Failure};
+use crate::{
+    bus::{NOTICE, is_away},
+    failure::{Exit, Failure},
+    output::{self, amount},
+};
 
 /// How long the daemon, and then the agent, may be away before nobody knows any more how a command ended.
 const AWAY: Duration = Duration::from_secs(60);
@@ -21,12 +26,23 @@ impl Guest<'_> {
                 Err(error) => error,
             };
             let back = async {
-                if !(is_absent(&error) || is_gone(&error)) {
+                if !(is_absent(&error) || is_away(&error)) {
                     return None;
                 }
                 self.back().await
             };
-            match tokio::time::timeout(AWAY, back).await {
+            tokio::pin!(back);
+            // A restart of the daemon takes less.
+            if let Ok(back) = timeout(NOTICE, &mut back).await {
+                match back {
+                    Some(()) => continue,
+                    None => return Err(self.unknown(&error).await),
+                }
+            }
+            let (name, away) = (&self.name, amount::duration(AWAY - NOTICE));
+            let who = if is_away(&error) { "The daemon is away" } else { "The guest's agent is away" };
+            output::note(format!("{who}. The command in VM {name} runs on; waiting for {away} at most to hear of it."));
+            match timeout(AWAY - NOTICE, back).await {
                 Ok(Some(())) => {}
                 _ => return Err(self.unknown(&error).await),
             }
@@ -69,17 +85,5 @@ impl Guest<'_> {
                 .hint("See what became of it", format!("nexusctl vm history {}", self.name)),
             _ => failure,
         }
-    }
-}
-
-/// Whether an error says that the daemon went away, or was away.
-fn is_gone(error: &Error) -> bool {
-    use zbus::fdo::Error::{Disconnected, NameHasNoOwner, NoReply, ServiceUnknown};
-    match error {
-        Error::Nexus { kind, .. } => *kind == ErrorKind::ShuttingDown,
-        Error::Bus(zbus::Error::FDO(error)) => {
-            matches!(**error, NoReply(_) | ServiceUnknown(_) | NameHasNoOwner(_) | Disconnected(_))
-        }
-        Error::Bus(_) => false,
     }
 }

@@ -12,11 +12,12 @@ use nexus_dbus::{
     client::{GuestProxy, Options, VmProperties},
 };
 use nexus_model::ErrorKind;
+use tokio::time::{error::Elapsed, timeout};
 use zbus::{OwnedFd, OwnedObjectPath};
 
 use self::streams::{Channel, Copied, Streams};
 use crate::{
-    bus::Bus,
+    bus::{Bus, DEADLINE, is_away},
     failure::{Exit, Failure},
     interrupt::Interrupts,
     output::{self, amount},
@@ -73,7 +74,10 @@ impl Exec {
             let path = vm::find(bus, &self.vm, &what).await?;
             Guest::at(bus, path, self.vm.clone(), self.timeout).await
         };
-        let guest = guest.await.map_err(not_run)?;
+        let guest = tokio::select! {
+            guest = bus.patiently(guest) => guest.map_err(not_run)?,
+            number = interrupts.next() => return Err(not_begun(&self.vm, number)),
+        };
         guest.command(&self.command, &self.env, &mut interrupts).await
     }
 }
@@ -88,6 +92,11 @@ impl Exec {
 /// A failure before or beside the command.
 pub(crate) fn not_run(failure: Failure) -> Failure {
     if failure.code() == Exit::FAILED { failure.exit(Exit::NOT_RUN) } else { failure }
+}
+
+/// What to say to who interrupts before the guest was asked.
+fn not_begun(vm: &str, number: u8) -> Failure {
+    Failure::new(format!("interrupted before the command ran in VM {vm}")).exit(Exit::signal(number))
 }
 
 /// A guest that commands are run in.
@@ -148,7 +157,7 @@ impl<'a> Guest<'a> {
                 number = interrupts.next() => match ended {
                     // Only what the command left behind still holds the streams.
                     Some(_) => return Err(Failure::silent(Exit::signal(number))),
-                    None => self.signal(id, number).await?,
+                    None => self.pass_on(id, number, interrupts).await?,
                 },
             }
         }
@@ -184,17 +193,25 @@ impl<'a> Guest<'a> {
         };
         let mut waited = false;
         loop {
-            let starting = self.proxy.exec(&argv, options());
+            let starting = self.bus.patiently(timeout(DEADLINE, self.proxy.exec(&argv, options())));
             tokio::pin!(starting);
             let answer = tokio::select! {
                 answer = &mut starting => answer,
                 number = interrupts.next() => {
-                    tokio::select! {
-                        () = self.abandon(starting, number) => {}
-                        _ = interrupts.next() => {}
-                    }
-                    return Err(Failure::silent(Exit::signal(number)));
+                    let known = tokio::select! {
+                        known = self.abandon(starting, number) => known,
+                        _ = interrupts.next() => false,
+                    };
+                    return Err(if known {
+                        Failure::silent(Exit::signal(number))
+                    } else {
+                        self.unsure("interrupted before the guest answered").exit(Exit::signal(number))
+                    });
                 }
+            };
+            let Ok(answer) = answer else {
+                let why = format!("There was no answer within {} s.", DEADLINE.as_secs());
+                return Err(self.unsure(&format!("cannot {what}")).because(why));
             };
             let error = match answer {
                 Ok((id, stdin, stdout, stderr)) => {
@@ -217,15 +234,45 @@ impl<'a> Guest<'a> {
     }
 
     /// Sees to it that a command whose start nobody waits for any longer does not run on without anybody knowing, unless
-    /// the guest takes too long.
-    async fn abandon(&self, starting: impl Future<Output = Result<Started, Error>>, number: u8) {
+    /// the guest takes too long: false then.
+    async fn abandon(
+        &self,
+        starting: impl Future<Output = Result<Result<Started, Error>, Elapsed>>,
+        number: u8,
+    ) -> bool {
         let signalled = async {
-            // Its streams are closed at once.
-            if let Ok((id, ..)) = starting.await {
-                let _ = self.proxy.signal_exec(id, i32::from(number)).await;
+            match starting.await {
+                // Its streams are closed at once.
+                Ok(Ok((id, ..))) => self.proxy.signal_exec(id, i32::from(number)).await.is_ok(),
+                Ok(Err(error)) => !is_away(&error),
+                Err(_) => false,
             }
         };
-        let _ = tokio::time::timeout(ABANDON, signalled).await;
+        timeout(ABANDON, signalled).await.unwrap_or(false)
+    }
+
+    /// What to say where nobody knows whether the command runs.
+    fn unsure(&self, what: &str) -> Failure {
+        let name = &self.name;
+        Failure::new(what)
+            .because(format!("Whether the command runs in VM {name} is not known."))
+            .hint("See what runs there", format!("nexusctl vm execs {name}"))
+    }
+
+    /// Passes a signal on. Somebody who sends a second one meanwhile does not want to wait for that.
+    async fn pass_on(&self, id: u64, number: u8, interrupts: &mut Interrupts) -> Result<(), Failure> {
+        tokio::select! {
+            passed = self.bus.patiently(self.signal(id, number)) => passed,
+            _ = interrupts.next() => Err(self.left(number)),
+        }
+    }
+
+    /// What to say where a command could not be told of a signal.
+    fn left(&self, number: u8) -> Failure {
+        let name = &self.name;
+        Failure::new(format!("the command in VM {name} was not told of signal {number} and runs on"))
+            .hint("See it, once the daemon is back", format!("nexusctl vm execs {name}"))
+            .exit(Exit::signal(number))
     }
 
     /// Waits for a guest that is booting.
@@ -242,7 +289,7 @@ impl<'a> Guest<'a> {
             Err(failure) if failure.kind() == Some(ErrorKind::NotFound) => Ok(()),
             Err(failure) => {
                 output::note(failure.to_string());
-                Err(Failure::silent(Exit::signal(number)))
+                Err(self.left(number))
             }
         }
     }
