@@ -11,6 +11,7 @@ mod power;
 pub(crate) mod ready;
 #[cfg(test)]
 pub(crate) mod sample;
+mod set;
 
 use clap::Subcommand;
 pub(crate) use create::{MachineArgs, variable};
@@ -45,6 +46,12 @@ pub(crate) enum VmCommand {
     Resume(power::Names),
     /// Kill VMs; what their guests have not written is lost
     Kill(power::Kill),
+    Set(set::Set),
+    /// Forget the failures of VMs, and start those that were given up on for them
+    ///
+    /// The count of the restart policy begins anew: more than 5 failures in 10 min, and a VM is given up on. What happened
+    /// stays in its history.
+    ResetFailed(power::Names),
     /// Delete VMs
     #[command(visible_alias = "rm")]
     Delete(delete::Delete),
@@ -77,6 +84,8 @@ impl VmCommand {
             Self::Pause(args) => power::pause(bus, &args.names).await,
             Self::Resume(args) => power::resume(bus, &args.names).await,
             Self::Kill(args) => power::kill(bus, &args).await,
+            Self::Set(args) => set::run(bus, &args).await,
+            Self::ResetFailed(args) => set::reset(bus, &args).await,
             Self::Delete(args) => delete::run(bus, &args).await,
             Self::Logs(args) => logs::run(bus, &args).await,
             Self::Execs(args) => execs::run(bus, &args).await,
