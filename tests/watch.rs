@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
+mod follow;
+
 use nexus_tests::{PATIENCE, Terminal, TestDaemon, VmPath};
 use nix::{
     sys::signal::{Signal, kill},

@@ -74,6 +74,15 @@ impl Bus {
         manager.await.map_err(|error| Failure::call("reach the daemon", &error.into()))
     }
 
+    /// Calls the manager of the daemon with this name on the bus. One that has gone is not started.
+    pub(crate) async fn manager_of(&self, daemon: &str) -> Result<ManagerProxy<'static>, Failure> {
+        let manager = ManagerProxy::builder(&self.connection)
+            .destination(daemon.to_owned())
+            .cache_properties(zbus::proxy::CacheProperties::No)
+            .build();
+        manager.await.map_err(|error| Failure::call("reach the daemon", &error.into()))
+    }
+
     /// Waits for the answer to a call that is answered at once. `what` is what was asked for: `start VM web`.
     pub(crate) async fn ask<T, E: Into<Error>>(
         &self,

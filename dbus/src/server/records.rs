@@ -42,6 +42,8 @@ pub(super) struct Wanted {
     follow: bool,
     /// Begin with the newest so many; none is all that are kept.
     limit: Option<u32>,
+    /// Begin behind this number.
+    after: u64,
 }
 
 impl Wanted {
@@ -56,6 +58,7 @@ impl Wanted {
             filter: Filter { vm, since, until: Timestamp(until.unwrap_or_default()) },
             follow: options.take("follow")?.unwrap_or_default(),
             limit: options.take("limit")?,
+            after: options.take("after")?.unwrap_or_default(),
         };
         if wanted.follow && until.is_some() {
             return Err(Error::invalid_args("options `follow` and `until` exclude each other: leave one out"));
@@ -86,10 +89,11 @@ impl List {
     async fn begin(self, engine: &Engine, wanted: &Wanted) -> Result<u64, Error> {
         let count = wanted.limit;
         let filter = wanted.filter.clone();
-        Ok(match self {
+        let newest = match self {
             Self::Audit => engine.calls_before_newest(filter, count).await?,
             Self::Events => engine.events_before_newest(filter, count).await?,
-        })
+        };
+        Ok(newest.max(wanted.after))
     }
 }
 

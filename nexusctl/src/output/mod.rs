@@ -1,12 +1,14 @@
 //! What is written to the standard output: tables and sentences for people, JSON for programs.
 
 pub(crate) mod amount;
+mod reader;
 pub(crate) mod style;
 mod table;
 pub(crate) mod text;
 
 use std::io::{self, IsTerminal, Write};
 
+pub(crate) use reader::while_read;
 pub(crate) use table::{Fields, Table};
 pub(crate) use text::{clean, sentence};
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Look, Wanted, at, show, step, text};
+use super::{List, Look, Wanted, at, show, step, text};
 use crate::{
     bus::Bus,
     failure::{Exit, Failure},
@@ -22,16 +22,15 @@ pub(crate) struct Audit {
 }
 
 const LOOK: Look = Look {
-    columns: &[("AT", 20), ("WHO", 20), ("CALL", 14), ("ON", 22), ("STATE", 20), ("TOOK", 7), ("RESULT", 0)],
+    columns: &[("AT", 20), ("WHO", 20), ("CALL", 22), ("ON", 22), ("STATE", 20), ("TOOK", 7), ("RESULT", 0)],
     cells,
 };
 
 impl Audit {
     pub(crate) async fn run(self, bus: &Bus) -> Result<Exit, Failure> {
         let wanted = &self.wanted;
-        let manager = bus.manager().await?;
         let nothing = format!("No call{} that changed something is kept.", wanted.of_what());
-        show(bus, "show who asked for what", wanted, LOOK, nothing, manager.open_audit(wanted.options())).await
+        show(bus, List::Audit, wanted, LOOK, nothing).await
     }
 }
 
@@ -41,12 +40,22 @@ fn cells(row: &Value) -> Vec<String> {
     vec![
         at(row),
         who(row),
-        text(row, "member").to_owned(),
+        call(row),
         text(row, "subject").to_owned(),
         step(text(row, "before"), text(row, "after")),
         took,
         result(row),
     ]
+}
+
+/// The method; the property and what it was set to.
+fn call(row: &Value) -> String {
+    let member = text(row, "member");
+    match row["arguments"].get("value") {
+        None => member.to_owned(),
+        Some(Value::String(value)) => format!("{member} = {value}"),
+        Some(value) => format!("{member} = {value}"),
+    }
 }
 
 /// The program and its process; the name on the bus where they are not known.
@@ -99,6 +108,15 @@ mod tests {
                 "ok, job 3 (because: it is Monday)"
             ]
         );
+    }
+
+    #[test]
+    fn a_setting_is_shown_with_its_value() {
+        let of = |member: &str, arguments: Value| call(&json!({ "member": member, "arguments": arguments }));
+        assert_eq!(of("RestartPolicy", json!({ "value": "no" })), "RestartPolicy = no");
+        assert_eq!(of("Autostart", json!({ "value": true })), "Autostart = true");
+        assert_eq!(of("Tags", json!({ "value": ["a", "b"] })), r#"Tags = ["a","b"]"#);
+        assert_eq!(of("Stop", json!({ "options": {} })), "Stop");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Look, Wanted, at, show, step, text};
+use super::{List, Look, Wanted, at, show, step, text};
 use crate::{
     bus::Bus,
     failure::{Exit, Failure},
@@ -23,9 +23,8 @@ const LOOK: Look = Look { columns: &[("AT", 20), ("WHAT", 22), ("EVENT", 21), ("
 impl Events {
     pub(crate) async fn run(self, bus: &Bus) -> Result<Exit, Failure> {
         let wanted = &self.wanted;
-        let manager = bus.manager().await?;
         let nothing = format!("No event{} is kept.", wanted.of_what());
-        show(bus, "show what happened", wanted, LOOK, nothing, manager.open_events(wanted.options())).await
+        show(bus, List::Events, wanted, LOOK, nothing).await
     }
 }
 

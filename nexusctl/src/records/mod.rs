@@ -2,6 +2,8 @@
 
 mod audit;
 mod events;
+mod follow;
+mod told;
 
 use std::{
     fs::File,
@@ -12,8 +14,8 @@ use std::{
 
 pub(crate) use audit::Audit;
 pub(crate) use events::Events;
-use nexus_dbus::client::Options;
-use nexus_model::Timestamp;
+use nexus_dbus::client::{ManagerProxy, Options};
+use nexus_model::{ErrorKind, Timestamp};
 use serde_json::Value;
 use tokio::sync::oneshot;
 
@@ -21,11 +23,36 @@ use crate::{
     bus::Bus,
     failure::{Exit, Failure},
     interrupt::Interrupts,
-    output::{self, Format, FormatArgs, Table, amount, clean},
+    output::{self, Format, FormatArgs, Table, amount, clean, style},
+    vm,
 };
 
 /// So many are shown to whoever says neither how many nor since when.
 const USUAL: u32 = 50;
+
+/// Which list.
+#[derive(Clone, Copy, Debug)]
+enum List {
+    Audit,
+    Events,
+}
+
+impl List {
+    /// What somebody wants who asks for it, for errors.
+    const fn what(self) -> &'static str {
+        match self {
+            Self::Audit => "show who asked for what",
+            Self::Events => "show what happened",
+        }
+    }
+
+    async fn open(self, manager: &ManagerProxy<'_>, options: Options<'_>) -> Result<zbus::OwnedFd, nexus_dbus::Error> {
+        match self {
+            Self::Audit => manager.open_audit(options).await,
+            Self::Events => manager.open_events(options).await,
+        }
+    }
+}
 
 /// What of a list is wanted.
 #[derive(Debug, clap::Args)]
@@ -39,7 +66,7 @@ struct Wanted {
     /// Until then
     #[arg(long, value_name = "TIME", value_parser = amount::parse_instant, conflicts_with = "follow")]
     until: Option<Timestamp>,
-    /// Go on with what comes from now on
+    /// Go on with what comes from now on, also through a restart of the daemon
     #[arg(short, long)]
     follow: bool,
     /// At most so many, the newest ones; 0 is all that are kept [default: 50, or all since a time]
@@ -89,46 +116,49 @@ struct Look {
 }
 
 /// Shows a list until its end, or until somebody interrupts.
-async fn show(
-    bus: &Bus,
-    what: &str,
-    wanted: &Wanted,
-    look: Look,
-    nothing: String,
-    list: impl Future<Output = Result<zbus::OwnedFd, nexus_dbus::Error>>,
-) -> Result<Exit, Failure> {
+async fn show(bus: &Bus, list: List, wanted: &Wanted, look: Look, nothing: String) -> Result<Exit, Failure> {
+    if wanted.follow {
+        return output::while_read(follow::run(bus, list, wanted, look)).await;
+    }
     let mut interrupts = Interrupts::listen()?;
-    let lines = BufReader::new(File::from(OwnedFd::from(bus.ask(what, list).await?)));
-    let (format, follow) = (wanted.format.output, wanted.follow);
+    let lines = bus.ask(list.what(), list.open(&bus.manager().await?, wanted.options())).await?;
+    let lines = BufReader::new(File::from(OwnedFd::from(lines)));
+    let format = wanted.format.output;
     let (shown, end) = oneshot::channel();
     // A thread of its own: who was to read its output may have stopped, and then it could not be interrupted.
     thread::Builder::new().spawn(move || {
         shown.send(match format {
-            Format::Json => print(lines),
-            Format::Table if follow => print_rows(lines, look),
+            Format::Json => print(lines).map(|()| false),
             Format::Table => print_table(lines, look, &nothing),
         })
     })?;
-    tokio::select! {
+    let empty = tokio::select! {
         // It does not go without a word unless it panics.
         end = end => end.unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))?,
         number = interrupts.next() => return Ok(Exit::signal(number)),
-    }
-    if follow {
-        return Err(Failure::new(format!("cannot {what} any longer"))
-            .because("The daemon went away.")
-            .hint("See whether it is back", "nexusctl status"));
+    };
+    if let Some(vm) = wanted.vm.as_ref().filter(|_| empty) {
+        let found = vm::find(bus, vm, list.what()).await;
+        if found.is_err_and(|failure| failure.kind() == Some(ErrorKind::NotFound)) {
+            output::note(unknown(vm));
+        }
     }
     Ok(Exit::OK)
+}
+
+/// What to say where nothing is told of a VM that is not there.
+fn unknown(vm: &str) -> String {
+    let list = style::paint(style::HINT, "nexusctl vm list");
+    let vm = clean(vm);
+    format!(
+        "There is no VM {vm} now. One that was removed is known by its name or its id while what happened to it is kept.\n  \
+         See what there is: {list}"
+    )
 }
 
 /// As they come.
 fn print(lines: impl BufRead) -> io::Result<()> {
     lines.lines().try_for_each(|line| output::line(line?))
-}
-
-fn print_rows(lines: impl BufRead, look: Look) -> io::Result<()> {
-    lines.lines().try_for_each(|line| output::line(row(&(look.cells)(&value(&line?)), look)))
 }
 
 /// A row whose columns are as wide as they usually are.
@@ -138,7 +168,8 @@ fn row(cells: &[String], look: Look) -> String {
     cells.join("   ").trim_end().to_owned()
 }
 
-fn print_table(lines: impl BufRead, look: Look, nothing: &str) -> io::Result<()> {
+/// Says whether there was nothing.
+fn print_table(lines: impl BufRead, look: Look, nothing: &str) -> io::Result<bool> {
     let titles: Vec<&str> = look.columns.iter().map(|(title, _)| *title).collect();
     let mut table = Table::new(&titles);
     let mut empty = true;
@@ -146,7 +177,8 @@ fn print_table(lines: impl BufRead, look: Look, nothing: &str) -> io::Result<()>
         table.row((look.cells)(&value(&line?)));
         empty = false;
     }
-    output::line(if empty { nothing.to_owned() } else { table.to_string() })
+    output::line(if empty { nothing.to_owned() } else { table.to_string() })?;
+    Ok(empty)
 }
 
 /// A line that is no JSON is shown as one without values.

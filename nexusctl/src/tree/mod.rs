@@ -31,7 +31,7 @@ pub(crate) struct Tree {
 impl Tree {
     pub(crate) async fn run(&self, bus: &Bus) -> Result<Exit, Failure> {
         if self.watch {
-            return watch::run(bus, self.format.output).await;
+            return output::while_read(Box::pin(watch::run(bus, self.format.output))).await;
         }
         let objects = bus.objects("draw the tree").await?;
         let roots = roots(&objects);

@@ -35,6 +35,10 @@ pub(crate) struct Logs {
 }
 
 pub(super) async fn run(bus: &Bus, args: &Logs) -> Result<Exit, Failure> {
+    if args.follow { output::while_read(show(bus, args)).await } else { show(bus, args).await }
+}
+
+async fn show(bus: &Bus, args: &Logs) -> Result<Exit, Failure> {
     let what = format!("show the console of VM {}", args.name);
     let path = find(bus, &args.name, &what).await?;
     let mut options = Options::new();
