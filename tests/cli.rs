@@ -272,7 +272,26 @@ async fn a_vm_goes_through_its_life() {
     has(&said.err, &["Nothing was written to the console of VM new."]);
     assert_eq!(json(&daemon, &["vm", "inspect", "new"]).await["exit_code"], Value::Null);
     assert!(json(&daemon, &["vm", "inspect", "web"]).await["exit_code"].is_i64());
+    // What it would run by is known, and that it never did.
+    has(&ok(&daemon, &["vm", "inspect", "new"]).await, &["process (not isolated)"]);
+    let said = ctl(&daemon, &["exec", "new", "--", "true"]).await;
+    assert_eq!(
+        (said.code, said.err.as_str()),
+        (Some(125), "Error: VM new was never started\n  Start it: nexusctl vm start new\n")
+    );
+    for verb in ["stop", "kill"] {
+        let arguments = if verb == "kill" { vec!["vm", verb, "new", "--yes"] } else { vec!["vm", verb, "new"] };
+        assert_eq!(ok(&daemon, &arguments).await, "VM new was not running.\n");
+    }
     ok(&daemon, &["vm", "delete", "new", "--yes"]).await;
+    let said = ctl(&daemon, &["vm", "history", "new"]).await;
+    has(&said.err, &["There is no VM `new`", "nexusctl events --vm new"]);
+    has(&ok(&daemon, &["events", "--vm", "new"]).await, &["vm-created", "vm-removed"]);
+    for verb in ["events", "audit"] {
+        let said = ctl(&daemon, &[verb, "--vm", "nobody"]).await;
+        has(&said.out, &["of VM nobody ", "is kept."]);
+        has(&said.err, &["There is no VM nobody now", "removed", "nexusctl vm list"]);
+    }
 
     // What is there already, runs not, or is not there at all.
     for (arguments, words) in [
@@ -294,6 +313,38 @@ async fn a_vm_goes_through_its_life() {
     has(&said, &["its workspace stays: web"]);
     ok(&daemon, &["ws", "delete", "web", "--yes"]).await;
     nothing_left(&daemon).await;
+}
+
+#[tokio::test]
+async fn settings_are_changed_and_failures_forgotten() {
+    let (daemon, vm) = web().await;
+    let refused = ctl(&daemon, &["vm", "set", "web"]).await;
+    assert_eq!(refused.code, Some(2));
+    has(&refused.err, &["--restart-policy", "--autostart"]);
+    let set = ["vm", "set", "web", "--restart-policy", "no", "--autostart", "yes"];
+    assert_eq!(
+        ok(&daemon, &set).await,
+        "Restart policy of VM web is no; it was on-failure.\nAutostart of VM web is yes; it was no.\n"
+    );
+    let row = json(&daemon, &["vm", "inspect", "web"]).await;
+    assert_eq!((&row["restart_policy"], &row["autostart"]), (&"no".into(), &true.into()));
+    let audit = ok(&daemon, &["audit", "--vm", "web"]).await;
+    has(&audit, &["RestartPolicy = no", "Autostart = true"]);
+    has(&ok(&daemon, &["events", "--vm", "web"]).await, &["vm-changed", "on-failure → no", "restart policy"]);
+
+    // What has crashed teaches what to do.
+    kill(Pid::from_raw(i32::try_from(daemon.read(&vm).await.leader).unwrap()), Signal::SIGKILL).unwrap();
+    daemon.wait(&vm, |vm| vm.state == "crashed").await;
+    let said = ctl(&daemon, &["exec", "web", "--", "true"]).await;
+    assert_eq!(said.code, Some(125), "{said:?}");
+    has(&said.err, &["VM web is crashed", "signal 9", "nexusctl vm history web", "nexusctl vm start web"]);
+    has(&ok(&daemon, &["vm", "inspect", "web"]).await, &["Failures:        1 in all"]);
+    assert_eq!(ok(&daemon, &["vm", "reset-failed", "web"]).await, "The failures of VM web are forgotten.\n");
+    let said = ok(&daemon, &["vm", "stop", "web"]).await;
+    assert_eq!(said, "VM web was not running, and is not started again by itself.\n");
+    // They are those since it was made, of whichever daemon.
+    let daemon = daemon.replace().await;
+    has(&ok(&daemon, &["vm", "inspect", "web"]).await, &["Failures:        1 in all"]);
 }
 
 #[tokio::test]

@@ -45,7 +45,8 @@ impl Engine {
         due.sort_by(|one, other| (one.created_at, &one.name).cmp(&(other.created_at, &other.name)));
         self.autostarts.put(due.iter().map(|vm| vm.name.clone()));
         let parallel = self.settings.autostart_parallel.max(1);
-        info!("{} VMs start with the daemon, {parallel} at a time", due.len());
+        let vms = if due.len() == 1 { "1 VM starts".to_owned() } else { format!("{} VMs start", due.len()) };
+        info!("{vms} with the daemon, {parallel} at a time");
         let names = due.into_iter().map(|vm| vm.name.clone());
         futures_util::stream::iter(names).for_each_concurrent(parallel, |name| self.take_turn(&origin, name)).await;
         Ok(())

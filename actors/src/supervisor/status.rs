@@ -305,6 +305,11 @@ impl Reporter {
         self.change(|row| row.status.next_restart_at = at);
     }
 
+    /// The thing that the actor stands for has failed so often before, as whoever remembers it knows.
+    pub fn set_failures(&self, count: u64) {
+        self.change(|row| row.status.failure_count = count);
+    }
+
     /// The thing that the actor stands for has failed. Counted apart from the actor's own faults; restarts nothing.
     pub fn count_failure(&self) {
         self.change(|row| row.status.failure_count += 1);

@@ -80,7 +80,7 @@ pub trait Vm {
     /// Changes it.
     #[zbus(property)]
     fn set_restart_policy(&self, value: &str) -> Result<(), Error>;
-    /// What runs it, or ran it last: firecracker, qemu or process; empty before the first start.
+    /// What runs it, ran it last, or was asked for: firecracker, qemu or process; empty when that is chosen at the start.
     #[zbus(property)]
     fn vmm(&self) -> Result<String, Error>;
     /// Whether that keeps the guest from the host: false for a plain process.
@@ -178,7 +178,7 @@ pub struct VmProperties {
     pub autostart: bool,
     /// When it is started again after it ended: no, on-failure or always.
     pub restart_policy: String,
-    /// What runs it, or ran it last: firecracker, qemu or process; empty before the first start.
+    /// What runs it, ran it last, or was asked for: firecracker, qemu or process; empty when that is chosen at the start.
     pub vmm: String,
     /// Whether that keeps the guest from the host: false for a plain process.
     pub isolated: bool,

@@ -45,6 +45,19 @@ words! {
     }
 }
 
+impl VmmChoice {
+    /// What that is, unless it is to be chosen.
+    #[must_use]
+    pub const fn kind(self) -> Option<VmmKind> {
+        match self {
+            Self::Auto => None,
+            Self::Firecracker => Some(VmmKind::Firecracker),
+            Self::Qemu => Some(VmmKind::Qemu),
+            Self::Process => Some(VmmKind::Process),
+        }
+    }
+}
+
 words! {
     /// What a VM is for, in its user's eyes.
     pub enum Role {

@@ -63,8 +63,10 @@ impl Node<'_> {
         if actor.generation > 1 {
             words.push(format!("generation {}", actor.generation));
         }
-        if !self.about.is_empty() {
-            words.push(clean(&self.about));
+        // A VM that has failed is as well as it is.
+        let about = self.about.strip_prefix(actor.health.as_str()).unwrap_or(&self.about).trim_start_matches(", ");
+        if !about.is_empty() {
+            words.push(clean(about));
         } else if !self.strategy.is_empty() {
             words.push(style::paint(style::FAINT, &clean(self.strategy)));
         }

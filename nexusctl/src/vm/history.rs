@@ -1,7 +1,7 @@
 //! `nexusctl vm history`.
 
 use clap::Args;
-use nexus_model::Timestamp;
+use nexus_model::{ErrorKind, Timestamp};
 use serde_json::json;
 
 use super::{at, find};
@@ -27,7 +27,12 @@ type Line = (u64, String, String, String);
 
 pub(super) async fn run(bus: &Bus, args: &History) -> Result<Exit, Failure> {
     let what = format!("show the history of VM {}", args.name);
-    let path = find(bus, &args.name, &what).await?;
+    let path = find(bus, &args.name, &what).await.map_err(|failure| match failure.kind() {
+        Some(ErrorKind::NotFound) => {
+            failure.hint("See what is kept of one that was removed", format!("nexusctl events --vm {}", args.name))
+        }
+        _ => failure,
+    })?;
     let lines = bus.ask(&what, at(bus, &path, &what).await?.get_history(args.limit)).await?;
     match args.format.output {
         Format::Json => {

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use clap::Args;
 use nexus_dbus::client::{GuestProperties, SupervisedProperties, VmProperties};
-use nexus_model::Timestamp;
+use nexus_model::{
+    Timestamp,
+    restart::{Intensity, RestartPolicy},
+};
 use serde_json::{Value, json};
 
 use super::{find, vmm};
@@ -58,7 +61,7 @@ fn fields(
         .field("Label", &vm.label)
         .field("State", format!("{} ({reason}, {since})", vm.state));
     let fields = match actor {
-        Some(actor) => health(fields, actor, now),
+        Some(actor) => health(fields, vm, actor, now),
         None => fields,
     };
     let fields = match guest {
@@ -95,16 +98,27 @@ fn fields(
         .field("Last end", &vm.exit_reason)
 }
 
-fn health(fields: Fields, actor: &SupervisedProperties, now: Timestamp) -> Fields {
+fn health(fields: Fields, vm: &VmProperties, actor: &SupervisedProperties, now: Timestamp) -> Fields {
     let next = match actor.next_restart_at {
         0 => String::new(),
         at => amount::ahead(Timestamp(at), now),
     };
     fields
         .field("Health", format!("{}, generation {}", actor.health, actor.generation))
-        .field("Failures", format!("{} of the VM, {} of its actor", actor.failure_count, actor.fault_count))
+        .field("Given up", given_up(vm).unwrap_or_default())
+        .field("Failures", format!("{} in all", actor.failure_count))
+        .field("Actor faults", if actor.fault_count == 0 { String::new() } else { actor.fault_count.to_string() })
         .field("Last fault", &actor.last_fault_reason)
         .field("Tried again", next)
+}
+
+/// Why a VM is not started again, and what to do.
+fn given_up(vm: &VmProperties) -> Option<String> {
+    let Intensity { max, window } = RestartPolicy::INTENSITY;
+    (vm.state == "failed" && vm.state_reason == "too-many-failures").then(|| {
+        let minutes = window.as_secs() / 60;
+        format!("more than {max} failures in {minutes} min; start it with: nexusctl vm start {}", vm.name)
+    })
 }
 
 /// A VM, with the same keys in lists.
@@ -188,7 +202,7 @@ Name:            web
 Id:              0123456789abcdef0123456789abcdef
 State:           running (vmm started, 2 minutes ago)
 Health:          ok, generation 1
-Failures:        0 of the VM, 0 of its actor
+Failures:        0 in all
 Guest:           answers, agent 0.1.0
 Host name:       web\u{fffd}[2J
 System:          alpine 3.22
@@ -212,6 +226,25 @@ Started:         2 minutes ago (2023-11-14T22:11:19Z)
 VMM up after:    120 ms
 Guest up after:  2.3 s"
         );
+    }
+
+    #[test]
+    fn one_that_was_given_up_on_says_why_and_what_to_do() {
+        let objects = sample::objects(vec![sample::vm("web")]);
+        let vm = VmProperties {
+            state: "failed".to_owned(),
+            state_reason: "too-many-failures".to_owned(),
+            ..sample::vm("web")
+        };
+        let actor = SupervisedProperties { failure_count: 6, fault_count: 1, ..sample::actor() };
+        let text = fields(&vm, Some(&actor), None, &objects).to_string();
+        for line in [
+            "Given up:        more than 5 failures in 10 min; start it with: nexusctl vm start web",
+            "Failures:        6 in all",
+            "Actor faults:    1",
+        ] {
+            assert!(text.lines().any(|told| told == line), "{text}");
+        }
     }
 
     /// Programs rely on these: a key is never renamed, and never changes its meaning.

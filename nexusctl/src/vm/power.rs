@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
-use nexus_dbus::client::{Options, VmProxy};
+use nexus_dbus::client::{Options, VmProperties, VmProxy};
 use zbus::OwnedObjectPath;
 
 use super::{
@@ -89,7 +89,18 @@ impl Kill {
 struct Asked<'a> {
     name: &'a str,
     vm: OwnedObjectPath,
+    /// How it was before.
+    was: String,
     job: Job,
+}
+
+/// What a stop or a kill of a VM that was like this has done, when there was nothing to end.
+fn rested(name: &str, was: &str) -> Option<String> {
+    match was {
+        "created" | "stopped" | "failed" => Some(format!("VM {name} was not running.")),
+        "crashed" => Some(format!("VM {name} was not running, and is not started again by itself.")),
+        _ => None,
+    }
 }
 
 pub(super) async fn start(bus: &Bus, args: &Start) -> Result<Exit, Failure> {
@@ -116,7 +127,8 @@ pub(super) async fn stop(bus: &Bus, args: &Stop) -> Result<Exit, Failure> {
         }
         let ended = asked.job.wait(bus, &mut interrupts).await;
         if run.several.note(ended)?.is_some() {
-            output::line(format!("VM {} {}.", asked.name, run.done))?;
+            let done = || format!("VM {} {}.", asked.name, run.done);
+            output::line(rested(asked.name, &asked.was).unwrap_or_else(done))?;
         }
     }
     run.several.end()
@@ -148,8 +160,9 @@ impl<'a> Run<'a> {
             let title = format!("{} {name}", self.doing);
             let asked = async {
                 let vm = find(self.bus, name, &what).await?;
+                let was = state(self.bus, &vm, &what).await?;
                 let path = self.bus.ask(&what, ask(at(self.bus, &vm, &what).await?)).await?;
-                Ok(Asked { name, vm, job: Job { what, title, path } })
+                Ok(Asked { name, vm, was, job: Job { what, title, path } })
             };
             jobs.extend(self.several.note(asked.await)?);
         }
@@ -193,23 +206,29 @@ impl<'a> Run<'a> {
 }
 
 pub(super) async fn pause(bus: &Bus, names: &[String]) -> Result<Exit, Failure> {
-    at_once(bus, names, "pause", "is paused", async |vm| vm.pause().await).await
+    at_once(bus, names, "pause", |name, _| format!("VM {name} is paused."), async |vm| vm.pause().await).await
 }
 
 pub(super) async fn resume(bus: &Bus, names: &[String]) -> Result<Exit, Failure> {
-    at_once(bus, names, "resume", "goes on", async |vm| vm.resume().await).await
+    at_once(bus, names, "resume", |name, _| format!("VM {name} goes on."), async |vm| vm.resume().await).await
 }
 
 pub(super) async fn kill(bus: &Bus, args: &Kill) -> Result<Exit, Failure> {
-    at_once(bus, &args.names.names, "kill", "is killed", async |vm| vm.kill().await).await
+    let done = |name: &str, was: &str| rested(name, was).unwrap_or_else(|| format!("VM {name} is killed."));
+    at_once(bus, &args.names.names, "kill", done, async |vm| vm.kill().await).await
 }
 
-/// Verbs that are answered when they are done.
+/// How a VM is.
+async fn state(bus: &Bus, vm: &OwnedObjectPath, what: &str) -> Result<String, Failure> {
+    Ok(bus.read::<VmProperties>(what, vm).await?.state)
+}
+
+/// Verbs that are answered when they are done. `done` says that, of a VM of this name that was in this state.
 async fn at_once(
     bus: &Bus,
     names: &[String],
     verb: &str,
-    done: &str,
+    done: impl Fn(&str, &str) -> String,
     ask: impl AsyncFn(VmProxy<'static>) -> Result<(), nexus_dbus::Error>,
 ) -> Result<Exit, Failure> {
     let mut several = Several::default();
@@ -217,10 +236,11 @@ async fn at_once(
         let what = format!("{verb} VM {name}");
         let asked = async {
             let vm = find(bus, name, &what).await?;
-            bus.ask(&what, ask(at(bus, &vm, &what).await?)).await
+            let was = state(bus, &vm, &what).await?;
+            bus.ask(&what, ask(at(bus, &vm, &what).await?)).await.map(|()| was)
         };
-        if several.note(asked.await)?.is_some() {
-            output::line(format!("VM {name} {done}."))?;
+        if let Some(was) = several.note(asked.await)? {
+            output::line(done(name, &was))?;
         }
     }
     several.end()

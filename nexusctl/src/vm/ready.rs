@@ -78,6 +78,7 @@ impl NotReady {
                 amount::duration(*limit)
             )),
             Self::Ended(vm) if vm.state == "paused" => Failure::new(format!("VM {} is paused", vm.name)),
+            Self::Ended(vm) if vm.state == "created" => Failure::new(format!("VM {} was never started", vm.name)),
             Self::Ended(vm) => {
                 let reason = match vm.exit_reason.as_str() {
                     "" => vm.state_reason.replace('-', " "),
@@ -107,6 +108,10 @@ impl NotReady {
             (_, Self::TooLong(..)) => failure
                 .hint("See what it writes", format!("nexusctl vm logs {name}"))
                 .hint("Wait longer", "--timeout TIME"),
+            ("crashed" | "failed", Self::Ended(_)) => failure
+                .hint("See what happened", format!("nexusctl vm history {name}"))
+                .hint("See what it wrote", format!("nexusctl vm logs {name}"))
+                .hint("Start it", format!("nexusctl vm start {name}")),
             _ => failure.hint("See what it writes", format!("nexusctl vm logs {name}")),
         }
     }

@@ -48,7 +48,7 @@ impl Machine {
             desired: row.desired,
             autostart: row.spec.autostart,
             restart_policy: row.spec.restart_policy,
-            vmm: row.vmm,
+            vmm: row.vmm.or(row.spec.vmm.kind()),
             isolated: self.driver.as_ref().map_or(row.spec.vmm != VmmChoice::Process, |driver| driver.isolated()),
             image: row.spec.image.clone(),
             kernel: row.spec.kernel.clone().or_else(|| row.kernel.clone().filter(|_| self.state().has_vmm())),

@@ -28,6 +28,7 @@ const PROBE: Duration = Duration::from_secs(3);
 impl Machine {
     /// Brings row and machine together and shows the result.
     pub(super) async fn recover(&mut self) -> Result<(), Error> {
+        self.child.reporter.set_failures(self.row.failure_count);
         self.show_health();
         self.publish();
         if let Some(disks) = Disks::of(self.row.desired) {
