@@ -343,7 +343,7 @@ async fn jobs_go_on_when_their_actor_is_restarted() {
     assert_eq!(test.state(&name), VmState::Stopped);
     // The store says the same of it as the bus does.
     test.shut_down().await;
-    let store = nexus_store::Store::open(&test.folder.path().join("nexus.db")).unwrap();
+    let store = nexus_store::Store::open(&TestEngine::database(&test.folder)).unwrap();
     assert_eq!(store.job(job).unwrap().state, JobState::Done);
 }
 

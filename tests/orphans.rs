@@ -182,9 +182,12 @@ async fn leftovers_go_after_the_grace_and_what_is_not_nexus_s_never() {
 async fn another_instance_s_things_are_left_alone() {
     let test = TestEngine::start_with(|settings| settings.orphan_grace = GRACE).await;
     let root = test.folder.path().to_owned();
-    // Which all folders of this one are below.
-    let mark = root.join(format!(".instance-{}", InstanceId::random().unwrap()));
-    fs::write(&mark, "").unwrap();
+    // One in the folder itself, the other one above it.
+    let name = format!(".instance-{}-1-2", InstanceId::random().unwrap());
+    let marks = [root.join("run").join(&name), root.join("workspaces").join(&name)];
+    for mark in &marks {
+        fs::write(mark, "").unwrap();
+    }
     let theirs = by_id(&root.join("run/vm"), &["token"]);
     let disk = folder(root.join("workspaces/@web"), &[DISK]);
     let left = only_left(&test, &[ResourceKind::Runtime, ResourceKind::Workspace]).await;
@@ -196,7 +199,9 @@ async fn another_instance_s_things_are_left_alone() {
     assert_eq!(prune(&test, &[ResourceKind::Runtime, ResourceKind::Workspace], false).await, []);
     assert!(theirs.exists() && disk.exists());
 
-    fs::remove_file(mark).unwrap();
+    for mark in marks {
+        fs::remove_file(mark).unwrap();
+    }
     only_left(&test, &[ResourceKind::Workspace]).await;
     assert!(!theirs.exists());
 }

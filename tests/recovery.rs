@@ -300,7 +300,7 @@ async fn a_start_that_could_not_be_stored_is_tried_again() {
     let waits = machine.wait_for(|status| !status.next_restart_at.is_never());
     let first = tokio::time::timeout(PATIENCE, waits).await.unwrap().unwrap().next_restart_at;
     // Nobody else can write until this one is done, and the start is due meanwhile.
-    let database = rusqlite::Connection::open(test.folder.path().join("nexus.db")).unwrap();
+    let database = rusqlite::Connection::open(TestEngine::database(&test.folder)).unwrap();
     database.execute_batch("BEGIN IMMEDIATE").unwrap();
     let later = machine.wait_for(|status| status.next_restart_at > first);
     let later = tokio::time::timeout(PATIENCE, later).await.unwrap().unwrap().next_restart_at;

@@ -1,6 +1,9 @@
 //! What the daemon's configuration decides for the engine.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use nexus_host::resource::Ground;
 use nexus_model::{Id, InstanceId};
@@ -86,14 +89,11 @@ impl Settings {
     /// Where there may be something of this Nexus.
     pub(crate) fn ground(&self) -> Ground {
         let Folders { data, workspaces, logs, runtime } = &self.folders;
-        let state = self.database.parent();
+        let state = self.database.parent().unwrap_or_else(|| Path::new("."));
         Ground {
             instance: self.instance,
-            roots: state
-                .into_iter()
-                .chain([data, workspaces, logs, runtime].map(PathBuf::as_path))
-                .map(Into::into)
-                .collect(),
+            state: state.to_owned(),
+            roots: [state, data, workspaces, logs, runtime].map(Path::to_owned).into(),
             runtimes: self.folders.vm_runtimes(),
             consoles: logs.clone(),
             workspaces: workspaces.clone(),

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    path::PathBuf,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -81,7 +82,7 @@ impl TestEngine {
     pub async fn restart_after(mut self, meanwhile: impl FnOnce(&mut Store)) -> Self {
         let (folder, change) = (self.folder.clone(), self.change);
         self.shut_down().await;
-        meanwhile(&mut Store::open(&folder.path().join("nexus.db")).expect("the store opens"));
+        meanwhile(&mut Store::open(&Self::database(&folder)).expect("the store opens"));
         // Only what was said to be left running may be: the folder decides, not this value.
         std::mem::forget(self);
         Self::start_in(folder, change).await
@@ -109,9 +110,15 @@ impl TestEngine {
         }
     }
 
+    /// The store's file, of an engine over that folder.
+    #[must_use]
+    pub fn database(folder: &TempDir) -> PathBuf {
+        folder.path().join("state/nexus.db")
+    }
+
     async fn start_in(folder: Arc<TempDir>, change: fn(&mut Settings)) -> Self {
         let root = folder.path();
-        let database = root.join("nexus.db");
+        let database = Self::database(&folder);
         let store = Store::open(&database).expect("the store opens");
         let (instance, statistics) = (store.instance(), store.statistics().expect("the store counts"));
         drop(store);

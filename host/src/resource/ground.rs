@@ -4,7 +4,12 @@ use std::path::{Path, PathBuf};
 
 use nexus_model::{Id, InstanceId, ResourceKind};
 
-use super::{Owner, Place, Resource, ResourceError, Standing, device, folder, mark, mount, process, running::Running};
+use super::{
+    Owner, Place, Resource, ResourceError, Standing, device, folder,
+    mark::{self, Mark},
+    mount, process,
+    running::Running,
+};
 use crate::unit::{HeldUnit, KeeperProcess, keeper_processes};
 
 /// Where one Nexus may have resources.
@@ -12,6 +17,8 @@ use crate::unit::{HeldUnit, KeeperProcess, keeper_processes};
 pub struct Ground {
     /// Which Nexus it is: part of the names of units and devices.
     pub instance: InstanceId,
+    /// The folder that its store is in. It tells this Nexus from one whose store is a copy of this one's.
+    pub state: PathBuf,
     /// The folders that are its own, with all below them. Each may be below another one.
     pub roots: Vec<PathBuf>,
     /// Runtime folders of VMs, by id.
@@ -35,7 +42,9 @@ impl Ground {
     /// # Errors
     /// When it can't be written in one of them, or more; in the others it is.
     pub fn claim(&self) -> Result<(), ResourceError> {
-        let claims = self.roots.iter().chain(self.folders()).map(|folder| mark::set(folder, self.instance));
+        mark::make(&self.state)?;
+        let mark = self.mark()?;
+        let claims = self.roots.iter().chain(self.folders()).map(|folder| mark.set(folder));
         claims.fold(Ok(()), Result::and)
     }
 
@@ -118,14 +127,19 @@ impl Ground {
         if !is_within(&folder) {
             return Ok(Some("it is in none of Nexus' folders".to_owned()));
         }
+        let mark = self.mark()?;
         for above in folder.ancestors().take_while(is_within) {
             let is_claimed = self.roots.iter().chain(self.folders()).any(|claimed| claimed == above);
-            let doubt = if is_claimed { mark::doubt(above, self.instance) } else { mark::shared(above, self.instance) };
+            let doubt = if is_claimed { mark.doubt(above) } else { mark.shared(above) };
             if let Some(why) = doubt? {
                 return Ok(Some(why));
             }
         }
         Ok(None)
+    }
+
+    fn mark(&self) -> Result<Mark, ResourceError> {
+        Mark::of(self.instance, &self.state)
     }
 
     pub(super) fn folders(&self) -> [&PathBuf; 5] {

@@ -2,19 +2,23 @@
 
 use std::{
     fs,
-    os::unix::fs::{PermissionsExt as _, chown, symlink},
+    os::unix::{
+        ffi::OsStrExt as _,
+        fs::{MetadataExt as _, PermissionsExt as _, chown, symlink},
+    },
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use nexus_host::{
-    resource::{Owner, Standing},
+    resource::{Ground, Owner, Standing},
     storage::{self, DISK},
 };
 use nexus_model::{InstanceId, ResourceKind};
 use nix::unistd::{Uid, geteuid, setfsuid};
 
 use crate::{
-    ground::{at, by_id, doubt, folder, ground, listed, soon_at, workspace},
+    ground::{at, by_id, doubt, folder, ground, listed, marks, soon_at, workspace},
     scratch::{LoopFs, NOBODY, not_run},
 };
 
@@ -185,11 +189,73 @@ fn in_a_folder_that_nobody_claimed_nothing_is_surely_anybody_s() {
     let root = tempfile::tempdir().unwrap();
     let ground = ground(root.path());
     let asset = by_id(&ground.assets, &[]);
-    fs::remove_file(root.path().join("data").join(format!(".instance-{}", ground.instance))).unwrap();
+    fs::remove_file(&marks(&root.path().join("data"))[0]).unwrap();
     let found = at(&ground, &asset).unwrap();
     assert!(doubt(&found).contains("does not say"));
     ground.claim().unwrap();
     assert_eq!(at(&ground, &asset).unwrap().standing, Standing::Ours);
+}
+
+/// Its instance is that of the original, and so were the marks: each took for its own what the other one had made since.
+#[test]
+fn a_copy_of_a_state_folder_is_another_nexus() {
+    let root = tempfile::tempdir().unwrap();
+    let original = ground(root.path());
+    let (asset, runtime) = (by_id(&original.assets, &["initrd"]), by_id(&original.runtimes, &[]));
+    // As with a copy of the home folder, for which the folder for sockets is the same.
+    let mut copy = original.clone();
+    copy.state = root.path().join("copy/state");
+    copy.consoles = copy.state.join("vm");
+    copy.roots = vec![copy.state.clone(), root.path().join("data"), root.path().join("run")];
+    fs::create_dir(root.path().join("copy")).unwrap();
+    let copied = Command::new("cp").arg("-a").args([&original.state, &copy.state]).status().unwrap();
+    assert!(copied.success());
+    for path in [&asset, &runtime] {
+        assert!(doubt(&at(&copy, path).unwrap()).contains("another Nexus"));
+        assert_eq!(at(&original, path).unwrap().standing, Standing::Ours);
+    }
+    copy.claim().unwrap();
+    for ground in [&original, &copy] {
+        for path in [&asset, &runtime] {
+            let found = at(ground, path).unwrap();
+            assert!(doubt(&found).contains("another Nexus"));
+            ground.erase(&found).unwrap_err();
+        }
+    }
+
+    // Another name is no copy.
+    let mut moved = original;
+    for folder in ["data", "run"].map(|name| root.path().join(name)).iter().chain([&moved.assets, &moved.runtimes]) {
+        let theirs = marks(folder)
+            .into_iter()
+            .find(|mark| fs::read(mark).unwrap().starts_with(copy.state.as_os_str().as_bytes()));
+        fs::remove_file(theirs.unwrap()).unwrap();
+    }
+    moved.state = root.path().join("elsewhere");
+    fs::rename(root.path().join("state"), &moved.state).unwrap();
+    assert_eq!(at(&moved, &asset).unwrap().standing, Standing::Ours);
+}
+
+/// A snapshot's folders have the inodes of what it was made of.
+#[test]
+fn a_snapshot_of_a_state_folder_is_another_nexus() {
+    let Some(file_system) = LoopFs::new("btrfs", 256) else { return };
+    let mut original = ground(file_system.path());
+    let backend = storage::detect(&original.workspaces, Some(nexus_model::BackendKind::Btrfs)).unwrap();
+    let image = original.images.join("home");
+    let draft = backend.create_master(&image).unwrap();
+    fs::write(draft.disk(), "x").unwrap();
+    backend.seal_master(draft).unwrap();
+    original.state = image;
+    let mut snapshot = original.clone();
+    snapshot.state = file_system.path().join("snapshot");
+    backend.snapshot(&original.state, &snapshot.state, &storage::Progress::default()).unwrap();
+    let inode = |ground: &Ground| fs::metadata(&ground.state).unwrap().ino();
+    assert_eq!(inode(&original), inode(&snapshot));
+    original.roots.retain(|root| !root.ends_with("state"));
+    original.claim().unwrap();
+    let asset = by_id(&original.assets, &[]);
+    assert!(doubt(&at(&snapshot, &asset).unwrap()).contains("another Nexus"));
 }
 
 #[test]

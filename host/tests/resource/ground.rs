@@ -19,6 +19,7 @@ pub(crate) const SOON: Duration = Duration::from_secs(20);
 pub(crate) fn ground(root: &Path) -> Ground {
     let ground = Ground {
         instance: InstanceId::random().unwrap(),
+        state: root.join("state"),
         roots: ["data", "run", "state"].map(|name| root.join(name)).into(),
         runtimes: root.join("run/vm"),
         consoles: root.join("state/vm"),
@@ -46,6 +47,13 @@ pub(crate) fn folder(path: &Path, files: &[&str]) -> PathBuf {
 /// A folder named by a new id.
 pub(crate) fn by_id(parent: &Path, files: &[&str]) -> PathBuf {
     folder(&parent.join(Id::random().unwrap().to_string()), files)
+}
+
+/// The marks in a folder of whoever uses it.
+pub(crate) fn marks(folder: &Path) -> Vec<PathBuf> {
+    let mut found: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    found.retain(|path| path.file_name().unwrap().to_string_lossy().starts_with(".instance-"));
+    found
 }
 
 pub(crate) fn workspace(ground: &Ground, name: &str) -> PathBuf {

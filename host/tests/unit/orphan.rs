@@ -27,6 +27,7 @@ fn ground(scene: &Scene, instance: InstanceId) -> Ground {
     let below = |name: &str| scene.folder().join(name);
     Ground {
         instance,
+        state: scene.folder().to_owned(),
         roots: vec![scene.folder().to_owned()],
         runtimes: scene.folder().to_owned(),
         consoles: below("consoles"),
