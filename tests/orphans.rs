@@ -301,17 +301,19 @@ async fn nexusctl_shows_orphans_and_removes_them_when_told_to() {
     let runtime = by_id(&daemon.home.path().join("run/nexus/vm"), &["token"]);
     let disk = folder(daemon.home.data().join("workspaces/@old"), &[DISK]);
     let stranger = folder(daemon.home.data().join("workspaces/mine"), &["notes"]);
+    let beside = folder(daemon.home.data().join("notes"), &[]);
     let shown = ok(&daemon, &["orphans"]).await;
     for (kind, path, fate) in [
         ("runtime", &runtime, "goes in "),
         ("workspace", &disk, "holds data: it goes only with `nexusctl prune workspace`"),
         ("file", &stranger, "stays, because Nexus gives no such names"),
+        ("file", &beside, "stays, because Nexus gives no such names"),
     ] {
         let line = shown.lines().find(|line| line.contains(&told(path))).unwrap_or_else(|| panic!("{shown}"));
         assert!(line.starts_with(kind) && line.contains(fate), "{line}");
     }
     let rows: Value = serde_json::from_str(&ok(&daemon, &["orphans", "-o", "json"]).await).unwrap();
-    assert_eq!(rows.as_array().unwrap().len(), 3);
+    assert_eq!(rows.as_array().unwrap().len(), 4);
     assert_eq!((&rows[0]["kind"], &rows[0]["name"]), (&"runtime".into(), &told(&runtime).into()));
 
     let (code, out, err) = said(&daemon, &["prune"]).await;

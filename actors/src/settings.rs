@@ -93,6 +93,7 @@ impl Settings {
         Ground {
             instance: self.instance,
             state: state.to_owned(),
+            files: nexus_store::files(&self.database),
             roots: [state, data, workspaces, logs, runtime].map(Path::to_owned).into(),
             runtimes: self.folders.vm_runtimes(),
             consoles: logs.clone(),

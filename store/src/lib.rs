@@ -32,7 +32,7 @@ pub use failure::Failure;
 pub use history::HistoryEntry;
 pub use image::ImageRow;
 pub use job::{JobRow, NewJob};
-pub use open::OpenError;
+pub use open::{OpenError, files};
 pub use page::{Filter, Page};
 pub use statistics::{Statistics, database_bytes};
 pub use store::Store;

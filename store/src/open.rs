@@ -40,6 +40,8 @@ const LOG_LIMIT_BYTES: u32 = 4 << 20;
 pub(crate) const WAL: &str = "-wal";
 const SHARED_MEMORY: &str = "-shm";
 const ROLLBACK_JOURNAL: &str = "-journal";
+/// What each of a database's files has after its name.
+const PARTS: [&str; 4] = ["", WAL, SHARED_MEMORY, ROLLBACK_JOURNAL];
 /// What a database is called until it is whole.
 const UNFINISHED: &str = ".new";
 
@@ -229,6 +231,13 @@ impl Store {
     }
 }
 
+/// The database at `path`, and every file that there can be beside it, whether it is or not.
+#[must_use]
+pub fn files(path: &Path) -> Vec<PathBuf> {
+    let databases = [path.to_owned(), beside(path, UNFINISHED)];
+    databases.iter().flat_map(|database| PARTS.map(|part| beside(database, part))).collect()
+}
+
 /// The name of a file that SQLite keeps beside a database.
 pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = OsString::from(path);
@@ -287,8 +296,8 @@ impl Unfinished {
     }
 
     fn remove(&self) -> io::Result<()> {
-        for suffix in ["", WAL, SHARED_MEMORY, ROLLBACK_JOURNAL] {
-            match fs::remove_file(beside(&self.0, suffix)) {
+        for part in PARTS {
+            match fs::remove_file(beside(&self.0, part)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
             }

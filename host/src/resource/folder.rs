@@ -1,6 +1,7 @@
 //! What lies in the folders of Nexus.
 
 use std::{
+    collections::BTreeSet,
     fs, io,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
@@ -20,6 +21,7 @@ use crate::{
 const UNLOCKED: Duration = Duration::from_secs(1);
 /// What a file system makes in its own top folder.
 const LOST_AND_FOUND: &str = "lost+found";
+const NO_SUCH_NAMES: &str = "Nexus gives no such names";
 
 /// What a folder has in it, one for each thing.
 struct Kind {
@@ -106,7 +108,45 @@ pub(super) fn list(ground: &Ground, mut running: Running) -> Result<Vec<Resource
             found.push(resource);
         }
     }
+    for root in ground.roots.iter().filter(|root| !ground.folders().contains(root)).collect::<BTreeSet<_>>() {
+        found.extend(strangers(ground, root)?);
+    }
     Ok(found)
+}
+
+/// What Nexus has not put into a folder that has folders of its own in it.
+fn strangers(ground: &Ground, root: &Path) -> Result<Vec<Resource>, ResourceError> {
+    let entries = match fs::read_dir(root) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.map_err(ResourceError::io("read the folder", root))?,
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(ResourceError::io("read the folder", root))?;
+        let (path, name) = (entry.path(), entry.file_name());
+        let mut folders = ground.roots.iter().chain(ground.folders());
+        let is_own = ground.files.contains(&path) || folders.any(|folder| folder.starts_with(&path));
+        if is_own || name.to_str().is_some_and(|name| mark::is_one(name) || name == LOST_AND_FOUND) {
+            continue;
+        }
+        match entry.metadata() {
+            Ok(metadata) => found.push(stranger(path, &metadata, NO_SUCH_NAMES)),
+            // It went meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => found.push(unseen(path, &error)),
+        }
+    }
+    Ok(found)
+}
+
+/// What Nexus did not make.
+fn stranger(path: PathBuf, metadata: &fs::Metadata, why: &str) -> Resource {
+    Resource {
+        kind: ResourceKind::File,
+        place: Place::Path(path, Inode::of(metadata)),
+        owner: Owner::Nobody,
+        standing: Standing::Doubtful(why.to_owned()),
+    }
 }
 
 /// What can't be looked at.
@@ -122,11 +162,8 @@ fn look(path: &Path, kind: &Kind) -> io::Result<Option<Resource>> {
     let metadata = fs::symlink_metadata(path)?;
     let name = path.file_name().unwrap_or_default();
     let place = Place::Path(path.to_owned(), Inode::of(&metadata));
-    let stranger = |why: &str| {
-        let standing = Standing::Doubtful(why.to_owned());
-        Ok(Some(Resource { kind: ResourceKind::File, place: place.clone(), owner: Owner::Nobody, standing }))
-    };
-    let Some(name) = name.to_str() else { return stranger("Nexus gives no such names") };
+    let stranger = |why| Ok(Some(stranger(path.to_owned(), &metadata, why)));
+    let Some(name) = name.to_str() else { return stranger(NO_SUCH_NAMES) };
     if mark::is_one(name) || name == LOST_AND_FOUND {
         return Ok(None);
     }
@@ -141,7 +178,7 @@ fn look(path: &Path, kind: &Kind) -> io::Result<Option<Resource>> {
         let resource = Resource { kind: ResourceKind::Draft, place, owner: Owner::Nobody, standing: Standing::Ours };
         return Ok(Some(resource));
     }
-    let Some(owner) = (kind.owner)(name) else { return stranger("Nexus gives no such names") };
+    let Some(owner) = (kind.owner)(name) else { return stranger(NO_SUCH_NAMES) };
     if !metadata.is_dir() {
         return stranger("Nexus has a folder of that name, or nothing");
     }

@@ -19,6 +19,8 @@ pub struct Ground {
     pub instance: InstanceId,
     /// The folder that its store is in. It tells this Nexus from one whose store is a copy of this one's.
     pub state: PathBuf,
+    /// Files that it has in its roots.
+    pub files: Vec<PathBuf>,
     /// The folders that are its own, with all below them. Each may be below another one.
     pub roots: Vec<PathBuf>,
     /// Runtime folders of VMs, by id.

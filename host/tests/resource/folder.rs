@@ -259,6 +259,30 @@ fn a_snapshot_of_a_state_folder_is_another_nexus() {
 }
 
 #[test]
+fn what_lies_beside_nexus_folders_is_shown() {
+    let root = tempfile::tempdir().unwrap();
+    let mut ground = ground(root.path());
+    fs::write(&ground.files[0], "x").unwrap();
+    // Not a stranger either, though nothing of it is there yet.
+    ground.roots.push(root.path().join("data/far/away"));
+    ground.claim().unwrap();
+    assert_eq!(listed(&ground), []);
+
+    let strangers = [root.path().join("data/notes"), root.path().join("run/socket"), root.path().join("state/old.db")];
+    folder(&strangers[0], &["readme"]);
+    for file in &strangers[1..] {
+        fs::write(file, "x").unwrap();
+    }
+    for path in &strangers {
+        let found = at(&ground, path).unwrap_or_else(|| panic!("{} is not listed", path.display()));
+        assert_eq!(found.kind, ResourceKind::File);
+        assert!(doubt(&found).contains("no such names"));
+        ground.erase(&found).unwrap_err();
+    }
+    assert_eq!(listed(&ground).len(), strangers.len());
+}
+
+#[test]
 fn what_has_taken_its_place_stays() {
     let root = tempfile::tempdir().unwrap();
     let ground = ground(root.path());

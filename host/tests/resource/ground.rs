@@ -20,6 +20,7 @@ pub(crate) fn ground(root: &Path) -> Ground {
     let ground = Ground {
         instance: InstanceId::random().unwrap(),
         state: root.join("state"),
+        files: vec![root.join("state/nexus.db")],
         roots: ["data", "run", "state"].map(|name| root.join(name)).into(),
         runtimes: root.join("run/vm"),
         consoles: root.join("state/vm"),

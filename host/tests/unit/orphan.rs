@@ -28,6 +28,7 @@ fn ground(scene: &Scene, instance: InstanceId) -> Ground {
     Ground {
         instance,
         state: scene.folder().to_owned(),
+        files: Vec::new(),
         roots: vec![scene.folder().to_owned()],
         runtimes: scene.folder().to_owned(),
         consoles: below("consoles"),
