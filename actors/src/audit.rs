@@ -7,7 +7,7 @@ use nexus_store::{CallEnd, CallRow, EventRow, Filter, NewCall, OK, Page, VmOf};
 use tokio::sync::watch;
 use tracing::info;
 
-use crate::{Engine, Error, Origin, snapshot::JobId, subject::Subject};
+use crate::{Engine, Error, Origin, Written, snapshot::JobId, subject::Subject};
 
 /// What is known of a caller beside its name. It is for the audit alone, and decides nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -139,7 +139,7 @@ impl Engine {
 
     /// Tells when something was written to the store: there may be more events or calls then.
     #[must_use]
-    pub fn written(&self) -> watch::Receiver<u64> {
+    pub fn written(&self) -> watch::Receiver<Written> {
         self.store.written()
     }
 

@@ -109,6 +109,7 @@ pub struct Tree {
     root: ActorRef<SupervisorMessage>,
     jobs: Jobs,
     recorder: Recorder,
+    store: StoreHandle,
     ended: BoxFuture<'static, RootEnd>,
 }
 
@@ -145,6 +146,7 @@ impl Engine {
             root: root.actor.clone(),
             jobs: engine.jobs.clone(),
             recorder: engine.recorder.clone(),
+            store: engine.store.clone(),
             ended: Box::pin(root.ended()),
         };
         Ok((engine, tree))
@@ -359,6 +361,7 @@ impl Tree {
     pub async fn shut_down(self) {
         // The store goes with the tree.
         self.recorder.written().await;
+        self.store.conclude().await;
         let (reply, done) = oneshot::channel();
         let message = SupervisorMessage::Shutdown { reply: Some(reply.into()) };
         if self.root.send_message(message).is_ok() {

@@ -44,4 +44,5 @@ pub use request::{
     VmSetting, WorkspaceUsage,
 };
 pub use settings::{Folders, Settings};
+pub use store::Written;
 pub use subject::Subject;

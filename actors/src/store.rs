@@ -25,6 +25,8 @@ use crate::{
 
 /// How long a call may take once the store's actor is up.
 const DEADLINE: Duration = Duration::from_secs(20);
+/// How long the end of the daemon waits for those who follow what is written.
+const FAREWELL: Duration = Duration::from_secs(1);
 const BACKOFF: Backoff = Backoff { initial: Duration::from_millis(100), max: Duration::from_secs(2), jitter: 0.2 };
 const INTENSITY: Intensity = Intensity { max: 3, window: Duration::from_secs(30) };
 
@@ -36,21 +38,45 @@ type Work = Box<dyn FnOnce(&mut Store) + Send>;
 /// The one thing that can be asked of the store's actor: to run a piece of work on the store.
 pub(crate) struct StoreMessage(Work);
 
+/// How much was written so far, for whoever follows that.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    writes: u64,
+    last: bool,
+}
+
+impl Written {
+    /// Whether this daemon writes nothing more that is to be told.
+    #[must_use]
+    pub const fn is_last(self) -> bool {
+        self.last
+    }
+}
+
 /// Calls into the store from anywhere.
 #[derive(Clone, Debug)]
 pub(crate) struct StoreHandle {
     slot: ActorSlot<StoreMessage>,
-    written: watch::Sender<u64>,
+    written: watch::Sender<Written>,
 }
 
 impl StoreHandle {
     pub(crate) fn new() -> Self {
-        Self { slot: ActorSlot::new(), written: watch::Sender::new(0) }
+        Self { slot: ActorSlot::new(), written: watch::Sender::new(Written::default()) }
     }
 
-    /// Tells when something was written: the number of writes so far.
-    pub(crate) fn written(&self) -> watch::Receiver<u64> {
+    /// Tells when something was written.
+    pub(crate) fn written(&self) -> watch::Receiver<Written> {
         self.written.subscribe()
+    }
+
+    /// Says that nothing more is written that is to be told, and waits for a moment until whoever follows has told what
+    /// there is: the store goes after that.
+    pub(crate) async fn conclude(&self) {
+        self.written.send_modify(|written| written.last = true);
+        if tokio::time::timeout(FAREWELL, self.written.closed()).await.is_err() {
+            tracing::debug!("somebody who follows what is written does not read it");
+        }
     }
 
     /// Runs `work` on the store's thread, and waits for the store's next incarnation if there is none now. Not for actors:
@@ -112,13 +138,13 @@ struct StoreActor;
 struct Arguments {
     path: PathBuf,
     bounds: Bounds,
-    written: watch::Sender<u64>,
+    written: watch::Sender<Written>,
     lease: Lease,
 }
 
 struct Opened {
     store: Store,
-    written: watch::Sender<u64>,
+    written: watch::Sender<Written>,
     _lease: Lease,
 }
 
@@ -146,7 +172,7 @@ impl ThreadLocalActor for StoreActor {
         let before = state.store.changes();
         work(&mut state.store);
         if state.store.changes() != before {
-            state.written.send_modify(|writes| *writes += 1);
+            state.written.send_modify(|written| written.writes += 1);
         }
         Ok(())
     }

@@ -5,7 +5,7 @@
 
 use std::{io, os::fd::OwnedFd, time::Duration};
 
-use nexus_actors::{CallRow, Engine, EventRow, Filter};
+use nexus_actors::{CallRow, Engine, EventRow, Filter, Written};
 use nexus_model::{ErrorKind, Timestamp};
 use serde_json::{Value, json};
 use tokio::{
@@ -124,13 +124,13 @@ impl std::fmt::Display for Broken {
 }
 
 impl Stream {
-    async fn pump(mut self, mut written: watch::Receiver<u64>) -> Result<(), Broken> {
+    async fn pump(mut self, mut written: watch::Receiver<Written>) -> Result<(), Broken> {
         let mut nothing = [0; 1];
         loop {
             // What is written from here on is looked for again.
-            written.mark_unchanged();
+            let last = written.borrow_and_update().is_last();
             let failed = match self.tell().await {
-                Ok(()) if !self.wanted.follow => return Ok(()),
+                Ok(()) if last || !self.wanted.follow => return Ok(()),
                 Ok(()) => false,
                 Err(Broken::Store(error)) if self.wanted.follow && !self.is_ending() => {
                     debug!("a list waits for the store: {}", error.text());
