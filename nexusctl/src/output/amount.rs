@@ -35,19 +35,6 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|_| "write a number and a unit: 30s, 2m".to_owned())
 }
 
-/// An instant that somebody typed: how long ago it was (`10m`), or when by UTC (`2026-11-21`, `2026-11-21 09:30:00`,
-/// `2026-11-21T09:30:00Z`).
-pub(crate) fn parse_instant(text: &str) -> Result<Timestamp, String> {
-    if let Ok(ago) = parse_duration(text) {
-        let instant = SystemTime::now().checked_sub(ago).unwrap_or(SystemTime::UNIX_EPOCH);
-        return Ok(instant.into());
-    }
-    let whole = if text.trim().len() == 10 { format!("{} 00:00:00", text.trim()) } else { text.to_owned() };
-    humantime::parse_rfc3339_weak(&whole)
-        .map(Timestamp::from)
-        .map_err(|_| "write how long ago, or when (UTC): 10m, 2026-11-21, \"2026-11-21 09:30:00\"".to_owned())
-}
-
 /// A size to read: `512 MiB`.
 pub(crate) fn size(bytes: u64) -> String {
     let text = ByteSize::b(bytes).display().iec().to_string();
@@ -152,22 +139,6 @@ mod tests {
         assert_eq!(parse_duration("30"), Ok(Duration::from_secs(30)));
         assert_eq!(parse_duration("1h 30m"), Ok(Duration::from_secs(5_400)));
         assert!(parse_duration("soon").is_err());
-    }
-
-    #[test]
-    fn instants_are_how_long_ago_or_when() {
-        let second = 1_000_000;
-        for text in ["2023-11-14 22:13:20", "2023-11-14T22:13:20Z", "2023-11-14T22:13:20"] {
-            assert_eq!(parse_instant(text), Ok(Timestamp(1_700_000_000 * second)), "{text}");
-        }
-        assert_eq!(parse_instant("2023-11-14"), Ok(Timestamp((1_700_000_000 - 80_000) * second)));
-        let ago = parse_instant("10m").unwrap().until(now());
-        assert!(ago >= Duration::from_secs(600) && ago < Duration::from_secs(660), "{ago:?}");
-        // Before there were clocks.
-        assert_eq!(parse_instant("1000 years"), Ok(Timestamp::NEVER));
-        for text in ["", "soon", "2023-13-14", "2023-11-14 25:00:00", "ääääääääää"] {
-            assert!(parse_instant(text).is_err(), "{text}");
-        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What is written to the standard output: tables and sentences for people, JSON for programs.
 
 pub(crate) mod amount;
+pub(crate) mod instant;
 mod reader;
 pub(crate) mod style;
 mod table;

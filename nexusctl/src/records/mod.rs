@@ -23,7 +23,7 @@ use crate::{
     bus::Bus,
     failure::{Exit, Failure},
     interrupt::Interrupts,
-    output::{self, Format, FormatArgs, Table, amount, clean, style},
+    output::{self, Format, FormatArgs, Table, amount, clean, instant, style},
     vm,
 };
 
@@ -60,11 +60,13 @@ struct Wanted {
     /// Only of this VM, by its name or id; it may be gone
     #[arg(long, value_name = "VM")]
     vm: Option<String>,
-    /// From then on: how long ago, or when (UTC), as 10m, 2026-11-21, "2026-11-21 09:30:00"
-    #[arg(long, value_name = "TIME", value_parser = amount::parse_instant)]
+    /// From then on: 10m, 2h (ago), today, yesterday, 2026-11-21, "2026-11-21 09:30", 2026-11-21T09:30:00Z
+    ///
+    /// How long ago, or when: a date or a date and a time, which are local unless they end with Z or an offset from UTC.
+    #[arg(long, value_name = "TIME", value_parser = instant::parse, allow_hyphen_values = true)]
     since: Option<Timestamp>,
     /// Until then
-    #[arg(long, value_name = "TIME", value_parser = amount::parse_instant, conflicts_with = "follow")]
+    #[arg(long, value_name = "TIME", value_parser = instant::parse, allow_hyphen_values = true, conflicts_with = "follow")]
     until: Option<Timestamp>,
     /// Go on with what comes from now on, also through a restart of the daemon
     #[arg(short, long)]
