@@ -18,6 +18,7 @@ mod output;
 mod path;
 mod progress;
 mod records;
+mod refusal;
 mod run;
 mod screen;
 mod several;
@@ -34,7 +35,7 @@ use clap::Parser;
 use crate::{cli::Cli, failure::Failure};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::try_parse().unwrap_or_else(|error| refusal::plain(error).exit());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let result = match runtime {
         Ok(runtime) => runtime.block_on(cli.run()),
