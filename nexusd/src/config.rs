@@ -8,13 +8,13 @@ use std::{
 
 use nexus_model::BackendKind;
 use nexus_store::Bounds;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// Any time that is longer is meant to be for ever.
 const YEAR_SEC: u64 = 365 * 24 * 3600;
 
 /// All of it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct Config {
     /// Where things are.
@@ -32,7 +32,7 @@ pub(crate) struct Config {
 }
 
 /// Where things are.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct Storage {
     /// Folder of the workspaces. Default: `workspaces` in `$XDG_DATA_HOME/nexus`.
@@ -42,7 +42,7 @@ pub(crate) struct Storage {
 }
 
 /// Which host paths callers may name.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct Paths {
     /// Folders below which images and kernels may be imported from, beside the home folder.
@@ -50,7 +50,7 @@ pub(crate) struct Paths {
 }
 
 /// What runs VMs.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct Vmm {
     /// Firecracker's binary. Default: `firecracker` on PATH.
@@ -64,7 +64,7 @@ pub(crate) struct Vmm {
 }
 
 /// How VMs are treated.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct Vm {
     /// Seconds a guest may take to stop before its VMM is killed. Default: 30.
@@ -96,7 +96,7 @@ impl Vm {
 }
 
 /// How much is remembered of what is over, in rows. Older ones go as new ones come.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct History {
     /// Events. Of one VM at most 1000 are kept. Default: 100000.
@@ -122,7 +122,7 @@ impl History {
 }
 
 /// What becomes of what nothing owns.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct Reaper {
     /// Seconds that something must have been without an owner before it is removed. Default: 600.
@@ -185,6 +185,14 @@ impl Config {
         Ok(config)
     }
 
+    /// As a file that says it, with every key.
+    ///
+    /// # Errors
+    /// When a path is no text.
+    pub(crate) fn to_yaml(&self) -> Result<String, serde_saphyr::ser::Error> {
+        serde_saphyr::to_string(self)
+    }
+
     fn check(&self) -> Result<(), String> {
         let Vm { stop_timeout_sec, heartbeat_sec, autostart_parallel, console_max_bytes } = &self.vm;
         let absolute = self.paths.allow.iter().chain(&self.storage.workspaces);
@@ -232,6 +240,16 @@ mod tests {
     fn the_documented_example_is_the_default() {
         let example = include_str!("../../docs/nexus.yaml");
         assert_eq!(Config::parse(example).unwrap(), Config::default());
+    }
+
+    #[test]
+    fn what_is_written_out_is_what_was_read() {
+        let text = "vm:\n  heartbeat-sec: 3\nstorage:\n  backend: copy\npaths:\n  allow: [/srv/images]\n";
+        for config in [Config::default(), Config::parse(text).unwrap()] {
+            let yaml = config.to_yaml().unwrap();
+            assert!(yaml.contains("\n  heartbeat-sec: "), "{yaml}");
+            assert_eq!(Config::parse(&yaml).unwrap(), config, "{yaml}");
+        }
     }
 
     #[test]

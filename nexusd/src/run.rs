@@ -51,7 +51,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if arguments.check_config {
         #[expect(clippy::print_stdout, reason = "this is what was asked for")]
         {
-            println!("{}: good\n{config:#?}", file.display());
+            println!("# {}: good\n{}", file.display(), config.to_yaml()?.trim_end());
         }
         return Ok(());
     }
