@@ -165,6 +165,17 @@ mod tests {
     }
 
     #[test]
+    fn what_has_failed_says_so_once() {
+        let objects = objects(&[("/s/vms_2fweb", "/", "failed")]);
+        let mut roots = roots(&objects);
+        for (about, text) in [("failed, too many failures", "failed, too many failures"), ("failed", "failed")] {
+            about.clone_into(&mut roots[0].about);
+            let drawn = anstream::adapter::strip_str(&draw(&roots, Times::FromNow)).to_string();
+            assert_eq!(drawn, format!("web   {text}"));
+        }
+    }
+
+    #[test]
     fn draws_branches() {
         let mut objects = objects(&[
             ("/s/root", "/", "degraded"),

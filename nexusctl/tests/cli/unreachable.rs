@@ -1,6 +1,16 @@
 //! When there is no daemon.
 
-use std::{fs, os::unix::fs::PermissionsExt, process::Command};
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    os::unix::fs::PermissionsExt,
+    process::{Command, Stdio},
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 
 use crate::{bus::PrivateBus, nexusctl, parts};
 
@@ -46,6 +56,19 @@ async fn a_bus_with_systemd_and_without_the_daemon() {
                       The daemon is not running.\n  \
                       Start it: systemctl --user start nexus.service\n";
     assert_eq!(parts(&output), (Some(1), String::new(), expected.to_owned()));
+}
+
+/// Regression: it waited for half a minute without a word, and heard no Ctrl-C.
+#[test]
+fn a_daemon_that_does_not_come_up_is_not_waited_for_in_silence() {
+    let bus = PrivateBus::with_a_daemon_that_hangs();
+    let mut exec = on(&bus, &["exec", "web", "--", "true"]).stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = BufReader::new(exec.stderr.take().unwrap()).lines();
+    assert_eq!(said.next().unwrap().unwrap(), "The daemon is not running yet. Waiting for it, for 28 s at most.");
+    kill(Pid::from_raw(i32::try_from(exec.id()).unwrap()), Signal::SIGINT).unwrap();
+    let rest: Vec<String> = said.map(Result::unwrap).collect();
+    assert_eq!(rest, ["Error: interrupted before the command ran in VM web"]);
+    assert_eq!(exec.wait().unwrap().code(), Some(130));
 }
 
 #[test]
