@@ -94,6 +94,10 @@ fn the_journal_has_the_story_of_a_vm() {
             assert!(!record.field("NEXUS_JOB").is_empty() && !record.field("DBUS_SENDER").is_empty(), "{message}");
         }
     }
+    let changed = end.iter().find(|record| record.is(catalogue::VM_CHANGED)).unwrap();
+    let fields = ["NEXUS_SETTING", "NEXUS_BEFORE", "NEXUS_AFTER"].map(|name| changed.field(name));
+    assert_eq!(fields, ["autostart", "no", "yes"]);
+    assert!(!changed.field("NEXUS_REQUEST").is_empty());
     let asked = |words: &str| life.iter().find(|record| record.field("MESSAGE").contains(words)).unwrap();
     assert!(!asked("wants VM web killed").field("NEXUS_REQUEST").is_empty());
     let calls: Vec<String> = life

@@ -2,7 +2,7 @@
 # A journal, a bus and a nexusd of their own: journal.sh NEXUSD FOLDER life|end. What the journal has of that nexusd comes
 # out as JSON, a line a record. To be run in namespaces of its own for mounts and processes: what it starts ends with it.
 #   life  a VM is created, started, killed and started again; its VMM crashes and comes back; its actor is restarted
-#   end   nexusd finds that the VM crashed once more, and is asked nothing
+#   end   nexusd finds that the VM crashed once more, and is asked for a change of a setting
 set -euo pipefail
 nexusd=$1 folder=$2 part=$3
 trap 'kill $(jobs -p) 2>/dev/null || true; wait' EXIT
@@ -61,6 +61,7 @@ life)
     ;;
 end)
     await is State 's "failed"'
+    busctl --user set-property "${vm[@]}" Autostart b true
     ;;
 esac
 journalctl --sync
