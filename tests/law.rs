@@ -21,11 +21,15 @@ fn tests_named(text: &str) -> Vec<(&str, &str)> {
     spans.filter_map(|span| span.split_once("::")).filter(|(file, test)| is_name(file) && is_name(test)).collect()
 }
 
-/// Whether a file has a function of this name that is a test.
+/// Whether a file has a function of this name that is a test, or that `both_ways!` makes tests of.
 fn has_test(file: &Path, name: &str) -> bool {
     let text = fs::read_to_string(file).unwrap_or_default();
-    let mut attribute = false;
+    let (mut attribute, mut listed) = (false, false);
     for line in text.lines().map(str::trim_start) {
+        listed = line.starts_with("crate::both_ways!(") || listed && !line.starts_with(");");
+        if listed && line.trim_end_matches(',') == name {
+            return true;
+        }
         if line.starts_with("#[test") || line.starts_with("#[tokio::test") {
             attribute = true;
         } else if let Some((_, function)) = line.split_once("fn ") {
