@@ -18,8 +18,8 @@ use crate::supervisor::ChildStatus;
 /// How one object changed.
 #[derive(Clone, Debug)]
 pub enum Update<K, T> {
-    /// It is there now; the receiver always has its newest picture.
-    Added(K, watch::Receiver<Arc<T>>),
+    /// It is there now; this is its picture.
+    Added(K, Arc<T>),
     /// It changed; this is the picture after this very change.
     Changed(K, Arc<T>),
     /// It is gone.
@@ -111,9 +111,9 @@ impl<K: Clone + Ord + Hash, T: PartialEq> Shelf<K, T> {
     fn put(&self, key: K, picture: T) -> Option<Update<K, T>> {
         let mut shelf = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let Some(sender) = shelf.get(&key) else {
-            let (sender, receiver) = watch::channel(Arc::new(picture));
-            shelf.insert(key.clone(), sender);
-            return Some(Update::Added(key, receiver));
+            let picture = Arc::new(picture);
+            shelf.insert(key.clone(), watch::Sender::new(picture.clone()));
+            return Some(Update::Added(key, picture));
         };
         if **sender.borrow() == picture {
             return None;
@@ -243,7 +243,7 @@ impl Inner {
             change: impl Fn(Update<K, T>) -> Change,
         ) {
             for (key, picture) in shelf.0.read().unwrap_or_else(PoisonError::into_inner).iter() {
-                let _ = sender.send(change(Update::Added(key.clone(), picture.subscribe())));
+                let _ = sender.send(change(Update::Added(key.clone(), picture.borrow().clone())));
             }
         }
         each(&self.workspaces, sender, Change::Workspace);

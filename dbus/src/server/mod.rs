@@ -1,9 +1,9 @@
 //! Serves the engine on a D-Bus connection, a bus' or a peer's.
 //!
-//! Two halves that meet only in the engine's pictures: interfaces answer calls and read the newest picture, without
-//! waiting; the projector follows every transition in order and alone adds and removes objects and sends signals.
-//! A call that changes something is answered once the projector has shown the change, so a client that waited for the
-//! answer never reads what was before.
+//! Two halves: the projector follows every transition in order and alone adds and removes objects and sends signals;
+//! interfaces answer calls and read, without waiting, the picture that the projector has shown last. So nobody reads what
+//! was not told, and a call that changes something is answered once the projector has shown the change: a client that
+//! waited for the answer never reads what was before.
 //!
 //! No interface has a method that takes `&mut self`, and no getter awaits: zbus would stop the whole tree for it.
 
@@ -34,7 +34,7 @@ mod tally;
 mod vm;
 mod workspace;
 
-use std::{fmt, path::Path, sync::Arc};
+use std::{fmt, path::Path, sync::Arc, time::Duration};
 
 use nexus_actors::Engine;
 use tokio::{runtime::Handle, sync::watch, task::JoinHandle};
@@ -44,6 +44,9 @@ pub use log_control::LogControl;
 
 use self::{log_control::Log, manager::Manager, picture::Picture, projector::Projector, served::Served, tally::Tally};
 use crate::{LOG_CONTROL, ROOT};
+
+/// How long a call to oneself may take before another one is made.
+const PING: Duration = Duration::from_millis(100);
 
 /// What the engine does not know.
 #[derive(Clone)]
@@ -120,8 +123,22 @@ pub async fn serve(connection: &Connection, engine: Engine, options: ServerOptio
     projector.populate().await?;
     // Added last, it tells of all objects at once.
     objects.at(ROOT, ObjectManager).await?;
+    answers(connection).await?;
     let projector = tokio::spawn(projector.run());
     Ok(Server { connection: connection.clone(), tally, engine, projector })
+}
+
+/// Returns once calls are answered. zbus takes them in a task that it starts with the first object, and what comes before
+/// that task has begun is lost without a reply: so this calls itself until it has one.
+async fn answers(connection: &Connection) -> zbus::Result<()> {
+    // Without a bus there is nobody to call.
+    let Some(own) = connection.unique_name() else { return Ok(()) };
+    loop {
+        let ping = connection.call_method(Some(own), "/", Some("org.freedesktop.DBus.Peer"), "Ping", &());
+        if let Ok(answer) = tokio::time::timeout(PING, ping).await {
+            return answer.map(drop);
+        }
+    }
 }
 
 fn text(path: Option<&Path>) -> String {

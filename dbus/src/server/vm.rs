@@ -1,5 +1,7 @@
 //! `org.workfort.Nexus1.Vm`.
 
+use std::sync::Arc;
+
 use nexus_actors::{HistoryLine, RemoveOptions, StopOptions, VmSetting, snapshot::VmSnapshot};
 use nexus_model::{ExitStatus, Name, microseconds};
 use serde_json::json;
@@ -27,6 +29,14 @@ pub(super) struct Vm {
 impl Vm {
     pub(super) const fn new(engine: Served, name: Name, picture: Picture<VmSnapshot>) -> Self {
         Self { engine, name, picture }
+    }
+
+    /// What can be set is read as it was set: a setter can't wait until it is shown.
+    fn settings(&self) -> Arc<VmSnapshot> {
+        match &self.picture {
+            Picture::Still(picture) => picture.clone(),
+            Picture::Live(_) => self.engine.board().vms().get(&self.name).unwrap_or_else(|| self.picture.get()),
+        }
     }
 
     fn call<'a>(&'a self, bus: &'a Connection, header: &Header<'_>) -> Call<'a> {
@@ -190,7 +200,7 @@ impl Vm {
 
     #[zbus(property)]
     fn label(&self) -> String {
-        self.picture.get().label.clone()
+        self.settings().label.clone()
     }
 
     #[zbus(property)]
@@ -210,7 +220,7 @@ impl Vm {
 
     #[zbus(property)]
     fn tags(&self) -> Vec<String> {
-        self.picture.get().tags.clone()
+        self.settings().tags.clone()
     }
 
     #[zbus(property)]
@@ -255,7 +265,7 @@ impl Vm {
 
     #[zbus(property)]
     fn autostart(&self) -> bool {
-        self.picture.get().autostart
+        self.settings().autostart
     }
 
     #[zbus(property)]
@@ -270,7 +280,7 @@ impl Vm {
 
     #[zbus(property)]
     fn restart_policy(&self) -> String {
-        self.picture.get().restart_policy.to_string()
+        self.settings().restart_policy.to_string()
     }
 
     #[zbus(property)]

@@ -57,12 +57,19 @@ async fn an_interface_is_there_while_the_agent_is_connected() {
     let fixture = Fixture::with(one_of_everything).await;
     let mut signals = Signals::of(&fixture.client).await;
     let path: ObjectPath<'_> = "/org/workfort/Nexus1/vm/web".try_into().unwrap();
-    for (connected, member) in [(false, "InterfacesRemoved"), (true, "InterfacesAdded")] {
+    // Whoever hears that a guest is ready finds its `Guest`.
+    let ready = ("/vm/web", "PropertiesChanged", "GuestReady");
+    for (connected, first, second) in [
+        (false, ready, ("", "InterfacesRemoved", "Nexus1.Guest")),
+        (true, ("", "InterfacesAdded", "Nexus1.Guest"), ready),
+    ] {
         let guest = connected.then(guest);
         fixture.board().publish_vm("web".parse().unwrap(), VmSnapshot { guest, ..vm("web") });
-        let heard = signals.until(|signal| signal.is("", member)).await;
-        assert!(heard.last().unwrap().has("Nexus1.Guest"), "{heard:?}");
-        assert!(heard[0].has("GuestReady"), "{heard:?}");
+        let heard = signals.until(|signal| signal.is(second.0, second.1)).await;
+        assert_eq!(heard.len(), 2, "{heard:?}");
+        for (signal, (path, member, text)) in heard.iter().zip([first, second]) {
+            assert!(signal.is(path, member) && signal.has(text), "{heard:?}");
+        }
         fixture.board().flushed().await;
         assert_eq!(objects(&fixture.client).await.unwrap()[&path].guest.is_some(), connected);
     }

@@ -1,6 +1,6 @@
 //! `Supervised` and `Supervisor`, which follow actors and not things.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use nexus_actors::{snapshot::Update, supervisor::ChildStatus};
 
@@ -10,7 +10,7 @@ use crate::server::{family::Family, path, picture::Picture, supervised::Supervis
 /// Every actor as it was shown last, and who supervises it.
 #[derive(Debug, Default)]
 pub(super) struct Actors {
-    seen: HashMap<String, Seen<ChildStatus>>,
+    seen: Seen<String, ChildStatus>,
     family: Family,
 }
 
@@ -27,36 +27,34 @@ impl Actors {
     async fn show(&mut self, stage: &Stage, update: Update<String, ChildStatus>) -> zbus::Result<Step<ChildStatus>> {
         let supervised = |place: &str, picture| Supervised::new(stage.engine.clone(), place.to_owned(), picture);
         match update {
-            Update::Added(place, mut receiver) => {
-                let first = Seen::first(&mut receiver);
-                let after = first.picture().clone();
-                self.seen.insert(place.clone(), first);
-                stage.add(&path::actor(&place), supervised(&place, Picture::Live(receiver.clone()))).await?;
+            Update::Added(place, after) => {
+                let picture = self.seen.add(place.clone(), after.clone());
+                stage.add(&path::actor(&place), supervised(&place, picture.clone())).await?;
                 if let Some(supervisor) = &after.supervisor {
                     self.family.add(supervisor, after.order, &place);
                     self.children_changed(stage, supervisor).await?;
                 }
                 if after.strategy.is_some() {
-                    self.add_supervisor(stage, &place, Picture::Live(receiver)).await?;
+                    self.add_supervisor(stage, &place, picture).await?;
                 }
                 Ok(Step { before: None, after: Some(after) })
             }
-            Update::Changed(place, next) => {
-                let Some((before, after)) = self.seen.get_mut(&place).and_then(|seen| seen.step(next)) else {
+            Update::Changed(place, after) => {
+                let Some(before) = self.seen.change(&place, after.clone()) else {
                     return Ok(Step { before: None, after: None });
                 };
                 let still = |picture: &Arc<ChildStatus>| supervised(&place, Picture::Still(picture.clone()));
                 emit::differences(&stage.emitter(path::actor(&place)), &still(&before), &still(&after)).await?;
-                if before.strategy.is_none() && after.strategy.is_some() {
-                    let live = stage.engine.board().actors().watch(&place);
-                    let picture = live.map_or_else(|| Picture::Still(after.clone()), Picture::Live);
+                if before.strategy.is_none()
+                    && after.strategy.is_some()
+                    && let Some(picture) = self.seen.follow(&place)
+                {
                     self.add_supervisor(stage, &place, picture).await?;
                 }
                 Ok(Step { before: Some(before), after: Some(after) })
             }
             Update::Removed(place) => {
                 let Some(last) = self.seen.remove(&place) else { return Ok(Step { before: None, after: None }) };
-                let last = last.picture().clone();
                 stage.remove::<Supervised>(&path::actor(&place)).await?;
                 if last.strategy.is_some() {
                     stage.remove::<Supervisor>(&path::actor(&place)).await?;

@@ -8,7 +8,7 @@ mod emit;
 mod kind;
 mod seen;
 
-use std::{collections::HashMap, mem, sync::Arc};
+use std::{mem, sync::Arc};
 
 use nexus_actors::snapshot::{
     AssetSnapshot, Change, Changes, ConnectionSnapshot, ImageSnapshot, JobId, JobSnapshot, ManagerSnapshot, Update,
@@ -38,12 +38,14 @@ use super::{
 pub(super) struct Projector {
     stage: Stage,
     changes: Changes,
-    vms: HashMap<Name, Seen<VmSnapshot>>,
-    connections: HashMap<(Name, u32), Seen<ConnectionSnapshot>>,
-    workspaces: HashMap<Name, Seen<WorkspaceSnapshot>>,
-    images: HashMap<ArtifactName, Seen<ImageSnapshot>>,
-    assets: HashMap<ArtifactName, Seen<AssetSnapshot>>,
-    jobs: HashMap<JobId, Seen<JobSnapshot>>,
+    vms: Seen<Name, VmSnapshot>,
+    /// Those VMs whose guests are there.
+    guests: Seen<Name, VmSnapshot>,
+    connections: Seen<(Name, u32), ConnectionSnapshot>,
+    workspaces: Seen<Name, WorkspaceSnapshot>,
+    images: Seen<ArtifactName, ImageSnapshot>,
+    assets: Seen<ArtifactName, AssetSnapshot>,
+    jobs: Seen<JobId, JobSnapshot>,
     actors: Actors,
     manager: Manager,
     tally: watch::Sender<Arc<Tally>>,
@@ -87,21 +89,15 @@ impl Stage {
     }
 
     /// Shows one step of one object; the pictures before and after it.
-    async fn show<T: Kind>(
-        &self,
-        seen: &mut HashMap<T::Key, Seen<T>>,
-        update: Update<T::Key, T>,
-    ) -> zbus::Result<Step<T>> {
+    async fn show<T: Kind>(&self, seen: &mut Seen<T::Key, T>, update: Update<T::Key, T>) -> zbus::Result<Step<T>> {
         match update {
-            Update::Added(key, mut receiver) => {
-                let first = Seen::first(&mut receiver);
-                let after = first.picture().clone();
-                seen.insert(key.clone(), first);
-                self.add(&T::path(&key), T::show(&self.engine, &key, Picture::Live(receiver))).await?;
+            Update::Added(key, after) => {
+                let picture = seen.add(key.clone(), after.clone());
+                self.add(&T::path(&key), T::show(&self.engine, &key, picture)).await?;
                 Ok(Step { before: None, after: Some(after) })
             }
-            Update::Changed(key, next) => {
-                let Some((before, after)) = seen.get_mut(&key).and_then(|seen| seen.step(next)) else {
+            Update::Changed(key, after) => {
+                let Some(before) = seen.change(&key, after.clone()) else {
                     return Ok(Step { before: None, after: None });
                 };
                 let still = |picture: &Arc<T>| T::show(&self.engine, &key, Picture::Still(picture.clone()));
@@ -111,7 +107,7 @@ impl Stage {
             Update::Removed(key) => {
                 let Some(last) = seen.remove(&key) else { return Ok(Step { before: None, after: None }) };
                 self.remove::<T::Shown>(&T::path(&key)).await?;
-                Ok(Step { before: Some(last.picture().clone()), after: None })
+                Ok(Step { before: Some(last), after: None })
             }
         }
     }
@@ -135,12 +131,13 @@ impl Projector {
         Self {
             stage: Stage { connection, engine: manager.engine.clone(), populated: false },
             changes,
-            vms: HashMap::new(),
-            connections: HashMap::new(),
-            workspaces: HashMap::new(),
-            images: HashMap::new(),
-            assets: HashMap::new(),
-            jobs: HashMap::new(),
+            vms: Seen::default(),
+            guests: Seen::default(),
+            connections: Seen::default(),
+            workspaces: Seen::default(),
+            images: Seen::default(),
+            assets: Seen::default(),
+            jobs: Seen::default(),
             actors: Actors::default(),
             manager,
             tally,
@@ -199,38 +196,39 @@ impl Projector {
     }
 
     async fn vm(&mut self, update: Update<Name, VmSnapshot>) -> zbus::Result<()> {
-        let (name, receiver) = match &update {
-            Update::Added(name, receiver) => (name.clone(), Some(receiver.clone())),
-            Update::Changed(name, _) | Update::Removed(name) => (name.clone(), None),
+        let (name, after) = match &update {
+            Update::Added(name, picture) | Update::Changed(name, picture) => (name.clone(), Some(picture.clone())),
+            Update::Removed(name) => (name.clone(), None),
         };
-        let receiver = receiver.or_else(|| self.stage.engine.board().vms().watch(&name));
+        let guest = after.filter(|vm| vm.guest.is_some());
+        // Whoever is told that a guest is ready, or reads it, finds its `Guest`.
+        if guest.is_some() && self.vms.get(&name).is_some() && self.guests.get(&name).is_none() {
+            self.guest(&name, guest.clone()).await?;
+        }
         let step = self.stage.show(&mut self.vms, update).await?;
         let (before, after) = (step.before.as_deref(), step.after.as_deref());
         self.tally.send_modify(|tally| Arc::make_mut(tally).vm(before, after));
-        self.guest(&name, &step, receiver).await
+        self.guest(&name, guest).await
     }
 
     /// `Guest` is there while the agent is connected.
-    async fn guest(
-        &self,
-        name: &Name,
-        step: &Step<VmSnapshot>,
-        receiver: Option<watch::Receiver<Arc<VmSnapshot>>>,
-    ) -> zbus::Result<()> {
+    async fn guest(&mut self, name: &Name, after: Option<Arc<VmSnapshot>>) -> zbus::Result<()> {
         let path = path::vm(name);
         let guest = |picture| Guest::new(self.stage.engine.clone(), name.clone(), picture);
-        let before = step.before.as_ref().filter(|vm| vm.guest.is_some());
-        let after = step.after.as_ref().filter(|vm| vm.guest.is_some());
-        match (before, after) {
+        match (self.guests.get(name), after) {
             (None, None) => Ok(()),
             (None, Some(after)) => {
-                let picture = receiver.map_or_else(|| Picture::Still(after.clone()), Picture::Live);
+                let picture = self.guests.add(name.clone(), after);
                 self.stage.add(&path, guest(picture)).await
             }
-            (Some(_), None) => self.stage.remove::<Guest>(&path).await,
+            (Some(_), None) => {
+                self.guests.remove(name);
+                self.stage.remove::<Guest>(&path).await
+            }
             (Some(before), Some(after)) => {
+                self.guests.change(name, after.clone());
                 let still = |picture: &Arc<VmSnapshot>| guest(Picture::Still(picture.clone()));
-                emit::differences(&self.stage.emitter(path), &still(before), &still(after)).await
+                emit::differences(&self.stage.emitter(path), &still(&before), &still(&after)).await
             }
         }
     }

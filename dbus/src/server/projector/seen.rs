@@ -1,65 +1,46 @@
-//! The picture of an object that the bus was shown last.
+//! What the bus was shown last.
 
-use std::sync::Arc;
+use std::{collections::HashMap, hash::Hash, sync::Arc};
 
 use tokio::sync::watch;
 
-/// The last picture shown, and whether the queue still has older ones.
-///
-/// A new object is shown with its newest picture, which may be newer than the step of the queue that told of the
-/// object. Then the steps up to that picture are not shown: the bus would go back in time.
+use crate::server::picture::Picture;
+
+/// The picture of each object that the bus was shown last, which the objects' getters read.
 #[derive(Debug)]
-pub(super) struct Seen<T> {
-    picture: Arc<T>,
-    ahead: bool,
+pub(super) struct Seen<K, T>(HashMap<K, watch::Sender<Arc<T>>>);
+
+impl<K: Hash + Eq, T> Seen<K, T> {
+    /// The picture of one object.
+    pub(super) fn get(&self, key: &K) -> Option<Arc<T>> {
+        self.0.get(key).map(|picture| picture.borrow().clone())
+    }
+
+    /// What the getters of one object read; none when it is not there.
+    pub(super) fn follow(&self, key: &K) -> Option<Picture<T>> {
+        self.0.get(key).map(|picture| Picture::Live(picture.subscribe()))
+    }
+
+    /// A new object, and what its getters read.
+    pub(super) fn add(&mut self, key: K, picture: Arc<T>) -> Picture<T> {
+        let (sender, receiver) = watch::channel(picture);
+        self.0.insert(key, sender);
+        Picture::Live(receiver)
+    }
+
+    /// From now on its getters read this one. The one before; none when it is not there.
+    pub(super) fn change(&self, key: &K, next: Arc<T>) -> Option<Arc<T>> {
+        self.0.get(key).map(|picture| picture.send_replace(next))
+    }
+
+    /// The last one of an object that goes.
+    pub(super) fn remove(&mut self, key: &K) -> Option<Arc<T>> {
+        self.0.remove(key).map(|picture| picture.borrow().clone())
+    }
 }
 
-impl<T> Seen<T> {
-    /// What a new object is shown with.
-    pub(super) fn first(receiver: &mut watch::Receiver<Arc<T>>) -> Self {
-        // A picture that came after the receiver was made is on the queue, too.
-        let newest = receiver.borrow_and_update();
-        Self { ahead: newest.has_changed(), picture: newest.clone() }
-    }
-
-    /// The pictures before and after a step of the queue, if it is one to show.
-    pub(super) fn step(&mut self, next: Arc<T>) -> Option<(Arc<T>, Arc<T>)> {
-        if self.ahead {
-            self.ahead = !Arc::ptr_eq(&self.picture, &next);
-            return None;
-        }
-        let before = std::mem::replace(&mut self.picture, next.clone());
-        Some((before, next))
-    }
-
-    pub(super) const fn picture(&self) -> &Arc<T> {
-        &self.picture
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_new_object_never_goes_back_in_time() {
-        let (sender, mut receiver) = watch::channel(Arc::new(1));
-        let (two, three, four) = (Arc::new(2), Arc::new(3), Arc::new(4));
-        sender.send_replace(two.clone());
-        sender.send_replace(three.clone());
-        let mut seen = Seen::first(&mut receiver);
-        assert_eq!(**seen.picture(), 3);
-        assert_eq!(seen.step(two), None);
-        assert_eq!(seen.step(three.clone()), None);
-        assert_eq!(seen.step(four.clone()), Some((three, four)));
-    }
-
-    #[test]
-    fn an_object_that_has_not_changed_shows_the_next_step() {
-        let (sender, receiver) = watch::channel(Arc::new(1));
-        let mut late = sender.subscribe();
-        drop(receiver);
-        let mut seen = Seen::first(&mut late);
-        assert_eq!(seen.step(Arc::new(2)), Some((Arc::new(1), Arc::new(2))));
+impl<K, T> Default for Seen<K, T> {
+    fn default() -> Self {
+        Self(HashMap::new())
     }
 }
