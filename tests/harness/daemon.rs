@@ -14,8 +14,7 @@ use futures_util::StreamExt;
 use nexus_dbus::{
     ROOT, SERVICE,
     client::{
-        GuestProperties, GuestProxy, JobProxy, ManagerProxy, Options, Row, SupervisedProperties, SupervisedProxy,
-        VmProperties, VmProxy,
+        GuestProxy, JobProxy, ManagerProxy, Options, Row, SupervisedProperties, SupervisedProxy, VmProperties, VmProxy,
     },
 };
 use nix::{
@@ -355,15 +354,6 @@ impl TestDaemon {
     /// # Panics
     /// When the guest does not answer.
     pub async fn shell(&self, vm: &VmPath, script: &str) -> (i32, String) {
-        // What is read of a VM may be ahead of the interfaces that it has, by a moment.
-        let mut signals = crate::Signals::of(&self.client).await;
-        let has_guest = async {
-            while GuestProperties::read(&self.client, vm).await.is_err() {
-                signals.heard(|signal| signal.member == "InterfacesAdded").await;
-            }
-        };
-        let has_guest = tokio::time::timeout(PATIENCE, has_guest).await;
-        assert!(has_guest.is_ok(), "there is no guest\n{}", self.log());
         let guest = self.guest(vm).await;
         let argv = ["/bin/sh", "-c", script];
         let run = guest.run(&argv, Options::new());
