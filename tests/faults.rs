@@ -7,6 +7,7 @@ use std::{
     fs::{self, File},
     io::{Read, Write},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use nexus_dbus::{
@@ -19,6 +20,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use rusqlite::Connection as Database;
 use zbus::{ObjectPath, OwnedFd, OwnedObjectPath};
 
 const WEB: &str = "vm/web";
@@ -202,6 +204,30 @@ async fn images_undo_what_was_not_finished() {
     let images = world.nexus.home.data().join("images");
     assert!(nexus_tests::entries(&images).is_empty(), "something is left in {}", images.display());
     import(&world.nexus, &folder).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_an_import_leaves_goes_as_soon_as_it_can() {
+    let nexus = BreakableDaemon::start().await;
+    let folder = root_file_system(&nexus);
+    // The row is there, and the import can't go on.
+    nexus.set("actor.images=1*off->1*pause\n").await;
+    let job = nexus.manager().await.import_image(folder.to_str().unwrap(), "tiny", Options::new()).await.unwrap();
+    let database = Database::open(nexus.home.database()).unwrap();
+    let rows = || database.query_row("SELECT count(*) FROM image", [], |row| row.get::<_, u32>(0)).unwrap();
+    database.execute_batch("BEGIN IMMEDIATE").unwrap();
+    nexus.set("").await;
+    assert!(nexus.done(&job).await.is_err());
+    assert_eq!(rows(), 1);
+    database.execute_batch("ROLLBACK").unwrap();
+    let gone = async {
+        // Nobody tells of what was never shown.
+        while rows() > 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, gone).await.unwrap();
+    import(&nexus, &folder).await.unwrap();
 }
 
 #[tokio::test]

@@ -4,13 +4,17 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     fmt, fs,
     path::{Path, PathBuf},
+    time::{Duration, UNIX_EPOCH},
 };
 
 use nexus_dbus::client::{Interfaces, ManagerProxy, VmProperties, objects};
 use rusqlite::{Connection as Database, OpenFlags};
 use zbus::{Connection, OwnedObjectPath};
 
-use crate::world::World;
+use crate::{Vmm, world::World};
+
+/// Ten times what a guest's boot was seen to take.
+const BOOT: Duration = Duration::from_secs(60);
 
 /// What must never be.
 #[derive(Debug)]
@@ -86,11 +90,15 @@ impl Observation {
     }
 
     /// What is still under way.
-    pub(crate) fn busy(&self) -> Vec<String> {
+    pub(crate) fn busy(&self, world: &World) -> Vec<String> {
         let jobs = self.objects.values().filter_map(|object| object.job.as_ref());
         let jobs = jobs.filter(|job| job.finished_at == 0).map(|job| format!("job {} ({})", job.id, job.kind));
         let vms = self.vms().filter(|(_, vm)| matches!(vm.state.as_str(), "starting" | "stopping"));
         let vms = vms.map(|(_, vm)| format!("VM {} is {}", vm.name, vm.state));
+        // A kernel takes its time, without hardware virtualization more of it.
+        let boots = |vm: &VmProperties| vm.state == "running" && !vm.guest_ready && age(vm.started_at) < BOOT;
+        let booting = self.vms().filter(|(_, vm)| world.vmm == Vmm::Qemu && boots(vm));
+        let booting = booting.map(|(_, vm)| format!("VM {} boots", vm.name));
         let waits = self.vms().filter(|(path, _)| self.next_restart_at(path) != 0);
         let waits = waits.map(|(_, vm)| format!("VM {} is about to start", vm.name));
         let actors = self.objects.iter().filter(|(_, object)| {
@@ -101,7 +109,7 @@ impl Observation {
         let disks = self.objects.values().filter_map(|object| object.workspace.as_ref());
         let disks = disks.filter(|disk| matches!(disk.state.as_str(), "creating" | "removing"));
         let disks = disks.map(|disk| format!("workspace {} is {}", disk.name, disk.state));
-        jobs.chain(vms).chain(waits).chain(actors).chain(disks).collect()
+        jobs.chain(vms).chain(booting).chain(waits).chain(actors).chain(disks).collect()
     }
 
     /// Actors that have given up.
@@ -268,6 +276,11 @@ fn read(path: &Path) -> rusqlite::Result<Rows> {
         .collect::<rusqlite::Result<_>>()?;
     let jobs = database.query_row("SELECT count(*) FROM job WHERE finished_at = 0", [], |row| row.get(0))?;
     Ok((rows, workspaces, images, jobs))
+}
+
+fn age(at_usec: u64) -> Duration {
+    let at = UNIX_EPOCH + Duration::from_micros(at_usec);
+    at.elapsed().unwrap_or_default()
 }
 
 fn alive(pid: u32) -> bool {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use nexus_host::image;
-use nexus_model::{ArtifactName, ArtifactState, ErrorKind, JobKind};
+use nexus_model::{ArtifactName, ArtifactState, ErrorKind, JobKind, restart::Backoff};
 use nexus_store::ImageRow;
 use tracing::{info, warn};
 
@@ -20,6 +20,9 @@ use crate::{
     vm::random_id,
     work::{blocking, unbroken, with_progress},
 };
+
+/// How soon an import is undone again that could not be undone: a full disk is the likely reason.
+const UNDO: Backoff = Backoff { initial: Duration::from_millis(200), max: Duration::from_secs(1), jitter: 0.2 };
 
 impl Engine {
     /// Imports an image.
@@ -81,14 +84,29 @@ impl Engine {
         submitted
     }
 
+    /// What can't be undone now is tried again for as long as this daemon runs; the next one does it when it starts.
     async fn undo_import(&self, row: &ImageRow) {
+        let Err(left) = self.try_undo_import(row).await else { return };
+        warn!(NEXUS_IMAGE = %row.name, "what is left of image {} is removed later: {}", row.name, left.text());
+        let (engine, row) = (self.clone(), row.clone());
+        tokio::spawn(async move {
+            for attempt in 0.. {
+                tokio::time::sleep(UNDO.delay(attempt, fastrand::f64())).await;
+                if engine.try_undo_import(&row).await.is_ok() {
+                    info!(NEXUS_IMAGE = %row.name, "what was left of image {} is removed", row.name);
+                    break;
+                }
+            }
+        });
+    }
+
+    async fn try_undo_import(&self, row: &ImageRow) -> Result<(), Error> {
         let id = row.id;
         // The folder goes by its name, which is another image's once the row is gone.
-        if self.store.call(move |store| store.image(id)).await.is_err_and(|error| error.kind() == ErrorKind::NotFound) {
-            return;
-        }
-        if let Err(left) = self.forget_image(row).await {
-            warn!(NEXUS_IMAGE = %row.name, "what is left of it stays until the next start: {}", left.text());
+        match self.store.call(move |store| store.image(id)).await {
+            Ok(_) => self.forget_image(row).await,
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
         }
     }
 
