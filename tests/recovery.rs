@@ -2,7 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::time::{Duration, Instant, SystemTime};
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::{PermissionsExt, symlink},
+    path::Path,
+    time::{Duration, Instant, SystemTime},
+};
 
 use nexus_actors::{ImportImage, StopOptions, supervisor::ChildStatus};
 use nexus_host::unit::{ExitRecord, ProgramRole};
@@ -89,6 +94,59 @@ async fn a_vm_that_the_host_ended_starts_again() {
 }
 
 /// Another boot: no process of the one before is there, nor is anything of what it had in the runtime folder.
+fn lose_power(store: &mut Store, runtime: &Path) {
+    for mut row in store.vms().unwrap() {
+        let process = row.process.as_mut().unwrap();
+        // With its keeper goes all that it keeps, and nobody writes down how.
+        strike(process.keeper.pid, Signal::SIGKILL);
+        let deadline = Instant::now() + PATIENCE;
+        while fs::read(format!("/proc/{}/cmdline", process.leader.pid)).is_ok_and(|line| !line.is_empty()) {
+            assert!(Instant::now() < deadline, "the VMM ends with its keeper");
+            std::thread::yield_now();
+        }
+        process.leader.boot_id = "00000000-0000-4000-8000-000000000000".to_owned();
+        store.update_vm(&row, None).unwrap();
+    }
+    fs::remove_dir_all(runtime).unwrap();
+}
+
+/// The processes that work somewhere in that folder and have that name.
+fn working_in(folder: &Path, name: &str) -> Vec<u32> {
+    let is_it = |pid: &u32| {
+        fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|work| work.starts_with(folder))
+            && fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim_end() == name)
+    };
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(is_it).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_reboot_no_more_start_at_once_than_with_the_daemon() {
+    // Two, see the harness.
+    let test =
+        TestEngine::start_with(|settings| settings.agent = settings.folders.runtime.with_file_name("agent")).await;
+    let (agent, runtime) = (test.folder.path().join("agent"), test.folder.path().join("run"));
+    symlink(nexus_tests::program("guest-agent"), &agent).unwrap();
+    for number in 0..5 {
+        let name = test.create(&format!("vm-{number}"), |_| ()).await.unwrap();
+        test.start_vm(&name).await;
+    }
+    // From now on a start takes for ever.
+    fs::remove_file(&agent).unwrap();
+    fs::write(&agent, "#!/bin/sh\nexec sleep 1000\n").unwrap();
+    fs::set_permissions(&agent, Permissions::from_mode(0o755)).unwrap();
+    let _test = test.restart_after(|store| lose_power(store, &runtime)).await;
+    let two_start = async {
+        while working_in(&runtime, "sleep").len() < 2 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        // Long enough for all the others.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    };
+    tokio::time::timeout(PATIENCE, two_start).await.unwrap();
+    assert_eq!(working_in(&runtime, "sleep").len(), 2);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_reboot_what_should_run_does_and_nothing_else() {
     let test = TestEngine::start().await;
@@ -100,22 +158,7 @@ async fn after_a_reboot_what_should_run_does_and_nothing_else() {
     test.engine.stop_vm(&TestEngine::origin(), &unwanted, StopOptions { timeout: Some(PATIENCE) }).await.unwrap();
     test.wait(&unwanted, |vm| vm.lifecycle.state() == VmState::Stopping).await;
     let runtime = test.folder.path().join("run");
-    let reboot = |store: &mut Store| {
-        for mut row in store.vms().unwrap() {
-            let process = row.process.as_mut().unwrap();
-            // With its keeper goes all that it keeps, and nobody writes down how.
-            strike(process.keeper.pid, Signal::SIGKILL);
-            let deadline = Instant::now() + PATIENCE;
-            while std::fs::read(format!("/proc/{}/cmdline", process.leader.pid)).is_ok_and(|line| !line.is_empty()) {
-                assert!(Instant::now() < deadline, "the VMM ends with its keeper");
-                std::thread::yield_now();
-            }
-            process.leader.boot_id = "00000000-0000-4000-8000-000000000000".to_owned();
-            store.update_vm(&row, None).unwrap();
-        }
-        std::fs::remove_dir_all(&runtime).unwrap();
-    };
-    let test = test.restart_after(reboot).await;
+    let test = test.restart_after(|store| lose_power(store, &runtime)).await;
     let after = test.wait(&wanted, |vm| vm.guest.is_some()).await;
     assert_ne!(after.leader, before[0].leader);
     let reasons = |lines: Vec<nexus_actors::HistoryLine>| lines.into_iter().map(|line| line.reason).collect::<Vec<_>>();
@@ -199,7 +242,7 @@ async fn a_crash_that_was_one_too_many_is_given_up_on_by_the_next_incarnation() 
 /// Imports an image of next to nothing.
 async fn import(test: &TestEngine, name: &str) {
     let root = test.folder.path().canonicalize().unwrap().join("root");
-    std::fs::create_dir_all(root.join("etc")).unwrap();
+    fs::create_dir_all(root.join("etc")).unwrap();
     let request = ImportImage { path: root, name: name.parse().unwrap(), size_bytes: None };
     let job = test.engine.import_image(&TestEngine::origin(), request).await.unwrap();
     assert_eq!(test.job(job).await.state, JobState::Done);
@@ -216,7 +259,7 @@ async fn a_workspace_whose_disk_is_away_is_missing_until_it_is_back() {
     let place = "root/workspaces/disk".to_owned();
     let disk = test.engine.board().workspaces().get(&name).unwrap().path.join(nexus_host::storage::DISK);
     let away = disk.with_extension("away");
-    std::fs::rename(&disk, &away).unwrap();
+    fs::rename(&disk, &away).unwrap();
     test.engine.restart_actor(&place).await.unwrap();
     let is = async |test: &TestEngine, state: WorkspaceState, health: Health| {
         let mut actor = test.engine.board().actors().watch(&place).unwrap();
@@ -232,7 +275,7 @@ async fn a_workspace_whose_disk_is_away_is_missing_until_it_is_back() {
     // Another daemon finds the same, and takes nothing away.
     let test = test.restart().await;
     is(&test, WorkspaceState::Missing, Health::Failed).await;
-    std::fs::rename(&away, &disk).unwrap();
+    fs::rename(&away, &disk).unwrap();
     test.engine.restart_actor(&place).await.unwrap();
     is(&test, WorkspaceState::Ready, Health::Ok).await;
 }
@@ -318,9 +361,9 @@ async fn records_that_could_not_be_taken_away_are_no_hindrance() {
     let test = TestEngine::start().await;
     let name = test.create("web", |_| ()).await.unwrap();
     let runtime = test.folder.path().join("run/vm").join(test.vm(&name).id.to_string());
-    std::fs::create_dir_all(&runtime).unwrap();
+    fs::create_dir_all(&runtime).unwrap();
     let record = ExitRecord { who: ProgramRole::Vmm, status: ExitStatus::Code(0), at: Timestamp(1) };
-    std::fs::write(runtime.join("exit.json"), serde_json::to_vec(&record).unwrap()).unwrap();
+    fs::write(runtime.join("exit.json"), serde_json::to_vec(&record).unwrap()).unwrap();
     test.start_vm(&name).await;
 }
 

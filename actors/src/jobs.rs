@@ -31,7 +31,7 @@ use crate::{
 /// Progress is shown at most this often.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
 /// Between two tries to tell and to store the end of a job.
-const END_RETRY: Duration = Duration::from_secs(5);
+const END_RETRY: Duration = Duration::from_secs(1);
 
 /// So many orphans are named in the event of the job that removed them.
 const NAMED: usize = 10;
