@@ -12,7 +12,7 @@ use std::{
 use nexus_actors::{ImportImage, StopOptions, supervisor::ChildStatus};
 use nexus_host::unit::{ExitRecord, ProgramRole};
 use nexus_model::{
-    ExitStatus, Health, JobState, Name, Timestamp, WorkspaceState,
+    ErrorKind, ExitStatus, Health, JobState, Name, Timestamp, WorkspaceState,
     restart::RestartPolicy,
     vm::{Desired, Reason, VmSpec, VmState},
 };
@@ -118,6 +118,32 @@ fn working_in(folder: &Path, name: &str) -> Vec<u32> {
     };
     let processes = fs::read_dir("/proc").unwrap().flatten();
     processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(is_it).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_that_can_not_be_stored_leaves_the_start_alone() {
+    let test =
+        TestEngine::start_with(|settings| settings.agent = settings.folders.runtime.with_file_name("agent")).await;
+    let (agent, go) = (test.folder.path().join("agent"), test.folder.path().join("go"));
+    let (program, wait) = (nexus_tests::program("guest-agent"), go.display());
+    let script = format!("#!/bin/sh\nwhile [ ! -e {wait} ]; do sleep 0.05; done\nexec {} \"$@\"\n", program.display());
+    fs::write(&agent, script).unwrap();
+    fs::set_permissions(&agent, Permissions::from_mode(0o755)).unwrap();
+    let name = test.create("web", |_| ()).await.unwrap();
+    let start = test.engine.start_vm(&TestEngine::origin(), &name).await.unwrap();
+    test.wait(&name, |vm| vm.lifecycle.state() == VmState::Starting).await;
+
+    let database = rusqlite::Connection::open(TestEngine::database(&test.folder)).unwrap();
+    database.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let refused = test.engine.kill_vm(&TestEngine::origin(), &name).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::StorageFailed);
+    database.execute_batch("ROLLBACK").unwrap();
+    assert_eq!(test.state(&name), VmState::Starting);
+    let mut job = test.engine.board().jobs().watch(&start).unwrap();
+    fs::write(go, "").unwrap();
+    let job = tokio::time::timeout(PATIENCE, job.wait_for(|job| job.state.is_final())).await.unwrap();
+    assert_eq!(job.unwrap().state, JobState::Done);
+    assert_eq!(test.state(&name), VmState::Running);
 }
 
 #[tokio::test(flavor = "multi_thread")]

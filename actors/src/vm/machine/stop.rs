@@ -60,19 +60,19 @@ impl Machine {
                 self.commit("", |row| row.desired = desired).await
             };
         }
+        if let Some(start) = self.operation.take_if(|operation| operation.kind == OperationKind::Start) {
+            let stopped = self.stopped_meanwhile();
+            return self.call_off_start(Some((start, stopped)), desired, reply).await;
+        }
         // What is broken off may have come far enough to make the virtual CPUs stand still.
         let mut frozen = self.state() == VmState::Paused;
         if let Some(operation) = self.operation.take() {
-            let start = operation.kind == OperationKind::Start;
             frozen |= matches!(operation.kind, OperationKind::Pause | OperationKind::Resume);
             operation.answer(Err(self.stopped_meanwhile()));
-            if start {
-                return self.call_off_start(desired, reply).await;
-            }
         }
         match self.state() {
             VmState::Running | VmState::Paused => self.begin_stop(desired, timeout, frozen, job, Some(reply)).await,
-            VmState::Starting | VmState::Stopping => self.call_off_start(desired, reply).await,
+            VmState::Starting | VmState::Stopping => self.call_off_start(None, desired, reply).await,
             VmState::Crashed => {
                 let stopped = self.stopped(Reason::Requested, None, desired).await;
                 if stopped.is_ok() {
@@ -117,8 +117,8 @@ impl Machine {
         };
         self.asked(origin, "not started after all");
         let text = format!("the start of VM `{}` was cancelled", self.vm.name);
-        operation.answer(Err(Error::new(ErrorKind::Cancelled, text)));
-        self.call_off_start(Desired::Stopped, reply).await
+        let cancelled = Error::new(ErrorKind::Cancelled, text);
+        self.call_off_start(Some((operation, cancelled)), Desired::Stopped, reply).await
     }
 
     /// Stores the intent and begins to stop what runs. A guest that is `frozen` is let go on first.
@@ -220,16 +220,37 @@ impl Machine {
         }
     }
 
-    /// Ends a start, or a stop, whose task is gone already.
-    async fn call_off_start(&mut self, desired: Desired, reply: Reply<()>) -> Result<(), Error> {
+    /// Ends a start, whose operation is told why, or a stop whose task is gone already. What can't be stored leaves a start
+    /// as it is; what can't be finished the next incarnation finishes.
+    async fn call_off_start(
+        &mut self,
+        start: Option<(Operation, Error)>,
+        desired: Desired,
+        reply: Reply<()>,
+    ) -> Result<(), Error> {
+        if let Err(error) = self.commit("", |row| row.desired = desired).await {
+            self.operation = start.map(|(operation, _)| operation);
+            let _ = reply.send(Err(error));
+            return Ok(());
+        }
+        if let Some((operation, why)) = start {
+            operation.answer(Err(why));
+        }
         self.turn_power(Power::Off);
         let done = async {
-            self.commit("", |row| row.desired = desired).await?;
             self.clear_away().await?;
             self.stopped(Reason::Cancelled, None, desired).await
         };
-        let _ = reply.send(done.await);
-        Ok(())
+        match done.await {
+            Ok(()) => {
+                let _ = reply.send(Ok(()));
+                Ok(())
+            }
+            Err(error) => {
+                let _ = reply.send(Err(Error::new(error.kind(), error.text())));
+                Err(error)
+            }
+        }
     }
 }
 
