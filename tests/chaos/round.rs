@@ -298,6 +298,9 @@ impl Course {
     async fn compare_levels(&mut self, number: usize) -> Result<(), Violation> {
         self.empty().await.map_err(|error| Violation::Wrong(vec![format!("it can't be emptied: {error}")]))?;
         self.expectations.forget();
+        if self.steady {
+            self.jobs_forgotten().await?;
+        }
         let end = Instant::now() + SETTLE;
         loop {
             let seen = self.settled().await?;
@@ -324,6 +327,18 @@ impl Course {
             && slope > HEAP_SLOPE
         {
             return Err(Violation::Leak(format!("the heap grows by {slope:.0} bytes a round: {:?}", self.report.heap)));
+        }
+        Ok(())
+    }
+
+    /// Jobs that have ended are shown for a minute more, and how many those are depends on how fast rounds go.
+    async fn jobs_forgotten(&mut self) -> Result<(), Violation> {
+        let end = Instant::now() + 2 * PATIENCE;
+        while self.settled().await?.objects.values().any(|object| object.job.is_some()) {
+            if Instant::now() > end {
+                return Err(Violation::Leak("jobs that have ended".to_owned()));
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
         }
         Ok(())
     }
