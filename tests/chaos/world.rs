@@ -194,7 +194,8 @@ impl World {
             Mood::Well => format!("exec {vmm} \"$@\""),
             Mood::Dies => "exit 3".to_owned(),
             Mood::Hangs => "exec sleep 1000".to_owned(),
-            Mood::Deaf => format!("trap '' TERM\n{vmm} \"$@\"\nexec sleep 1000"),
+            // A keeper that is killed takes the VMM along, and nothing that the VMM has started.
+            Mood::Deaf => format!("trap '' TERM\nsetpriv --pdeathsig KILL {vmm} \"$@\"\nexec sleep 1000"),
         };
         let unfinished = self.vmm_program.with_extension("new");
         fs::write(&unfinished, format!("#!/bin/sh\n{script}\n")).expect("a script");
