@@ -38,7 +38,11 @@ impl Expectations {
             }
         }
         for (vm, wishes) in wishes {
-            set(&mut self.wishes, vm, last(wishes).flatten());
+            // A removal that broke off is finished later, whatever was asked for meanwhile.
+            let broke_off =
+                |(record, _): &(&Record, _)| matches!(record.op, Op::Remove { .. }) && record.result.is_err();
+            let known = if wishes.iter().any(broke_off) { None } else { last(wishes).flatten() };
+            set(&mut self.wishes, vm, known);
         }
         for (vm, policies) in policies {
             // Under the one before, a crash may have been the end of it.

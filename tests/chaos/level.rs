@@ -1,8 +1,8 @@
 //! What nexusd holds, when it has nothing to hold.
 
-use std::fs;
+use std::{collections::BTreeSet, fs};
 
-use crate::world::World;
+use crate::{check::Observation, world::World};
 
 /// What must be as it was.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,7 +11,7 @@ pub(crate) struct Level {
     pub(crate) pid: i32,
     descriptors: usize,
     threads: usize,
-    objects: usize,
+    objects: BTreeSet<String>,
     files: usize,
     pub(crate) heap_bytes: i64,
 }
@@ -22,11 +22,14 @@ const SPARE_THREADS: usize = 8;
 
 impl Level {
     /// Of a nexusd without VMs, workspaces and jobs.
-    pub(crate) async fn take(world: &World, objects: usize) -> Option<Self> {
+    pub(crate) async fn take(world: &World, seen: &Observation) -> Option<Self> {
         let pid = world.pid()?;
         let heap_bytes = world.heap_bytes().await;
         let count =
             |folder: &str| fs::read_dir(format!("/proc/{pid}/{folder}")).map(Iterator::count).unwrap_or_default();
+        // Jobs come and go by themselves, and with them the node that they hang from.
+        let objects = seen.objects.iter().filter(|(path, object)| object.job.is_none() && !path.ends_with("/job"));
+        let objects = objects.map(|(path, _)| path.to_string()).collect();
         let files = world.home.things().len();
         Some(Self { pid, descriptors: count("fd"), threads: count("task"), objects, files, heap_bytes })
     }
@@ -38,7 +41,10 @@ impl Level {
         };
         higher("descriptors", self.descriptors, before.descriptors, 0)
             .or_else(|| higher("threads", self.threads, before.threads, SPARE_THREADS))
-            .or_else(|| higher("objects", self.objects, before.objects, 0))
+            .or_else(|| {
+                let new: Vec<&str> = self.objects.difference(&before.objects).map(String::as_str).collect();
+                (!new.is_empty()).then(|| format!("objects {}", new.join(", ")))
+            })
             .or_else(|| higher("files", self.files, before.files, 0))
     }
 }

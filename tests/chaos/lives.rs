@@ -70,8 +70,7 @@ async fn level(world: &World, first: Option<&Level>) -> Result<Level, Violation>
     loop {
         let seen = Observation::take(world, &bus).await.map_err(|error| Violation::Wrong(vec![error]))?;
         let wrong = seen.wrong(world);
-        let objects = seen.objects.values().filter(|object| object.job.is_none()).count();
-        if let Some(level) = Level::take(world, objects).await {
+        if let Some(level) = Level::take(world, &seen).await {
             let above = first.and_then(|first| level.above(first));
             match (wrong.is_empty(), above) {
                 (true, None) => return Ok(level),

@@ -304,8 +304,7 @@ impl Course {
         let end = Instant::now() + SETTLE;
         loop {
             let seen = self.settled().await?;
-            let objects = seen.objects.values().filter(|object| object.job.is_none()).count();
-            let Some(level) = Level::take(&self.world, objects).await else { continue };
+            let Some(level) = Level::take(&self.world, &seen).await else { continue };
             let above = self.level.as_ref().and_then(|before| level.above(before));
             match above {
                 Some(above) if Instant::now() > end => return Err(Violation::Leak(above)),
