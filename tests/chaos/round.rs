@@ -28,6 +28,8 @@ const REST: Duration = Duration::from_secs(200);
 const SETTLE: Duration = Duration::from_secs(10);
 /// After how many rounds nexusd is emptied, and what it still holds is compared.
 const LEVEL_EVERY: usize = 20;
+/// The same where that takes a minute: see [`Course::jobs_forgotten`].
+const STEADY_LEVEL_EVERY: usize = 50;
 /// How fast the heap may grow while nexusd is emptied every few rounds, in bytes a round.
 const HEAP_SLOPE: f64 = 2048.0;
 
@@ -174,7 +176,8 @@ impl Course {
             self.report.heard += 1;
         }
         self.expectations.take_over(&seen, self.vms);
-        if number % LEVEL_EVERY == LEVEL_EVERY - 1 || number == 0 || last {
+        let every = if self.steady { STEADY_LEVEL_EVERY } else { LEVEL_EVERY };
+        if number % every == every - 1 || number == 0 || last {
             self.compare_levels(number).await?;
         }
         Ok(())
