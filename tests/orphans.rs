@@ -47,6 +47,18 @@ async fn only_left(test: &TestEngine, kinds: &[ResourceKind]) -> Vec<Orphan> {
     }
 }
 
+/// Waits until everything that was there has had its grace: what came last has gone.
+async fn graced(test: &TestEngine) {
+    let last = by_id(&test.folder.path().join("logs"), &["console.log"]);
+    let gone = async {
+        while last.exists() {
+            orphans(test).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, gone).await.expect("it goes");
+}
+
 async fn prune(test: &TestEngine, kinds: &[ResourceKind], dry_run: bool) -> Vec<(ResourceKind, String)> {
     let request = Prune { kinds: kinds.to_vec(), dry_run };
     let job = test.engine.prune(&TestEngine::origin(), request).await.unwrap();
@@ -104,7 +116,7 @@ async fn a_vm_without_a_row_runs_until_somebody_says_so_and_its_disk_stays() {
     }
     assert_eq!(left[3].name, told(&disk));
     // Neither by itself, nor for whoever names only what belongs to it.
-    tokio::time::sleep(2 * GRACE).await;
+    graced(&test).await;
     assert_eq!(orphans(&test).await, left);
     assert_eq!(prune(&test, &[], false).await, []);
     assert_eq!(prune(&test, &[ResourceKind::Runtime, ResourceKind::Console], false).await, []);
@@ -194,7 +206,7 @@ async fn another_instance_s_things_are_left_alone() {
     for orphan in &left {
         assert!(matches!(&orphan.fate, Fate::Stays { why } if why.contains("another Nexus")), "{left:?}");
     }
-    tokio::time::sleep(2 * GRACE).await;
+    graced(&test).await;
     assert_eq!(orphans(&test).await, left);
     assert_eq!(prune(&test, &[ResourceKind::Runtime, ResourceKind::Workspace], false).await, []);
     assert!(theirs.exists() && disk.exists());

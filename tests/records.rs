@@ -294,8 +294,7 @@ async fn a_call_that_ends_while_the_database_is_locked_is_completed_afterwards()
     locked.execute_batch("BEGIN IMMEDIATE").unwrap();
     assert!(!running.is_finished(), "the machine is too slow");
     running.await.unwrap();
-    // Longer than the store waits for a lock.
-    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    daemon.logged("what happened is in the journal alone until the store is well again").await;
     locked.execute_batch("COMMIT").unwrap();
     assert_eq!(run_that(&daemon, |row| row["result"] != "").await["result"], "ok");
     let runs = audit(&daemon).await.iter().filter(|row| row["member"] == "Run").count();

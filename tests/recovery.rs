@@ -16,7 +16,7 @@ use nexus_model::{
     restart::RestartPolicy,
     vm::{Desired, Reason, VmSpec, VmState},
 };
-use nexus_store::{HistoryEntry, Store};
+use nexus_store::{HistoryEntry, Store, VmRow};
 use nexus_tests::TestEngine;
 use nix::{
     sys::signal::{Signal, kill},
@@ -110,16 +110,6 @@ fn lose_power(store: &mut Store, runtime: &Path) {
     fs::remove_dir_all(runtime).unwrap();
 }
 
-/// The processes that work somewhere in that folder and have that name.
-fn working_in(folder: &Path, name: &str) -> Vec<u32> {
-    let is_it = |pid: &u32| {
-        fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|work| work.starts_with(folder))
-            && fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim_end() == name)
-    };
-    let processes = fs::read_dir("/proc").unwrap().flatten();
-    processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(is_it).collect()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_that_can_not_be_stored_leaves_the_start_alone() {
     let test =
@@ -151,26 +141,42 @@ async fn after_a_reboot_no_more_start_at_once_than_with_the_daemon() {
     // Two, see the harness.
     let test =
         TestEngine::start_with(|settings| settings.agent = settings.folders.runtime.with_file_name("agent")).await;
-    let (agent, runtime) = (test.folder.path().join("agent"), test.folder.path().join("run"));
+    let path = |name: &str| test.folder.path().join(name);
+    let (agent, runtime) = (path("agent"), path("run"));
     symlink(nexus_tests::program("guest-agent"), &agent).unwrap();
+    let mut names = Vec::new();
     for number in 0..5 {
         let name = test.create(&format!("vm-{number}"), |_| ()).await.unwrap();
         test.start_vm(&name).await;
+        names.push(name);
     }
-    // From now on a start takes for ever.
+    // From now on a start waits for `go`, and writes down how many are at it with itself.
+    let (starting, counts, go) = (path("starting"), path("counts"), path("go"));
+    fs::create_dir(&starting).unwrap();
+    let script = format!(
+        "#!/bin/sh\nmkdir {0}/$$; ls {0} | wc -l >>{1}; while [ ! -e {2} ]; do sleep 0.05; done; rmdir {0}/$$\nexec {3} \"$@\"\n",
+        starting.display(),
+        counts.display(),
+        go.display(),
+        nexus_tests::program("guest-agent").display(),
+    );
     fs::remove_file(&agent).unwrap();
-    fs::write(&agent, "#!/bin/sh\nexec sleep 1000\n").unwrap();
+    fs::write(&agent, script).unwrap();
     fs::set_permissions(&agent, Permissions::from_mode(0o755)).unwrap();
-    let _test = test.restart_after(|store| lose_power(store, &runtime)).await;
+    let test = test.restart_after(|store| lose_power(store, &runtime)).await;
     let two_start = async {
-        while working_in(&runtime, "sleep").len() < 2 {
+        while nexus_tests::entries(&starting).len() < 2 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        // Long enough for all the others.
-        tokio::time::sleep(Duration::from_millis(500)).await;
     };
     tokio::time::timeout(PATIENCE, two_start).await.unwrap();
-    assert_eq!(working_in(&runtime, "sleep").len(), 2);
+    fs::write(go, "").unwrap();
+    for name in &names {
+        test.wait(name, |vm| vm.guest.is_some()).await;
+    }
+    let counts = fs::read_to_string(counts).unwrap();
+    let counts: Vec<u32> = counts.lines().map(|line| line.trim().parse().unwrap()).collect();
+    assert_eq!((counts.len(), counts.iter().max()), (5, Some(&2)), "{counts:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -237,22 +243,27 @@ async fn an_unreachable_guest_is_forgotten_with_its_run() {
     tokio::time::timeout(PATIENCE, well).await.unwrap().unwrap();
 }
 
+/// The one VM has crashed while no daemon was there, and is as `then` makes it.
+fn write_crash(store: &mut Store, then: impl FnOnce(&mut VmRow, Timestamp)) {
+    let [mut row] = store.vms().unwrap().try_into().unwrap();
+    let at = Timestamp::from(SystemTime::now());
+    let running = row.lifecycle.starting(Reason::Requested, at).unwrap().running(Reason::VmmStarted, at).unwrap();
+    let from = row.lifecycle.state();
+    row.lifecycle = running.crashed(Reason::VmmExited, at).unwrap();
+    then(&mut row, at);
+    let (to, reason) = (row.lifecycle.state(), row.lifecycle.reason());
+    store.update_vm(&row, Some(&HistoryEntry { at, from, to, reason, detail: String::new() })).unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crash_that_was_one_too_many_is_given_up_on_by_the_next_incarnation() {
     let test = TestEngine::start().await;
     let name = test.create("web", |_| ()).await.unwrap();
-    let cut_off = |store: &mut Store| {
-        let [mut row] = store.vms().unwrap().try_into().unwrap();
-        let at = Timestamp::from(SystemTime::now());
-        let running = row.lifecycle.starting(Reason::Requested, at).unwrap().running(Reason::VmmStarted, at).unwrap();
-        let from = row.lifecycle.state();
-        row.lifecycle = running.crashed(Reason::VmmExited, at).unwrap();
+    let cut_off = |row: &mut VmRow, at| {
         row.desired = Desired::Running;
         row.recent_failures = vec![at; 6];
-        let (to, reason) = (row.lifecycle.state(), row.lifecycle.reason());
-        store.update_vm(&row, Some(&HistoryEntry { at, from, to, reason, detail: String::new() })).unwrap();
     };
-    let test = test.restart_after(cut_off).await;
+    let test = test.restart_after(|store| write_crash(store, cut_off)).await;
     let vm = test.wait(&name, |vm| vm.lifecycle.state() != VmState::Crashed).await;
     assert_eq!((vm.lifecycle.state(), vm.lifecycle.reason()), (VmState::Failed, Reason::TooManyFailures));
 
@@ -410,16 +421,8 @@ async fn a_restart_that_was_cut_off_before_anything_ran_is_finished() {
 async fn who_forgives_a_vm_starts_none_that_somebody_stopped() {
     let test = TestEngine::start().await;
     let name = test.create("web", |_| ()).await.unwrap();
-    let given_up = |store: &mut Store| {
-        let [mut row] = store.vms().unwrap().try_into().unwrap();
-        let at = Timestamp::from(SystemTime::now());
-        let running = row.lifecycle.starting(Reason::Requested, at).unwrap().running(Reason::VmmStarted, at).unwrap();
-        let from = row.lifecycle.state();
-        row.lifecycle = running.crashed(Reason::VmmExited, at).unwrap().failed(Reason::TooManyFailures, at).unwrap();
-        let (to, reason) = (row.lifecycle.state(), row.lifecycle.reason());
-        store.update_vm(&row, Some(&HistoryEntry { at, from, to, reason, detail: String::new() })).unwrap();
-    };
-    let test = test.restart_after(given_up).await;
+    let given_up = |row: &mut VmRow, at| row.lifecycle = row.lifecycle.failed(Reason::TooManyFailures, at).unwrap();
+    let test = test.restart_after(|store| write_crash(store, given_up)).await;
     test.engine.kill_vm(&TestEngine::origin(), &name).await.unwrap();
     test.engine.reset_failed(&TestEngine::origin(), "root/vms/web/machine").await.unwrap();
     assert_eq!(test.state(&name), VmState::Failed);

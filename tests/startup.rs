@@ -2,14 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
-use std::{fs, path::PathBuf, sync::Arc, time::Duration};
+use std::{fs, path::PathBuf, sync::Arc};
 
 use futures_util::StreamExt;
 use nexus_dbus::SERVICE;
 use nexus_tests::{Ended, Home, TestBus, TestDaemon};
 use nix::sys::signal::Signal;
 use tokio::process::Command;
-use zbus::fdo::DBusProxy;
+use zbus::{MatchRule, MessageStream, fdo::MonitoringProxy};
 
 fn says(ended: &Ended, words: &[&str]) {
     assert_eq!(ended.status.code(), Some(1), "{ended:?}");
@@ -111,11 +111,12 @@ async fn a_daemon_that_the_bus_still_thinks_is_there_is_no_obstacle() {
     let last = bus.connect().await;
     last.request_name(SERVICE).await.unwrap();
     let witness = bus.connect().await;
-    let mut comers = DBusProxy::new(&witness).await.unwrap().receive_name_owner_changed().await.unwrap();
+    let mut seen = MessageStream::from(&witness);
+    let asks = MatchRule::builder().member("NameHasOwner").build().unwrap();
+    MonitoringProxy::new(&witness).await.unwrap().become_monitor(&[asks], 0).await.unwrap();
     let let_go = async {
-        comers.next().await.unwrap();
         // It finds the name taken before the bus notices.
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        while seen.next().await.unwrap().unwrap().header().member().is_none_or(|member| member != "NameHasOwner") {}
         last.close().await.unwrap();
     };
     let command = on(&home, &bus);

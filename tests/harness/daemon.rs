@@ -152,6 +152,20 @@ impl TestDaemon {
         Self::log_in(&self.home)
     }
 
+    /// Waits until it has written this.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub async fn logged(&self, text: &str) {
+        let written = async {
+            while !self.log().contains(text) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let written = tokio::time::timeout(PATIENCE, written).await;
+        assert!(written.is_ok(), "`{text}` is not in:\n{}", self.log());
+    }
+
     fn log_in(home: &Home) -> String {
         fs::read_to_string(log_file(home)).unwrap_or_default()
     }
