@@ -83,7 +83,7 @@ async fn import(test: &TestEngine, name: &str) -> JobState {
     test.job(job).await.state
 }
 
-/// The row is gone, and the VM runs: as after a store that was restored from an older copy. It was killed.
+/// Regression: a VM that runs and whose row is gone, as after a store that was restored from an older copy, was killed.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_vm_without_a_row_runs_until_somebody_says_so_and_its_disk_stays() {
     let test = TestEngine::start_with(|settings| settings.orphan_grace = GRACE).await;

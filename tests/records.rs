@@ -4,15 +4,17 @@
 
 use std::{
     collections::HashMap,
-    fs::File,
+    fs::{self, File},
     io::{BufRead, BufReader, Read},
     os::{fd::OwnedFd, unix::net::UnixStream},
+    path::PathBuf,
 };
 
 use nexus_dbus::client::Options;
 use nexus_tests::{BreakableDaemon, PATIENCE, TestDaemon, process};
 use nix::sys::signal::Signal;
 use serde_json::Value;
+use tokio::task::JoinHandle;
 use zbus::Variant;
 
 async fn read(list: zbus::OwnedFd) -> Vec<Value> {
@@ -131,10 +133,17 @@ async fn a_restart_of_an_actor_is_told() {
     let daemon = TestDaemon::start().await;
     let web = daemon.create("web", []).await;
     daemon.supervised(&web).await.restart_actor(Options::new()).await.unwrap();
-    let told = events(&daemon).await;
-    // What depends on it was started again as well.
+    // What depends on it is started again as well, a moment later.
     for subject in ["vm/web", "vm/web/connection/1"] {
-        let restarted = told.iter().find(|row| row["kind"] == "actor-restarted" && row["subject"] == subject).unwrap();
+        let told = async {
+            loop {
+                let mut told = events(&daemon).await.into_iter();
+                if let Some(row) = told.find(|row| row["kind"] == "actor-restarted" && row["subject"] == subject) {
+                    return row;
+                }
+            }
+        };
+        let restarted = tokio::time::timeout(PATIENCE, told).await.expect("it is told");
         assert_eq!((restarted["to"].as_str(), restarted["vm"].as_str()), (Some("ok"), Some("web")), "{restarted}");
     }
     let call = audit(&daemon).await.pop().unwrap();
@@ -274,27 +283,29 @@ async fn run_that(daemon: &TestDaemon, wanted: impl Fn(&Value) -> bool) -> Value
     found.unwrap_or_else(|_| panic!("no such row\n{}", daemon.log()))
 }
 
-/// Runs a command that takes a while, and returns once it is written down that it was asked for.
-async fn begin_run(daemon: &TestDaemon) -> tokio::task::JoinHandle<()> {
+/// Runs a command that goes on until the file is there, and returns once it is written down that it was asked for.
+async fn begin_run(daemon: &TestDaemon) -> (JoinHandle<()>, PathBuf) {
     let web = daemon.run("web", []).await;
     daemon.wait(&web, |vm| vm.guest_ready).await;
     let guest = daemon.guest(&web).await;
+    let go = daemon.home.path().join("go");
+    let script = format!("while [ ! -e {} ]; do sleep 0.05; done", go.display());
     // Whoever asked gets no answer from a bus that is started again.
-    let running = tokio::spawn(async move { drop(guest.run(&["sleep", "2"], Options::new()).await) });
+    let running = tokio::spawn(async move { drop(guest.run(&["sh", "-c", &script], Options::new()).await) });
     run_that(daemon, |row| row["result"] == "").await;
-    running
+    (running, go)
 }
 
 /// The end of a call was dropped when it could not be written at once: the call was under way for good.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_that_ends_while_the_database_is_locked_is_completed_afterwards() {
     let daemon = TestDaemon::start().await;
-    let running = begin_run(&daemon).await;
+    let (running, go) = begin_run(&daemon).await;
     let locked = rusqlite::Connection::open(daemon.home.database()).unwrap();
     locked.execute_batch("BEGIN IMMEDIATE").unwrap();
-    assert!(!running.is_finished(), "the machine is too slow");
+    fs::write(go, "").unwrap();
     running.await.unwrap();
-    daemon.logged("what happened is in the journal alone until the store is well again").await;
+    daemon.logged("what happened is in the journal alone until the store is well again", 1).await;
     locked.execute_batch("COMMIT").unwrap();
     assert_eq!(run_that(&daemon, |row| row["result"] != "").await["result"], "ok");
     let runs = audit(&daemon).await.iter().filter(|row| row["member"] == "Run").count();
@@ -305,9 +316,9 @@ async fn a_call_that_ends_while_the_database_is_locked_is_completed_afterwards()
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_whose_end_breaks_the_store_is_completed_by_the_next_one() {
     let daemon = BreakableDaemon::start().await;
-    let running = begin_run(&daemon).await;
+    let (running, go) = begin_run(&daemon).await;
     daemon.set("actor.store=1*panic\n").await;
-    assert!(!running.is_finished(), "the machine is too slow");
+    fs::write(go, "").unwrap();
     running.await.unwrap();
     assert_eq!(run_that(&daemon, |row| row["result"] != "").await["result"], "ok");
 }

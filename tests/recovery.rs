@@ -137,6 +137,29 @@ async fn a_stop_that_can_not_be_stored_leaves_the_start_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stop_that_can_not_be_stored_leaves_the_restart_alone() {
+    let test = TestEngine::start().await;
+    let name = test.create("web", |_| ()).await.unwrap();
+    let leader = test.start_vm(&name).await.leader;
+    // It takes its time.
+    strike(leader, Signal::SIGSTOP);
+    let options = StopOptions { timeout: Some(PATIENCE) };
+    let restart = test.engine.restart_vm(&TestEngine::origin(), &name, options).await.unwrap();
+    test.wait(&name, |vm| vm.lifecycle.state() == VmState::Stopping).await;
+
+    let database = rusqlite::Connection::open(TestEngine::database(&test.folder)).unwrap();
+    database.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let refused = test.engine.kill_vm(&TestEngine::origin(), &name).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::StorageFailed);
+    database.execute_batch("ROLLBACK").unwrap();
+    assert_eq!(test.state(&name), VmState::Stopping);
+    strike(leader, Signal::SIGCONT);
+    assert_eq!(test.job(restart).await.state, JobState::Done);
+    let machine = test.engine.board().actors().get(&"root/vms/web/machine".to_owned()).unwrap();
+    assert_eq!(machine.fault_count, 0, "{machine:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn after_a_reboot_no_more_start_at_once_than_with_the_daemon() {
     // Two, see the harness.
     let test =
@@ -163,18 +186,29 @@ async fn after_a_reboot_no_more_start_at_once_than_with_the_daemon() {
     fs::remove_file(&agent).unwrap();
     fs::write(&agent, script).unwrap();
     fs::set_permissions(&agent, Permissions::from_mode(0o755)).unwrap();
-    let test = test.restart_after(|store| lose_power(store, &runtime)).await;
-    let two_start = async {
-        while nexus_tests::entries(&starting).len() < 2 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+    let two_start = async || {
+        let two_start = async {
+            while nexus_tests::entries(&starting).len() < 2 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, two_start).await.unwrap();
     };
-    tokio::time::timeout(PATIENCE, two_start).await.unwrap();
+    let test = test.restart_after(|store| lose_power(store, &runtime)).await;
+    two_start().await;
+    // Nor do those that wait for their turn when the daemon ends, with the next one.
+    let forget = |_: &mut Store| {
+        fs::remove_dir_all(&starting).unwrap();
+        fs::create_dir(&starting).unwrap();
+        fs::remove_file(&counts).unwrap();
+    };
+    let test = test.restart_after(forget).await;
+    two_start().await;
     fs::write(go, "").unwrap();
     for name in &names {
         test.wait(name, |vm| vm.guest.is_some()).await;
     }
-    let counts = fs::read_to_string(counts).unwrap();
+    let counts = fs::read_to_string(&counts).unwrap();
     let counts: Vec<u32> = counts.lines().map(|line| line.trim().parse().unwrap()).collect();
     assert_eq!((counts.len(), counts.iter().max()), (5, Some(&2)), "{counts:?}");
 }

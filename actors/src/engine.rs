@@ -234,7 +234,7 @@ impl Engine {
         };
         let end = tokio::time::Instant::now() + deadline;
         let ready = tokio::time::timeout_at(end, populated).await.is_ok();
-        if let Some(detail) = self.found.tell() {
+        if let Some(detail) = self.found.tell(ready) {
             info!("nexusd is ready: {detail}");
             self.recorder
                 .event(NewEvent { detail, ..NewEvent::now(EventKind::DaemonReady, Subject::Daemon.to_string()) });

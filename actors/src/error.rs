@@ -58,6 +58,11 @@ impl Error {
         self.kind
     }
 
+    /// Whether something could not be written or read, which may be otherwise a moment later.
+    pub(crate) const fn is_of_storage(&self) -> bool {
+        matches!(self.kind, ErrorKind::StorageFailed | ErrorKind::ResourcesExhausted)
+    }
+
     /// The message and those of all its causes, joined by colons: what a person reads.
     #[must_use]
     pub fn text(&self) -> String {

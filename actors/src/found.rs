@@ -21,8 +21,9 @@ impl Found {
         self.ended.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// What was found, for people; only the first time. What is adopted later was under this daemon already.
-    pub(crate) fn tell(&self) -> Option<String> {
+    /// What was found, for people; only the first time. `all` is whether everything was looked at: what is adopted
+    /// after that was under this daemon already.
+    pub(crate) fn tell(&self, all: bool) -> Option<String> {
         if self.told.swap(true, Ordering::Relaxed) {
             return None;
         }
@@ -33,7 +34,8 @@ impl Found {
         };
         let (adopted, ended) = (self.adopted.load(Ordering::Relaxed), self.ended.load(Ordering::Relaxed));
         let adopted = format!("{} adopted", vms(adopted));
-        Some(if ended == 0 { adopted } else { format!("{adopted}, {} found ended", vms(ended)) })
+        let ended = if ended == 0 { String::new() } else { format!(", {} found ended", vms(ended)) };
+        Some(format!("{adopted}{ended}{}", if all { "" } else { " so far" }))
     }
 }
 
@@ -46,9 +48,18 @@ mod tests {
         let found = Found::default();
         (0..2).for_each(|_| found.adopted());
         found.ended();
-        assert_eq!(found.tell().as_deref(), Some("2 VMs adopted, 1 VM found ended"));
+        assert_eq!(found.tell(true).as_deref(), Some("2 VMs adopted, 1 VM found ended"));
         found.adopted();
-        assert_eq!(found.tell(), None);
-        assert_eq!(Found::default().tell().as_deref(), Some("no VM adopted"));
+        assert_eq!(found.tell(true), None);
+        assert_eq!(Found::default().tell(true).as_deref(), Some("no VM adopted"));
+    }
+
+    #[test]
+    fn what_was_not_all_is_told_as_such() {
+        let found = Found::default();
+        found.adopted();
+        assert_eq!(found.tell(false).as_deref(), Some("1 VM adopted so far"));
+        found.ended();
+        assert_eq!(found.tell(true), None);
     }
 }

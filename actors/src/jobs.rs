@@ -12,7 +12,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use nexus_model::{ErrorKind, JobKind, JobState, Timestamp};
+use nexus_model::{ErrorKind, JobKind, JobState, Timestamp, restart::Backoff};
 use nexus_store::{Failure, JobRow, NewJob};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::{sync::watch, time::Instant};
@@ -30,8 +30,10 @@ use crate::{
 
 /// Progress is shown at most this often.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
-/// Between two tries to tell and to store the end of a job.
+/// Between two tries to tell the actor of the end of a job.
 const END_RETRY: Duration = Duration::from_secs(1);
+/// Between two tries to store how it ended.
+const STORE_RETRY: Backoff = Backoff { initial: END_RETRY, max: Duration::from_secs(10), jitter: 0.2 };
 
 /// So many orphans are named in the event of the job that removed them.
 const NAMED: usize = 10;
@@ -197,7 +199,18 @@ struct Running {
     cancel: watch::Sender<bool>,
     /// What its work came to, once it has ended.
     ended: Option<Ended>,
+    /// How often its end could not be stored.
+    unstored: u32,
     _task: AbortOnDropHandle<()>,
+}
+
+impl Running {
+    /// Its end could not be stored. Says how often that was so before.
+    fn not_stored(&mut self) -> u32 {
+        let before = self.unstored;
+        self.unstored = before.saturating_add(1);
+        before
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -374,7 +387,7 @@ impl State {
             }
         });
         let task = AbortOnDropHandle::new(task);
-        underway.insert(id, Running { row, shared, cancel, ended: None, _task: task });
+        underway.insert(id, Running { row, shared, cancel, ended: None, unstored: 0, _task: task });
         Ok(id)
     }
 
@@ -406,13 +419,11 @@ impl State {
         row.state = state;
         row.finished_at = at;
         row.error = error.as_ref().map(|(kind, message)| Failure { kind: *kind, message: message.clone() });
-        if error.is_some() {
-            self.jobs.reaper.look_soon();
-        }
         // Shown before, it is only to be stored.
         if !shared.is_final() {
             let (request, sender, kind) = (&row.request, &row.sender, row.kind);
             if let Some((_, message)) = &error {
+                self.jobs.reaper.look_soon();
                 warn!(
                     NEXUS_JOB = id,
                     NEXUS_REQUEST = request,
@@ -434,8 +445,12 @@ impl State {
         });
         // Whoever waits need not wait for a disk that is full; but what is not stored is tried again.
         if let Err(error) = stored {
-            warn!(NEXUS_JOB = id, "the end of job {id} could not be stored, which is tried again: {}", error.text());
-            myself.send_after(END_RETRY, move || JobMessage::Finished { job: id });
+            let before = self.jobs.underway.lock().get_mut(&id).map_or(0, Running::not_stored);
+            if before == 0 {
+                let text = error.text();
+                warn!(NEXUS_JOB = id, "the end of job {id} could not be stored, and is as soon as it can be: {text}");
+            }
+            myself.send_after(STORE_RETRY.delay(before, fastrand::f64()), move || JobMessage::Finished { job: id });
             return;
         }
         self.jobs.underway.lock().remove(&id);

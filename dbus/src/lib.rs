@@ -19,3 +19,6 @@ pub const ROOT: &str = "/org/workfort/Nexus1";
 pub const LOG_CONTROL: &str = "/org/freedesktop/LogControl1";
 /// Counts the additions to the API; goes up in the commit that makes one. `Since` in the XML is in these numbers.
 pub const API_REVISION: u32 = 1;
+/// So many calls that are under way are remembered for whoever follows `Manager.OpenAudit`, to be told once they have
+/// ended. Who goes on with the list of another daemon has to remember as many that were told.
+pub const CALLS_UNDER_WAY: usize = 1024;

@@ -87,22 +87,25 @@ pub(crate) async fn connect() -> Result<Connection, BusError> {
 /// When there is no bus, or it has a nexusd.
 pub(crate) async fn join() -> Result<Connection, BusError> {
     let connection = connect().await?;
-    match tokio::time::timeout(FAREWELL, unowned(&connection)).await {
-        Ok(free) => free.map(|()| connection).map_err(BusError::Failed),
-        Err(_) => Err(BusError::NameTaken),
-    }
+    if is_free(&connection).await.map_err(BusError::Failed)? { Ok(connection) } else { Err(BusError::NameTaken) }
 }
 
-/// Waits until nobody has the name.
-async fn unowned(connection: &Connection) -> zbus::Result<()> {
+/// Whether nobody has the name, or gives it up in time.
+async fn is_free(connection: &Connection) -> zbus::Result<bool> {
     let bus = DBusProxy::new(connection).await?;
     let mut changes = bus.receive_name_owner_changed_with_args(&[(0, SERVICE)]).await?;
-    while bus.name_has_owner(BusName::try_from(SERVICE)?).await? {
-        if changes.next().await.is_none() {
-            break;
-        }
+    if !bus.name_has_owner(BusName::try_from(SERVICE)?).await? {
+        return Ok(true);
     }
-    Ok(())
+    let given_up = async {
+        while let Some(change) = changes.next().await {
+            if change.args().is_ok_and(|change| change.new_owner().is_none()) {
+                break;
+            }
+        }
+    };
+    // That alone is timed: a bus that takes long to answer has no other nexusd for that.
+    Ok(tokio::time::timeout(FAREWELL, given_up).await.is_ok())
 }
 
 /// The actor as a child of the root. The first incarnation takes `connection`; `named` is told once how that went.

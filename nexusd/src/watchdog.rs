@@ -1,8 +1,8 @@
 //! Whether the daemon still answers: it asks itself, and tells systemd's watchdog that all is well only then.
 //!
-//! A store that hangs, actors that keep every thread of theirs, or objects that do not answer on the bus, are no fault that a supervisor sees, and nothing within the
-//! process can mend them. So the process ends; whatever started it starts it again, and VMs are adopted. Where even that
-//! fails, systemd's watchdog ends it.
+//! A store that hangs, actors that keep every thread of theirs, or objects that do not answer on the bus, are no fault
+//! that a supervisor sees, and nothing within the process can mend them. So the process ends; whatever started it
+//! starts it again, and VMs are adopted. Where even that fails, systemd's watchdog ends it.
 
 use std::{io, thread, time::Duration};
 
@@ -11,7 +11,7 @@ use nexus_dbus::{SERVICE, client::ManagerProxy};
 use sd_notify::NotifyState;
 use tokio::{
     runtime::Handle,
-    time::{MissedTickBehavior, timeout},
+    time::{Instant, MissedTickBehavior, timeout_at},
 };
 use tracing::{error, warn};
 use zbus::{
@@ -23,7 +23,7 @@ use zbus::{
 
 use crate::bus;
 
-/// Between two looks, where no watchdog wants to hear of them more often.
+/// Between two looks, where no watchdog wants to hear of them more often. A look takes no longer than that.
 const LOOK: Duration = Duration::from_secs(10);
 /// So many looks in a row must fail. A disk may well take some seconds for one write.
 const PATIENCE: u32 = 3;
@@ -59,12 +59,14 @@ async fn look(engine: &Engine, actors: &Handle) -> (&'static str, Duration) {
     let mut ticks = tokio::time::interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut line = Line::default();
-    let mut misses = 0;
+    let (mut misses, mut since) = (0, Instant::now());
     loop {
         ticks.tick().await;
-        let stuck = match timeout(every, engine.database()).await {
-            Ok(Ok(_)) if timeout(every, actors.spawn(async {})).await.is_err() => Some("the actors do"),
-            Ok(Ok(_)) => line.is_stuck(every).await.then_some("the objects on the bus do"),
+        let begun = Instant::now();
+        let end = begun + every;
+        let stuck = match timeout_at(end, engine.database()).await {
+            Ok(Ok(_)) if timeout_at(end, actors.spawn(async {})).await.is_err() => Some("the actors do"),
+            Ok(Ok(_)) => line.is_stuck(end).await.then_some("the objects on the bus do"),
             Ok(Err(error)) => {
                 warn!("the store is not well: {}", error.text());
                 Some("the store does")
@@ -76,10 +78,13 @@ async fn look(engine: &Engine, actors: &Handle) -> (&'static str, Duration) {
             notify(&[NotifyState::Watchdog]);
             continue;
         };
+        if misses == 0 {
+            since = begun;
+        }
         misses += 1;
         warn!("{what} not answer: look {misses} of {PATIENCE}");
         if misses == PATIENCE {
-            return (what, every * PATIENCE);
+            return (what, since.elapsed());
         }
     }
 }
@@ -89,9 +94,10 @@ async fn look(engine: &Engine, actors: &Handle) -> (&'static str, Duration) {
 struct Line(Option<Connection>);
 
 impl Line {
-    /// Whether the name on the bus is ours and nobody answers there. A bus that is gone is the bus' actor's affair.
-    async fn is_stuck(&mut self, patience: Duration) -> bool {
-        let own = match timeout(patience, self.own()).await {
+    /// Whether the name on the bus is ours and nobody answers there before `end`. A bus that is gone is the bus'
+    /// actor's affair.
+    async fn is_stuck(&mut self, end: Instant) -> bool {
+        let own = match timeout_at(end, self.own()).await {
             Ok(Ok(own)) => own,
             // The bus, not the daemon.
             Ok(Err(_)) | Err(_) => {
@@ -100,7 +106,7 @@ impl Line {
             }
         };
         match own {
-            Some(manager) => timeout(patience, manager.state()).await.is_err(),
+            Some(manager) => timeout_at(end, manager.state()).await.is_err(),
             None => false,
         }
     }

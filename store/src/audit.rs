@@ -160,7 +160,8 @@ impl Store {
     }
 }
 
-/// Says how many rows that made.
+/// Says how many rows that made: none for a call that is under way already, which a store wrote that broke before it could
+/// say so.
 fn insert(connection: &Connection, call: &NewCall) -> rusqlite::Result<usize> {
     let vm = call.vm.as_ref();
     connection

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
-use nexus_dbus::client::{Interfaces, ManagerProxy, VmProperties, objects};
+use nexus_dbus::client::{Interfaces, ManagerProxy, SupervisedProperties, VmProperties, objects};
 use rusqlite::{Connection as Database, OpenFlags};
 use zbus::{Connection, OwnedObjectPath};
 
@@ -103,7 +103,8 @@ impl Observation {
         let waits = waits.map(|(_, vm)| format!("VM {} is about to start", vm.name));
         let actors = self.objects.iter().filter(|(_, object)| {
             let vm = object.vm.is_some();
-            object.supervised.as_ref().is_some_and(|actor| !vm && actor.health == "restarting")
+            let waits = |actor: &SupervisedProperties| actor.health == "restarting" || actor.next_restart_at != 0;
+            object.supervised.as_ref().is_some_and(|actor| !vm && waits(actor))
         });
         let actors = actors.map(|(path, _)| format!("{path} is being restarted"));
         let disks = self.objects.values().filter_map(|object| object.workspace.as_ref());

@@ -139,7 +139,13 @@ impl Heard {
         let (body, member) = (message.body(), header.member().map(ToString::to_string));
         match member.as_deref() {
             Some("InterfacesAdded") => {
-                let (path, interfaces): (OwnedObjectPath, HashMap<OwnedInterfaceName, _>) = body.deserialize()?;
+                type Properties = HashMap<String, OwnedVariant>;
+                let (path, interfaces): (OwnedObjectPath, HashMap<OwnedInterfaceName, Properties>) =
+                    body.deserialize()?;
+                let vm = interfaces.iter().find(|(name, _)| name.as_str() == VM);
+                if let Some(state) = vm.and_then(|(_, properties)| state_in(properties)) {
+                    self.states.insert(path.to_string(), vec![state]);
+                }
                 self.objects.entry(path).or_default().extend(interfaces);
             }
             Some("InterfacesRemoved") => {
@@ -156,7 +162,7 @@ impl Heard {
                 let (interface, changed, _): Changed = body.deserialize()?;
                 let Some(path) = header.path() else { return Ok(()) };
                 if interface.as_str() == VM
-                    && let Some(state) = changed.get("State").and_then(|state| String::try_from(state.clone()).ok())
+                    && let Some(state) = state_in(&changed)
                 {
                     self.states.entry(path.to_string()).or_default().push(state);
                 }
@@ -169,6 +175,10 @@ impl Heard {
         }
         Ok(())
     }
+}
+
+fn state_in(properties: &HashMap<String, OwnedVariant>) -> Option<String> {
+    String::try_from(properties.get("State")?.clone()).ok()
 }
 
 /// Every object with all its properties, the manager as well.

@@ -31,6 +31,7 @@ pub(crate) async fn live(vmm: Vmm, lives: usize) -> Result<(Duration, Option<f64
         if life % LEVEL_EVERY == 0 || life + 1 == lives {
             let level = level(&world, first.as_ref()).await?;
             heap.push((life, level.heap_bytes));
+            eprintln!("life {life} of {lives}: {:.0} s", begun.elapsed().as_secs_f64());
             first.get_or_insert(level);
         }
     }

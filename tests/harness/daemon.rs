@@ -152,18 +152,18 @@ impl TestDaemon {
         Self::log_in(&self.home)
     }
 
-    /// Waits until it has written this.
+    /// Waits until it has written this, so often.
     ///
     /// # Panics
     /// When it does not.
-    pub async fn logged(&self, text: &str) {
+    pub async fn logged(&self, text: &str, times: usize) {
         let written = async {
-            while !self.log().contains(text) {
+            while self.log().matches(text).count() < times {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
         let written = tokio::time::timeout(PATIENCE, written).await;
-        assert!(written.is_ok(), "`{text}` is not in:\n{}", self.log());
+        assert!(written.is_ok(), "`{text}` is not {times} times in:\n{}", self.log());
     }
 
     fn log_in(home: &Home) -> String {

@@ -7,9 +7,9 @@ use std::{
 };
 
 use nexus_host::image;
-use nexus_model::{ArtifactName, ArtifactState, ErrorKind, JobKind, restart::Backoff};
+use nexus_model::{ArtifactName, ArtifactState, ErrorKind, JobKind};
 use nexus_store::ImageRow;
-use tracing::{info, warn};
+use tracing::info;
 
 use super::ImageMessage;
 use crate::{
@@ -20,9 +20,6 @@ use crate::{
     vm::random_id,
     work::{blocking, unbroken, with_progress},
 };
-
-/// How soon an import is undone again that could not be undone: a full disk is the likely reason.
-const UNDO: Backoff = Backoff { initial: Duration::from_millis(200), max: Duration::from_secs(1), jitter: 0.2 };
 
 impl Engine {
     /// Imports an image.
@@ -65,11 +62,12 @@ impl Engine {
         let job = self.image_job(origin, JobKind::ImportImage, &row.name);
         let (engine, importing) = (self.clone(), row.clone());
         let work = move |job: JobControl| async move {
-            let _import = import;
             let warning = match engine.import(importing.clone(), request, &job).await {
                 Ok(warning) => warning,
                 Err(error) => {
-                    engine.undo_import(&importing).await;
+                    // An actor that is restarted from here on undoes it by itself.
+                    drop(import);
+                    engine.undo_import(importing).await;
                     return Err(error);
                 }
             };
@@ -79,35 +77,16 @@ impl Engine {
         };
         let submitted = self.jobs.submit(job, work).await;
         if submitted.is_err() {
-            self.undo_import(&row).await;
+            self.undo_import(row).await;
         }
         submitted
     }
 
-    /// What can't be undone now is tried again for as long as this daemon runs; the next one does it when it starts.
-    async fn undo_import(&self, row: &ImageRow) {
-        let Err(left) = self.try_undo_import(row).await else { return };
-        warn!(NEXUS_IMAGE = %row.name, "what is left of image {} is removed later: {}", row.name, left.text());
-        let (engine, row) = (self.clone(), row.clone());
-        tokio::spawn(async move {
-            for attempt in 0.. {
-                tokio::time::sleep(UNDO.delay(attempt, fastrand::f64())).await;
-                if engine.try_undo_import(&row).await.is_ok() {
-                    info!(NEXUS_IMAGE = %row.name, "what was left of image {} is removed", row.name);
-                    break;
-                }
-            }
-        });
-    }
-
-    async fn try_undo_import(&self, row: &ImageRow) -> Result<(), Error> {
-        let id = row.id;
-        // The folder goes by its name, which is another image's once the row is gone.
-        match self.store.call(move |store| store.image(id)).await {
-            Ok(_) => self.forget_image(row).await,
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(error),
-        }
+    /// Has the actor remove what there is of an image that could not be imported. Without an actor there is nothing to
+    /// do: the next one undoes what nobody imports.
+    async fn undo_import(&self, row: ImageRow) {
+        let row = Box::new(row);
+        let _ = self.ask_images(|reply| ImageMessage::Undo { row, reply }).await;
     }
 
     /// Hashes an image again and compares.

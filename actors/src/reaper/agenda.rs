@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How long after a failure it is looked what that left: failures come in crowds, and what is undone takes a moment.
+/// How long after a failure or a prune it is looked what that left: failures come in crowds, and what is undone takes a
+/// moment.
 pub(super) const SETTLE: Duration = Duration::from_secs(2);
 
 /// When it is looked next. Changes are answered with when that is now, or none when it is as it was.
@@ -12,13 +13,13 @@ pub(super) const SETTLE: Duration = Duration::from_secs(2);
 pub(super) struct Agenda {
     /// At most one look is ahead.
     next: Option<Instant>,
-    /// When it is to be looked what the last failure left: an earlier look may be too early for that.
+    /// When it is to be looked what the last failure, or prune, left: an earlier look may be too early for that.
     settled: Option<Instant>,
 }
 
 impl Agenda {
-    /// Something has failed.
-    pub(super) fn failed(&mut self, now: Instant) -> Option<Instant> {
+    /// Something may have been left just now, by what failed or was pruned.
+    pub(super) fn look_soon(&mut self, now: Instant) -> Option<Instant> {
         self.settled = Some(now + SETTLE);
         self.plan(now + SETTLE)
     }
@@ -32,7 +33,7 @@ impl Agenda {
         self.next
     }
 
-    /// It is looked now. Some look must still come when a failure has not settled.
+    /// It is looked now. Some look must still come when what was left has not settled.
     pub(super) fn looks(&mut self, now: Instant) -> Option<Instant> {
         self.settled = self.settled.filter(|at| *at > now);
         self.next = self.settled;
@@ -44,15 +45,15 @@ impl Agenda {
 mod tests {
     use super::*;
 
-    /// It was forgotten.
+    /// Regression: such a failure was forgotten.
     #[test]
     fn a_failure_shortly_before_a_look_is_looked_at_once_it_has_settled() {
         let start = Instant::now();
         let mut agenda = Agenda::default();
-        let first = agenda.failed(start).unwrap();
+        let first = agenda.look_soon(start).unwrap();
         assert_eq!(first, start + SETTLE);
         let shortly_before = first - SETTLE / 10;
-        assert_eq!(agenda.failed(shortly_before), None);
+        assert_eq!(agenda.look_soon(shortly_before), None);
         assert_eq!(agenda.looks(first), Some(shortly_before + SETTLE));
         assert_eq!(agenda.looks(shortly_before + SETTLE), None);
     }
@@ -61,7 +62,7 @@ mod tests {
     fn a_look_that_is_planned_meanwhile_does_not_replace_it() {
         let start = Instant::now();
         let mut agenda = Agenda::default();
-        let settled = agenda.failed(start).unwrap();
+        let settled = agenda.look_soon(start).unwrap();
         let earlier = start + SETTLE / 2;
         assert_eq!(agenda.plan(earlier), Some(earlier));
         assert_eq!(agenda.plan(settled), None);

@@ -1,9 +1,9 @@
 //! The actor that finds what nothing owns.
 //!
 //! Owns nothing but what it knows of orphans: resources of the host under this Nexus' names whose owner is not in the
-//! store. It looks at its start, when it is asked, and soon after something failed, and removes what is surely Nexus' own,
-//! does not run and is without worth once that was an orphan for the configured grace. Supervised by the root. A crash loses since when
-//! orphans are known: their grace begins anew.
+//! store. It looks at its start, when it is asked, and soon after something failed or was pruned, and removes what is
+//! surely Nexus' own, does not run and is without worth once that was an orphan for the configured grace. Supervised by
+//! the root. A crash loses since when orphans are known: their grace begins anew.
 
 mod agenda;
 mod orphan;
@@ -134,7 +134,7 @@ impl Actor for ReaperActor {
             }
             ReaperMessage::LookSoon => {
                 state.engine.reaper.told.store(false, Ordering::SeqCst);
-                let planned = state.agenda.failed(Instant::now());
+                let planned = state.agenda.look_soon(Instant::now());
                 state.set_timer(&myself, planned);
             }
             ReaperMessage::Look => {

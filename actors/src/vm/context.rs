@@ -15,10 +15,12 @@ use crate::{
     supervisor::{ActorSlot, ChildSpec, GiveUp, Strategy, SupervisorConfig, SupervisorMessage},
 };
 
-/// A fault of the machine's actor: 50 ms to 5 s, 5 in 60 s and the VM is unmanaged, its VMM left running.
+/// A fault of the machine's actor: 50 ms to 5 s, 5 in 60 s and the VM is unmanaged, its VMM left running, and it is tried
+/// again every 60 s: it may have been the disk that was full.
 const MACHINE_BACKOFF: Backoff =
     Backoff { initial: Duration::from_millis(50), max: Duration::from_secs(5), jitter: 0.2 };
 const MACHINE_INTENSITY: Intensity = Intensity { max: 5, window: Duration::from_secs(60) };
+const MACHINE_RETRY: Duration = Duration::from_secs(60);
 /// A fault of a connection's actor: as its domain failures; 10 in 60 s and it is failed, retried every 60 s.
 const CONNECTION_BACKOFF: Backoff =
     Backoff { initial: Duration::from_millis(100), max: Duration::from_secs(10), jitter: 0.2 };
@@ -80,7 +82,7 @@ pub(crate) fn children(engine: &Engine, vm: &Arc<VmContext>) -> Vec<ChildSpec> {
     let machine = ChildSpec {
         backoff: MACHINE_BACKOFF,
         intensity: MACHINE_INTENSITY,
-        give_up: GiveUp::Mark(Health::Unmanaged),
+        give_up: GiveUp::Retry { every: MACHINE_RETRY, health: Health::Unmanaged },
         ..machine::child_spec(engine, vm)
     };
     let connection = ChildSpec {

@@ -65,7 +65,7 @@ impl Engine {
         let timeout = options.timeout.unwrap_or(self.settings.stop_timeout);
         self.vm_job(origin, self.vm_to_change(name)?, JobKind::RestartVm, false, move |vm, origin, job| async move {
             stop(&vm, origin.clone(), timeout, Next::StartAgain, Some(job.clone())).await?;
-            // Or since the first half of this.
+            // Somebody may have stopped it since the first half.
             start(&vm, origin, Reason::Requested, Some(Desired::Running), job).await
         })
         .await

@@ -2,8 +2,8 @@
 //!
 //! Two halves: the projector follows every transition in order and alone adds and removes objects and sends signals;
 //! interfaces answer calls and read, without waiting, the picture that the projector has shown last. So nobody reads what
-//! was not told, and a call that changes something is answered once the projector has shown the change: a client that
-//! waited for the answer never reads what was before.
+//! was not told, but what can be set, which is read as it was set. A call that changes something is answered once the
+//! projector has shown the change: a client that waited for the answer never reads what was before.
 //!
 //! No interface has a method that takes `&mut self`, and no getter awaits: zbus would stop the whole tree for it.
 

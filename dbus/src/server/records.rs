@@ -16,12 +16,10 @@ use tokio::{
 use tracing::debug;
 
 use super::options::Options;
-use crate::Error;
+use crate::{CALLS_UNDER_WAY, Error};
 
 /// So many rows are read at once.
 const PIECE: u32 = 256;
-/// So many calls that are under way are remembered, to be told once they have ended.
-const UNDER_WAY: usize = 1024;
 /// Before a store that could not be read is asked again.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -182,7 +180,7 @@ impl Stream {
                 let numbers = page.rows.iter().filter(|row| later(row)).map(|row| row.seq);
                 self.under_way.extend(numbers);
                 let lines = page.rows.iter().filter(|row| !later(row)).map(call).collect();
-                let excess = self.under_way.len().saturating_sub(UNDER_WAY);
+                let excess = self.under_way.len().saturating_sub(CALLS_UNDER_WAY);
                 self.under_way.drain(..excess);
                 Ok((lines, page.next, page.last))
             }

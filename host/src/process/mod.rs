@@ -1,4 +1,5 @@
-//! Processes that are not our children: who they are ([`identify`], [`executable`], [`unit()`]) and the watch for their end ([`ProcessWatch`]).
+//! Processes that are not our children: who they are ([`identify`], [`executable`], [`unit()`]) and the watch for their
+//! end ([`ProcessWatch`]).
 
 mod identity;
 mod membership;

@@ -2,12 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use nexus_dbus::CALLS_UNDER_WAY;
 use serde_json::Value;
 
-/// So many are remembered: as many calls as a daemon remembers to be under way, which are told late.
-const REMEMBERED: usize = 1024;
-
-/// The numbers of the newest rows that were told.
+/// The numbers of the newest rows that were told: as many as a daemon remembers calls that are under way, which are
+/// told late.
 #[derive(Debug, Default)]
 pub(super) struct Told(BTreeSet<u64>);
 
@@ -16,7 +15,7 @@ impl Told {
     pub(super) fn is_new(&mut self, row: &Value) -> bool {
         let Some(number) = row["seq"].as_u64() else { return true };
         let new = self.0.insert(number);
-        if self.0.len() > REMEMBERED {
+        if self.0.len() > CALLS_UNDER_WAY {
             self.0.pop_first();
         }
         new
@@ -49,7 +48,7 @@ mod tests {
     #[test]
     fn what_is_forgotten_is_not_asked_for_again() {
         let mut told = Told::default();
-        for number in 1..=REMEMBERED as u64 + 3 {
+        for number in 1..=CALLS_UNDER_WAY as u64 + 3 {
             assert!(told.is_new(&json!({ "seq": number })));
         }
         assert_eq!(told.after(), Some(3));

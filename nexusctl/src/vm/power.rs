@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
-use nexus_dbus::client::{Options, VmProperties, VmProxy};
+use nexus_dbus::client::{Options, SupervisedProperties, VmProperties, VmProxy};
 use zbus::OwnedObjectPath;
 
 use super::{
@@ -89,16 +89,24 @@ impl Kill {
 struct Asked<'a> {
     name: &'a str,
     vm: OwnedObjectPath,
-    /// How it was before.
-    was: String,
+    was: Was,
     job: Job,
 }
 
+/// How a VM was before something was asked of it.
+struct Was {
+    state: String,
+    /// Whether it was about to start again by itself.
+    restart_due: bool,
+}
+
 /// What a stop or a kill of a VM that was like this has done, when there was nothing to end.
-fn rested(name: &str, was: &str) -> Option<String> {
-    match was {
-        "created" | "stopped" | "failed" => Some(format!("VM {name} was not running.")),
-        "crashed" => Some(format!("VM {name} was not running, and is not started again by itself.")),
+fn rested(name: &str, was: &Was) -> Option<String> {
+    match was.state.as_str() {
+        "created" | "stopped" | "failed" if !was.restart_due => Some(format!("VM {name} was not running.")),
+        "created" | "stopped" | "failed" | "crashed" => {
+            Some(format!("VM {name} was not running, and is not started again by itself."))
+        }
         _ => None,
     }
 }
@@ -160,7 +168,7 @@ impl<'a> Run<'a> {
             let title = format!("{} {name}", self.doing);
             let asked = async {
                 let vm = find(self.bus, name, &what).await?;
-                let was = state(self.bus, &vm, &what).await?;
+                let was = was(self.bus, &vm, &what).await?;
                 let path = self.bus.ask(&what, ask(at(self.bus, &vm, &what).await?)).await?;
                 Ok(Asked { name, vm, was, job: Job { what, title, path } })
             };
@@ -214,21 +222,23 @@ pub(super) async fn resume(bus: &Bus, names: &[String]) -> Result<Exit, Failure>
 }
 
 pub(super) async fn kill(bus: &Bus, args: &Kill) -> Result<Exit, Failure> {
-    let done = |name: &str, was: &str| rested(name, was).unwrap_or_else(|| format!("VM {name} is killed."));
+    let done = |name: &str, was: &Was| rested(name, was).unwrap_or_else(|| format!("VM {name} is killed."));
     at_once(bus, &args.names.names, "kill", done, async |vm| vm.kill().await).await
 }
 
 /// How a VM is.
-async fn state(bus: &Bus, vm: &OwnedObjectPath, what: &str) -> Result<String, Failure> {
-    Ok(bus.read::<VmProperties>(what, vm).await?.state)
+async fn was(bus: &Bus, vm: &OwnedObjectPath, what: &str) -> Result<Was, Failure> {
+    let state = bus.read::<VmProperties>(what, vm).await?.state;
+    let restart_due = bus.read::<SupervisedProperties>(what, vm).await?.next_restart_at != 0;
+    Ok(Was { state, restart_due })
 }
 
-/// Verbs that are answered when they are done. `done` says that, of a VM of this name that was in this state.
+/// Verbs that are answered when they are done. `done` says that, of a VM of this name that was like this.
 async fn at_once(
     bus: &Bus,
     names: &[String],
     verb: &str,
-    done: impl Fn(&str, &str) -> String,
+    done: impl Fn(&str, &Was) -> String,
     ask: impl AsyncFn(VmProxy<'static>) -> Result<(), nexus_dbus::Error>,
 ) -> Result<Exit, Failure> {
     let mut several = Several::default();
@@ -236,7 +246,7 @@ async fn at_once(
         let what = format!("{verb} VM {name}");
         let asked = async {
             let vm = find(bus, name, &what).await?;
-            let was = state(bus, &vm, &what).await?;
+            let was = was(bus, &vm, &what).await?;
             bus.ask(&what, ask(at(bus, &vm, &what).await?)).await.map(|()| was)
         };
         if let Some(was) = several.note(asked.await)? {
@@ -253,4 +263,28 @@ fn stop_options(grace: Option<Duration>) -> Options<'static> {
         options.insert("timeout-usec", microseconds.into());
     }
     options
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_did_not_run_is_said_to_stay_so_where_it_would_have_started() {
+        let rested = |state: &str, restart_due| rested("web", &Was { state: state.to_owned(), restart_due });
+        let (rests, stays) = ("VM web was not running.", "VM web was not running, and is not started again by itself.");
+        for (state, restart_due, said) in [
+            ("created", false, Some(rests)),
+            ("stopped", false, Some(rests)),
+            ("failed", false, Some(rests)),
+            ("crashed", false, Some(stays)),
+            ("crashed", true, Some(stays)),
+            // It powered off under `always`, or rebooted.
+            ("stopped", true, Some(stays)),
+            ("running", false, None),
+            ("starting", true, None),
+        ] {
+            assert_eq!(rested(state, restart_due).as_deref(), said, "{state}");
+        }
+    }
 }

@@ -11,19 +11,21 @@ use nexus_host::{
     vmm::GuestEnd,
 };
 use nexus_model::{
-    ErrorKind, ExitStatus, Health, ProcessIdentity, Timestamp,
+    ErrorKind, EventKind, ExitStatus, Health, ProcessIdentity, Timestamp,
     restart::{Intensity, RestartPolicy, Verdict},
     vm::{Desired, Reason, VmState},
 };
-use nexus_store::VmRow;
+use nexus_store::{NewEvent, VmRow};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
 
 use super::{MachineMessage, operation::OperationKind, state::Machine};
-use crate::{Error, catalogue, snapshot::Change, vm::Power};
+use crate::{Error, Origin, catalogue, snapshot::Change, vm::Power};
 
 /// Between two tries to watch a process, when descriptors have run out.
 const WATCH_RETRY: Duration = Duration::from_secs(1);
+/// Between two tries to store the end of a VMM.
+const STORE_RETRY: Duration = Duration::from_secs(1);
 /// Between the end of a guest that reboots and its new start.
 const REBOOT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -79,22 +81,39 @@ impl Machine {
         })));
     }
 
-    /// [`MachineMessage::Ended`].
-    pub(super) async fn ended(&mut self, leader: &ProcessIdentity, record: ExitRecord) -> Result<(), Error> {
-        let current = self.row.process.as_ref().is_some_and(|process| process.leader == *leader);
+    /// [`MachineMessage::Ended`]. Nobody can be told that it can't be stored: it is as soon as it can.
+    pub(super) async fn ended(&mut self, leader: ProcessIdentity, record: ExitRecord) -> Result<(), Error> {
+        let current = self.row.process.as_ref().is_some_and(|process| process.leader == leader);
         if !current {
             return Ok(());
         }
         self.watch = None;
         self.turn_power(Power::Off);
         self.guest = None;
+        match self.end_run(record).await {
+            Err(error) if error.is_of_storage() => {
+                let text = error.text();
+                self.warn(format_args!("the end of VM {} is stored later: {text}", self.vm.name));
+                self.publish();
+                self.myself.send_after(STORE_RETRY, move || MachineMessage::Ended { leader, record });
+                Ok(())
+            }
+            ended => ended,
+        }
+    }
+
+    /// The VMM has ended. Where that can't be stored, all is as before.
+    async fn end_run(&mut self, record: ExitRecord) -> Result<(), Error> {
         match self.operation.take() {
             Some(operation) if operation.kind == OperationKind::Start => {
                 let what = if record.who == ProgramRole::Vmm { "the VMM" } else { "the vsock sidecar" };
                 let words = self.last_words(record.status);
                 let text = format!("{what} {} while VM `{}` was starting{words}", record.status, self.vm.name);
                 self.clear_away_or_warn().await;
-                self.start_failed(&text, Some(record.status)).await?;
+                if let Err(error) = self.start_failed(&text, Some(record.status)).await {
+                    self.operation = Some(operation);
+                    return Err(error);
+                }
                 operation.answer(Err(Error::new(ErrorKind::HypervisorFailed, text)));
                 Ok(())
             }
@@ -102,7 +121,10 @@ impl Machine {
                 let reason = if self.killed.load(Ordering::Relaxed) { Reason::Killed } else { Reason::Requested };
                 let desired = self.row.desired;
                 self.clear_away_or_warn().await;
-                self.stopped(reason, Some(record), desired).await?;
+                if let Err(error) = self.stopped(reason, Some(record), desired).await {
+                    self.operation = Some(operation);
+                    return Err(error);
+                }
                 let abandoned = operation.waiting.iter().all(|reply| reply.is_closed());
                 operation.answer(Ok(()));
                 // Whoever wanted the restart and would go on with it is gone: a daemon that ended, or an incarnation.
@@ -174,7 +196,6 @@ impl Machine {
         let now = Self::now();
         let lifecycle = self.row.lifecycle.stopped(reason, now).map_err(|error| self.illegal(error))?;
         self.turn_power(Power::Off);
-        self.killed.store(false, Ordering::Relaxed);
         self.commit("", |row| {
             row.lifecycle = lifecycle;
             row.desired = desired;
@@ -186,6 +207,7 @@ impl Machine {
             }
         })
         .await?;
+        self.killed.store(false, Ordering::Relaxed);
         if let Some(record) = record {
             self.announce_exit(record.status);
         }
@@ -215,9 +237,9 @@ impl Machine {
         let lifecycle = self.row.lifecycle.crashed(reason, now).map_err(|error| self.illegal(error))?;
         let wanted =
             self.row.spec.restart_policy != RestartPolicy::No && !self.retired && self.row.desired == Desired::Running;
-        let verdict = wanted.then(|| self.failures.failed(now, fastrand::f64()));
-        let recent = self.failures.recent().collect();
-        self.child.reporter.count_failure();
+        let mut failures = self.failures.clone();
+        let verdict = wanted.then(|| failures.failed(now, fastrand::f64()));
+        let recent = failures.recent().collect();
         let detail = match verdict {
             Some(Verdict::Retry(wait)) => format!("{text}; started again in {:.1} s", wait.as_secs_f64()),
             _ => text.to_owned(),
@@ -235,6 +257,8 @@ impl Machine {
             }
         })
         .await?;
+        self.failures = failures;
+        self.child.reporter.count_failure();
         Ok(verdict)
     }
 
@@ -353,6 +377,39 @@ impl Machine {
     pub(super) fn call_off_restart(&mut self) {
         self.forget_restart();
         self.show_health();
+    }
+
+    /// Makes a change after which the start that is waited for is not wanted any more, and says so.
+    pub(super) async fn without_restart(
+        &mut self,
+        origin: &Origin,
+        reason: &str,
+        why: &str,
+        mut events: Vec<NewEvent>,
+        change: impl FnOnce(&mut VmRow),
+    ) -> Result<(), Error> {
+        let state = self.state().to_string();
+        events.push(NewEvent {
+            from: state.clone(),
+            to: state,
+            reason: reason.to_owned(),
+            detail: why.to_owned(),
+            ..self.event(EventKind::VmRestartCalledOff)
+        });
+        self.commit_telling(events, "", change).await?;
+        self.call_off_restart();
+        info!(
+            NEXUS_VM = %self.vm.name,
+            NEXUS_ACTOR = self.child.path,
+            NEXUS_GENERATION = self.child.generation,
+            NEXUS_REQUEST = %origin.request,
+            DBUS_SENDER = origin.sender,
+            MESSAGE_ID = catalogue::VM_RESTART_CALLED_OFF,
+            "VM {} is not started again: {why}",
+            self.vm.name,
+        );
+        self.rest();
+        Ok(())
     }
 
     /// [`MachineMessage::RestartDue`].

@@ -51,10 +51,6 @@ impl Machine {
         job: Option<JobControl>,
         reply: Reply<()>,
     ) -> Result<(), Error> {
-        if wanted.is_some_and(|wanted| wanted != self.row.desired) {
-            let _ = reply.send(Err(self.stopped_meanwhile()));
-            return Ok(());
-        }
         if job.as_ref().is_some_and(JobControl::is_cancelled) {
             // While it waited for this incarnation.
             let text = format!("the start of VM `{}` was cancelled", self.vm.name);
@@ -66,10 +62,11 @@ impl Machine {
             let _ = reply.send(Err(error));
             return Ok(());
         }
-        self.asked(&origin, "started");
-        if reason != Reason::RestartPolicy {
-            self.failures.reset();
+        if wanted.is_some_and(|wanted| wanted != self.row.desired) {
+            let _ = reply.send(Err(self.stopped_meanwhile()));
+            return Ok(());
         }
+        self.asked(&origin, "started");
         self.begin_start(reason, job, Some(reply)).await
     }
 
@@ -83,7 +80,12 @@ impl Machine {
         self.cause = job.as_ref().map(JobControl::id);
         let now = Self::now();
         let lifecycle = self.row.lifecycle.starting(reason, now).map_err(|error| self.illegal(error))?;
-        let recent = self.failures.recent().collect();
+        let mut failures = self.failures.clone();
+        // Who starts it forgives it.
+        if reason != Reason::RestartPolicy {
+            failures.reset();
+        }
+        let recent = failures.recent().collect();
         let stored = self
             .commit("", |row| {
                 row.desired = Desired::Running;
@@ -106,6 +108,7 @@ impl Machine {
             }
             return Ok(());
         }
+        self.failures = failures;
         self.run += 1;
         self.ending = None;
         self.guest = None;
@@ -210,7 +213,6 @@ impl Machine {
             return self.follow(verdict).await;
         }
         let lifecycle = self.row.lifecycle.failed(Reason::StartFailed, now).map_err(|error| self.illegal(error))?;
-        self.child.reporter.count_failure();
         self.commit(text, |row| {
             row.lifecycle = lifecycle;
             row.process = None;
@@ -221,6 +223,7 @@ impl Machine {
             rests(row);
         })
         .await?;
+        self.child.reporter.count_failure();
         self.rest();
         Ok(())
     }
@@ -331,7 +334,7 @@ struct Launch {
     cid: u32,
     unit: String,
     runtime: PathBuf,
-    /// Whether it waits for its turn among those that nobody waits for.
+    /// Whether nexusd starts it by itself, so that it waits for a turn.
     in_turn: bool,
     job: Option<JobControl>,
 }
@@ -339,10 +342,10 @@ struct Launch {
 impl Launch {
     async fn run(self, launched: impl FnOnce(Launched)) -> Result<(), Error> {
         let driver = self.engine.vmms.choose(self.spec.vmm)?;
-        let _turn = if self.in_turn { self.engine.start_turns.acquire().await.ok() } else { None };
-        check_available(&self.vm.name, self.spec.memory_bytes)?;
         self.stage("workspace");
         let disk = self.disk().await?;
+        let _turn = if self.in_turn { self.engine.start_turns.acquire().await.ok() } else { None };
+        check_available(&self.vm.name, self.spec.memory_bytes)?;
         let assets = self.assets(driver.kind())?;
         let boot = self.boot(assets.as_ref(), disk)?;
         let mut plan = plan(&self.engine, self.vm.id, &self.vm.name, &self.spec, self.cid, boot);

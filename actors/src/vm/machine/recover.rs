@@ -67,9 +67,10 @@ impl Machine {
         match (self.state(), state) {
             // Cut off in the middle of a start: the guest has hardly begun, so it begins anew.
             (VmState::Starting, _) => {
+                let why = self.row.lifecycle.reason();
                 self.clear_away().await?;
                 self.stopped(Reason::Cancelled, None, self.row.desired).await?;
-                self.start_if_wanted(Reason::Requested).await
+                self.start_if_wanted(why).await
             }
             (_, UnitState::Running(started)) => self.adopt(*started).await,
             (_, UnitState::Ended(record)) => self.ended_while_away(record).await,

@@ -116,7 +116,7 @@ impl Machine {
             MachineMessage::Retire { origin, force, disks, reply } => self.retire(origin, force, disks, reply).await,
             MachineMessage::Launched { operation, launched } => self.launched(operation, *launched).await,
             MachineMessage::OperationEnded { operation, result } => self.operation_ended(operation, result).await,
-            MachineMessage::Ended { leader, record } => self.ended(&leader, record).await,
+            MachineMessage::Ended { leader, record } => self.ended(leader, record).await,
             MachineMessage::RestartDue { timer } => self.restart_due(timer).await,
             MachineMessage::GuestUp { run, guest } => self.guest_up(run, *guest).await,
             MachineMessage::GuestDown { run, missed } => {
@@ -307,11 +307,17 @@ impl Machine {
         self.child.reporter.set_health(if self.driver.is_some() { Health::Ok } else { Health::Degraded });
         if self.row.ready_duration.is_none() && !self.row.started_at.is_never() {
             let ready = self.row.started_at.until(Self::now());
-            self.commit("", |row| row.ready_duration = Some(ready)).await
-        } else {
-            self.publish();
-            Ok(())
+            match self.commit("", |row| row.ready_duration = Some(ready)).await {
+                // It is no more than a figure.
+                Err(error) if error.is_of_storage() => {
+                    let text = error.text();
+                    self.warn(format_args!("how soon the guest of VM {} answered is not stored: {text}", self.vm.name));
+                }
+                stored => return stored,
+            }
         }
+        self.publish();
+        Ok(())
     }
 
     async fn retire(&mut self, origin: Origin, force: bool, disks: Disks, reply: Reply<()>) -> Result<(), Error> {

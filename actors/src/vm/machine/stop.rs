@@ -14,6 +14,7 @@ use nexus_model::{
     vm::{Desired, Reason, VmState},
 };
 use nexus_protocol::ShutdownMode;
+use nexus_store::VmRow;
 use tokio::{sync::watch, time::Instant};
 
 use super::{
@@ -22,9 +23,6 @@ use super::{
     state::Machine,
 };
 use crate::{Error, Origin, ask::Reply, jobs::JobControl, snapshot::JobId, vm::Power};
-
-/// Why a restart that was waited for is called off by a stop.
-const STOPPED: &str = "somebody stopped it";
 
 impl Machine {
     /// [`MachineMessage::Stop`](super::MachineMessage::Stop), and `Kill` when the guest gets no time.
@@ -43,22 +41,9 @@ impl Machine {
             Next::StartAgain => Desired::Running,
             Next::Rest => Desired::Stopped,
         };
-        if let Some(operation) = &mut self.operation
-            && operation.kind == OperationKind::Stop
-        {
-            operation.hurry(timeout.unwrap_or_default());
-            // Who comes last says what follows: a stop ends the restart whose first half this is.
-            let outdone = next == Next::Rest && self.row.desired == Desired::Running;
-            let earlier = if outdone { std::mem::take(&mut operation.waiting) } else { Vec::new() };
-            operation.waiting.push(reply);
-            for waiting in earlier {
-                let _ = waiting.send(Err(self.stopped_meanwhile()));
-            }
-            return if self.row.desired == desired {
-                Ok(())
-            } else {
-                self.commit("", |row| row.desired = desired).await
-            };
+        if self.operation.as_ref().is_some_and(|operation| operation.kind == OperationKind::Stop) {
+            self.join_stop(timeout, next, desired, reply).await;
+            return Ok(());
         }
         if let Some(start) = self.operation.take_if(|operation| operation.kind == OperationKind::Start) {
             let stopped = self.stopped_meanwhile();
@@ -82,22 +67,37 @@ impl Machine {
                 Ok(())
             }
             VmState::Created | VmState::Stopped | VmState::Failed => {
-                // It ended without a failure, so that nothing but this tells of it: the state stays as it is.
-                let waits = self.restart_timer.is_some() && next == Next::Rest;
-                let events = waits.then(|| self.restart_called_off("requested", STOPPED));
-                let stored = self.commit_telling(events.into_iter().collect(), "", |row| row.desired = desired).await;
-                if stored.is_ok() && self.restart_timer.is_some() {
-                    self.call_off_restart();
-                    if waits {
-                        self.tell_called_off(STOPPED);
-                    }
-                    if next == Next::Rest {
-                        self.rest();
-                    }
-                }
+                let change = |row: &mut VmRow| row.desired = desired;
+                let stored = if self.restart_timer.is_none() {
+                    self.commit("", change).await
+                } else if next == Next::Rest {
+                    // It ended without a failure, so that nothing but this tells of it: the state stays as it is.
+                    self.without_restart(&origin, "requested", "somebody stopped it", Vec::new(), change).await
+                } else {
+                    self.commit("", change).await.inspect(|()| self.call_off_restart())
+                };
                 let _ = reply.send(stored);
                 Ok(())
             }
+        }
+    }
+
+    /// Another stop, of a VM that is stopping. Who comes last says what follows: a stop ends the restart whose first half
+    /// is under way.
+    async fn join_stop(&mut self, timeout: Option<Duration>, next: Next, desired: Desired, reply: Reply<()>) {
+        let outdone = next == Next::Rest && self.row.desired == Desired::Running;
+        if self.row.desired != desired
+            && let Err(error) = self.commit("", |row| row.desired = desired).await
+        {
+            let _ = reply.send(Err(error));
+            return;
+        }
+        let Some(operation) = &mut self.operation else { return };
+        operation.hurry(timeout.unwrap_or_default());
+        let earlier = if outdone { std::mem::take(&mut operation.waiting) } else { Vec::new() };
+        operation.waiting.push(reply);
+        for waiting in earlier {
+            let _ = waiting.send(Err(self.stopped_meanwhile()));
         }
     }
 
