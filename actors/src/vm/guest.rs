@@ -120,6 +120,7 @@ impl Engine {
             cwd: command.working_directory,
             user: command.user,
             timeout_ms: timeout,
+            attached: command.attached,
         };
         Ok((agent, command))
     }

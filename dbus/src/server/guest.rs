@@ -45,6 +45,12 @@ impl Guest {
     }
 }
 
+/// Decodes the options of a command that has streams.
+fn command_with_streams(options: &mut Options, argv: Vec<String>) -> Result<GuestCommand, Error> {
+    let attached = !options.take("detach")?.unwrap_or(false);
+    Ok(GuestCommand { attached, ..command(options, argv)? })
+}
+
 /// Decodes the options of a command.
 fn command(options: &mut Options, argv: Vec<String>) -> Result<GuestCommand, Error> {
     if argv.first().is_none_or(String::is_empty) {
@@ -59,6 +65,7 @@ fn command(options: &mut Options, argv: Vec<String>) -> Result<GuestCommand, Err
         working_directory: options.take("working-directory")?,
         user: options.take("user")?,
         timeout: options.duration("timeout-usec")?,
+        attached: false,
     })
 }
 
@@ -104,7 +111,7 @@ impl Guest {
     ) -> Result<(u64, OwnedFd, OwnedFd, OwnedFd), Error> {
         let exec = |origin, command| async move { self.engine.guest_exec(&origin, &self.vm, command).await };
         let call = self.call(bus, &header).argument("argv", argv.clone());
-        let streams = call.change(options, |options| command(options, argv), exec).await?;
+        let streams = call.change(options, |options| command_with_streams(options, argv), exec).await?;
         Ok((streams.exec, streams.stdin.into(), streams.stdout.into(), streams.stderr.into()))
     }
 

@@ -16,6 +16,7 @@ use rustix::process::Signal;
 use tokio::{sync::watch, task::spawn_local, time::sleep};
 
 use super::{
+    attachment::{Attachment, Side},
     group::Group,
     run::{at, deadline},
     spawner::{Child, Spawner, Stdin},
@@ -51,6 +52,14 @@ struct Exec {
     group: Rc<Group>,
     ended: watch::Receiver<Option<Ended>>,
     channels: Channels,
+    attachment: Rc<Attachment>,
+}
+
+/// The command's end of a stream that the host has claimed.
+#[derive(Debug)]
+pub(crate) struct Claimed {
+    pub(crate) end: OwnedFd,
+    pub(crate) attachment: Rc<Attachment>,
 }
 
 /// A command's ends of its streams that the host has not claimed yet.
@@ -101,8 +110,9 @@ impl ExecTable {
                 argv: summary(&command.argv),
                 token: token.clone(),
                 group: Rc::clone(&group),
-                ended: watched,
+                ended: watched.clone(),
                 channels: Channels { stdin, stdout, stderr },
+                attachment: Rc::new(Attachment::new(command.attached, Rc::clone(&group), watched)),
             };
             state.execs.insert(exec, entry);
             exec
@@ -145,19 +155,24 @@ impl ExecTable {
     fn give_up_streams(&self, exec: u64) {
         let mut state = self.state.borrow_mut();
         let Some(entry) = state.execs.get_mut(&exec) else { return };
-        let claimed = Channel::ALL.map(|channel| entry.channels.claim(channel).is_none());
-        if claimed == [false; 3] {
+        let unclaimed = Channel::ALL.map(|channel| (channel, entry.channels.claim(channel).is_some()));
+        if unclaimed.iter().all(|(_, unclaimed)| *unclaimed) {
             entry.group.kill();
+        }
+        for (channel, _) in unclaimed.into_iter().filter(|(_, unclaimed)| *unclaimed) {
+            entry.attachment.closed(channel, Side::Host);
         }
     }
 
     /// The command's end of the stream, for whoever knows its secret.
-    pub(crate) fn claim(&self, header: &StreamHeader) -> Result<OwnedFd, Failure> {
+    pub(crate) fn claim(&self, header: &StreamHeader) -> Result<Claimed, Failure> {
         let mut state = self.state.borrow_mut();
         let entry = state.execs.get_mut(&header.exec).filter(|entry| entry.token == header.token);
         let entry = entry.ok_or_else(|| Failure::new(FailureKind::Unauthorized, "there is no such stream"))?;
-        let claimed = entry.channels.claim(header.channel);
-        claimed.ok_or_else(|| Failure::new(FailureKind::Invalid, "that stream was opened before, or too late"))
+        let end = entry.channels.claim(header.channel);
+        let end =
+            end.ok_or_else(|| Failure::new(FailureKind::Invalid, "that stream was opened before, or too late"))?;
+        Ok(Claimed { end, attachment: Rc::clone(&entry.attachment) })
     }
 
     /// Waits for a command's end.
