@@ -10,6 +10,7 @@ use nexus_model::{ErrorKind, ExitStatus, Name};
 use zbus::{Connection, OwnedFd, OwnedVariant, Str, interface, message::Header};
 
 use super::{
+    bond::departure,
     call::{Call, DEADLINE},
     options::{Dict, Options, nothing},
     picture::Picture,
@@ -94,7 +95,11 @@ impl Guest {
         let run = |origin, mut command: GuestCommand| async move {
             let timeout = *command.timeout.get_or_insert(RUN_TIMEOUT);
             let run = self.engine.guest_run(&origin, &self.vm, command);
-            tokio::time::timeout(timeout.saturating_add(GRACE), run).await.map_err(|_| silent())?.map_err(Error::from)
+            let run = tokio::time::timeout(timeout.saturating_add(GRACE), run);
+            tokio::select! {
+                outcome = run => outcome.map_err(|_| silent())?.map_err(Error::from),
+                () = departure(bus, &origin) => Err(Error::new(ErrorKind::Cancelled, "the caller has left the bus")),
+            }
         };
         let outcome = call.change(options, |options| command(options, argv), run).await?;
         let lossy = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

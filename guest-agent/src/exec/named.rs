@@ -227,17 +227,47 @@ fn unknown(exec: u64) -> Failure {
     )
 }
 
+/// The beginning of the arguments; where something is left out, the last one ends so.
 fn summary(argv: &[String]) -> Vec<Text> {
-    let mut left = ExecInfo::MAX_ARGV_BYTES;
-    let mut shown = Vec::new();
+    const CUT: &str = "…";
+    let mut left = ExecInfo::MAX_ARGV_BYTES - CUT.len();
+    let mut shown: Vec<String> = Vec::new();
     for argument in argv {
-        let end = argument.floor_char_boundary(left);
-        shown.push(Text::from(argument.get(..end).unwrap_or_default()));
-        // Each argument costs something, so that many empty ones are bounded, too.
-        left = left.saturating_sub(end + 1);
         if left == 0 {
+            if let Some(last) = shown.last_mut() {
+                last.push_str(CUT);
+            }
             break;
         }
+        let end = argument.floor_char_boundary(left);
+        let cut = if end < argument.len() { CUT } else { "" };
+        shown.push(format!("{}{cut}", argument.get(..end).unwrap_or_default()));
+        if !cut.is_empty() {
+            break;
+        }
+        // Each argument costs something, so that many empty ones are bounded, too.
+        left = left.saturating_sub(end + 1);
     }
-    shown
+    shown.into_iter().map(Text::from).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(argv: &[&str]) -> String {
+        let argv: Vec<String> = argv.iter().map(ToString::to_string).collect();
+        summary(&argv).iter().map(Text::as_str).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn arguments_that_are_cut_say_so() {
+        assert_eq!(shown(&["sh", "-c", "true"]), "sh -c true");
+        let (fits, long) = ("x".repeat(253), "x".repeat(254));
+        assert_eq!(shown(&[&fits]), fits);
+        assert_eq!(shown(&[&long]), format!("{fits}…"));
+        assert_eq!(shown(&[&fits, "more"]), format!("{fits}…"));
+        assert_eq!(shown(&["a", &"ä".repeat(200)]), format!("a {}…", "ä".repeat(125)));
+        assert!(summary(&vec![String::new(); 100_000]).len() < 256);
+    }
 }
