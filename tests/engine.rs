@@ -27,6 +27,7 @@ fn shell(script: &str) -> GuestCommand {
         working_directory: None,
         user: None,
         timeout: None,
+        attached: false,
     }
 }
 

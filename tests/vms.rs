@@ -21,6 +21,7 @@ fn command(words: &[&str]) -> GuestCommand {
         working_directory: None,
         user: None,
         timeout: None,
+        attached: false,
     }
 }
 

@@ -1,6 +1,6 @@
 //! Streams that carry a command's stdio.
 
-use std::{os::fd::OwnedFd, rc::Rc};
+use std::rc::Rc;
 
 use nexus_protocol::{
     Channel, Failure, FailureKind, MAX_STREAM_FRAME_BYTES, StreamAnswer, StreamHeader,
@@ -9,10 +9,16 @@ use nexus_protocol::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, Interest},
     net::unix::pipe,
+    task::spawn_local,
     time::timeout,
 };
 
-use crate::{agent::Agent, listener::OPENING_DEADLINE, stream::Stream};
+use crate::{
+    agent::Agent,
+    exec::{Attachment, Claimed, Side, discard},
+    listener::OPENING_DEADLINE,
+    stream::Stream,
+};
 
 const CHUNK_BYTES: usize = 32 * 1024;
 
@@ -26,68 +32,99 @@ enum Pipe {
 pub(crate) async fn serve(mut stream: Stream, agent: &Rc<Agent>) {
     let opened = timeout(OPENING_DEADLINE, async {
         let header = read_one(&mut stream, MAX_STREAM_FRAME_BYTES).await.ok()?;
-        let (pipe, answer) = match open(&header, agent) {
-            Ok(pipe) => (Some(pipe), StreamAnswer::Open),
+        let (open, answer) = match open(&header, agent) {
+            Ok(open) => (Some(open), StreamAnswer::Open),
             Err(failure) => (None, StreamAnswer::Failure(failure)),
         };
-        write_one(&mut stream, MAX_STREAM_FRAME_BYTES, &answer).await.ok()?;
-        Some(pipe)
+        let answered = write_one(&mut stream, MAX_STREAM_FRAME_BYTES, &answer).await;
+        Some((header.channel, open, answered))
     })
     .await;
     match opened {
-        Ok(Some(Some(Pipe::Input(pipe)))) => carry_input(stream, pipe).await,
-        Ok(Some(Some(Pipe::Output(pipe)))) => carry_output(stream, pipe).await,
-        Ok(Some(None)) => stream.finish().await,
-        Ok(None) | Err(_) => {}
+        Ok(Some((_, None, Ok(())))) => stream.finish().await,
+        Ok(Some((channel, Some((pipe, attachment)), Ok(())))) => {
+            let side = match pipe {
+                Pipe::Input(pipe) => carry_input(stream, pipe, &attachment).await,
+                Pipe::Output(pipe) => carry_output(stream, pipe, channel, &attachment).await,
+            };
+            attachment.closed(channel, side);
+        }
+        // A host that is gone before it could use the stream has closed it.
+        Ok(Some((channel, Some((_, attachment)), Err(_)))) => attachment.closed(channel, Side::Host),
+        Ok(Some((_, None, Err(_))) | None) | Err(_) => {}
     }
 }
 
-fn open(header: &StreamHeader, agent: &Agent) -> Result<Pipe, Failure> {
-    let end: OwnedFd = agent.execs.claim(header)?;
+fn open(header: &StreamHeader, agent: &Agent) -> Result<(Pipe, Rc<Attachment>), Failure> {
+    let Claimed { end, attachment } = agent.execs.claim(header)?;
     let pipe = match header.channel {
         Channel::Stdin => pipe::Sender::from_owned_fd(end).map(Pipe::Input),
         Channel::Stdout | Channel::Stderr => pipe::Receiver::from_owned_fd(end).map(Pipe::Output),
     };
-    pipe.map_err(|error| Failure::new(FailureKind::System, format!("cannot use the command's pipe: {error}")))
+    let pipe =
+        pipe.map_err(|error| Failure::new(FailureKind::System, format!("cannot use the command's pipe: {error}")));
+    Ok((pipe?, attachment))
 }
 
-/// Until the host closes, or nobody reads the pipe any more.
-async fn carry_input(mut stream: Stream, mut pipe: pipe::Sender) {
+/// Until the host closes, or nobody reads the pipe any more; which of both.
+async fn carry_input(mut stream: Stream, mut pipe: pipe::Sender, attachment: &Attachment) -> Side {
     let mut chunk = vec![0; CHUNK_BYTES];
     loop {
         let count = tokio::select! {
             read = stream.read(&mut chunk) => read.unwrap_or(0),
-            _ = pipe.ready(Interest::ERROR) => 0,
+            _ = pipe.ready(Interest::ERROR) => return Side::Guest,
         };
-        if count == 0 || pipe.write_all(chunk.get(..count).unwrap_or_default()).await.is_err() {
-            break;
+        if count == 0 {
+            return Side::Host;
+        }
+        tokio::select! {
+            written = pipe.write_all(chunk.get(..count).unwrap_or_default()) => if written.is_err() {
+                return Side::Guest;
+            },
+            () = attachment.stalled() => return Side::Host,
         }
     }
 }
 
-/// Until everyone has closed the pipe, or the host has closed the stream. Nothing is to come from the host: what comes
-/// is dropped.
-async fn carry_output(mut stream: Stream, mut pipe: pipe::Receiver) {
+/// Until everyone has closed the pipe, or the host has closed the stream; which of both. Nothing is to come from the host:
+/// what comes is dropped.
+async fn carry_output(mut stream: Stream, mut pipe: pipe::Receiver, channel: Channel, attachment: &Attachment) -> Side {
     let mut chunk = vec![0; CHUNK_BYTES];
-    let mut unwanted = [0; 512];
-    loop {
+    let side = loop {
         tokio::select! {
             read = pipe.read(&mut chunk) => match read {
                 Ok(count @ 1..) => {
                     if stream.write_all(chunk.get(..count).unwrap_or_default()).await.is_err() {
-                        return;
+                        break Side::Host;
                     }
                 }
-                Ok(0) | Err(_) => break,
+                Ok(0) | Err(_) => break Side::Guest,
             },
-            read = stream.read(&mut unwanted) => {
-                if read.unwrap_or(0) == 0 {
-                    return;
-                }
-            }
+            () = closed(&mut stream) => break Side::Host,
+        }
+    };
+    drop(chunk);
+    if side == Side::Host {
+        if !attachment.is_attached() {
+            spawn_local(discard(pipe));
+        }
+        return side;
+    }
+    drop(pipe);
+    if attachment.keeps(channel) {
+        tokio::select! {
+            () = attachment.ended() => {}
+            () = closed(&mut stream) => return Side::Host,
         }
     }
-    drop(chunk);
-    drop(pipe);
+    // The other output may be closed while the end of this one is under way.
+    attachment.closed(channel, side);
     stream.finish().await;
+    side
+}
+
+/// Waits until the host has closed the stream.
+async fn closed(stream: &mut Stream) {
+    let mut unwanted = [0; 512];
+    while stream.read(&mut unwanted).await.is_ok_and(|count| count > 0) {}
 }

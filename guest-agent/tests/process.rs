@@ -7,7 +7,7 @@ mod support;
 use std::{
     fs::File,
     io::{Read, Write},
-    os::fd::OwnedFd,
+    os::fd::{AsFd, OwnedFd},
     thread,
 };
 
@@ -249,11 +249,13 @@ async fn signal_9_reaches_what_a_command_left_behind() {
     let agent = Agent::start();
     let client = agent.client().await;
     let note = agent.folder.path().join("note");
-    let exec = client.exec(&sh(&daemonises(&note))).await.unwrap();
-    let daemon = pid_in(&note).await;
-    assert_eq!(bounded(client.wait_exec(exec.id)).await.unwrap(), ExitStatus::Code(0));
-    assert!(is_alive(daemon));
-    bounded(client.signal_exec(exec.id, libc::SIGKILL)).await.unwrap();
+    let exec = client.exec(&attached(sh(&daemonises(&note)))).await.unwrap();
+    let (id, daemon) = (exec.id, pid_in(&note).await);
+    assert_eq!(bounded(client.wait_exec(id)).await.unwrap(), ExitStatus::Code(0));
+    drop(exec);
+    bounded(client.ping()).await.unwrap();
+    assert!(is_alive(daemon), "what ends by itself leaves its children alone");
+    bounded(client.signal_exec(id, libc::SIGKILL)).await.unwrap();
     until("the daemon is dead", || !is_alive(daemon)).await;
 }
 
@@ -261,7 +263,7 @@ async fn signal_9_reaches_what_a_command_left_behind() {
 async fn closed_streams_look_like_closed_pipes() {
     let agent = Agent::start();
     let client = agent.client().await;
-    let exec = client.exec(&Command::new(["yes"])).await.unwrap();
+    let exec = client.exec(&attached(Command::new(["yes"]))).await.unwrap();
     drop(exec.stdout);
     assert_eq!(bounded(client.wait_exec(exec.id)).await.unwrap(), ExitStatus::Signal(13));
     // The other way: a command that closes its input.
@@ -275,11 +277,97 @@ async fn closed_streams_look_like_closed_pipes() {
     bounded(client.signal_exec(exec.id, 9)).await.unwrap();
 }
 
+/// The same command, for as long as somebody has its streams.
+fn attached(command: Command) -> Command {
+    Command { attached: true, ..command }
+}
+
+#[tokio::test]
+async fn an_attached_command_dies_with_its_last_stream() {
+    let agent = Agent::start();
+    let client = agent.client().await;
+    let note = agent.folder.path().join("note");
+    let script = format!("{}; echo ready; while read line; do :; done; exec sleep 1000", daemonises(&note));
+    let exec = client.exec(&attached(sh(&script))).await.unwrap();
+    let daemon = pid_in(&note).await;
+    drop(exec.stdin);
+    let mut ready = [0; 6];
+    let mut stdout = File::from(exec.stdout);
+    stdout.read_exact(&mut ready).unwrap();
+    drop(stdout);
+    bounded(client.ping()).await.unwrap();
+    assert!(is_alive(daemon), "somebody has its errors");
+    drop(exec.stderr);
+    assert_eq!(bounded(client.wait_exec(exec.id)).await.unwrap(), ExitStatus::Signal(9));
+    until("the daemon is dead", || !is_alive(daemon)).await;
+}
+
+#[tokio::test]
+async fn an_attached_command_may_close_its_own_outputs() {
+    let agent = Agent::start();
+    let client = agent.client().await;
+    let go = agent.folder.path().join("go");
+    let script = format!("exec >&- 2>&-; while [ ! -e {} ]; do sleep 0.05; done; exit 7", go.display());
+    let closes = attached(sh(&script));
+
+    let exec = client.exec(&closes).await.unwrap();
+    drop(exec.stdin);
+    let outputs = [read_all(exec.stdout), read_all(exec.stderr)];
+    until("one output has ended", || outputs.iter().any(thread::JoinHandle::is_finished)).await;
+    bounded(client.ping()).await.unwrap();
+    std::fs::write(&go, "").unwrap();
+    assert_eq!(bounded(client.wait_exec(exec.id)).await.unwrap(), ExitStatus::Code(7));
+    for output in outputs {
+        assert_eq!(joined(output).await, b"");
+    }
+
+    // The other output is kept open, so that its client can be seen to leave.
+    std::fs::remove_file(go).unwrap();
+    let exec = client.exec(&closes).await.unwrap();
+    let (id, outputs) = (exec.id, [exec.stdout, exec.stderr]);
+    drop(exec.stdin);
+    let ended = |output: &OwnedFd| {
+        let mut polled = [nix::poll::PollFd::new(output.as_fd(), nix::poll::PollFlags::POLLIN)];
+        nix::poll::poll(&mut polled, nix::poll::PollTimeout::ZERO).unwrap() > 0
+    };
+    until("one output has ended", || outputs.iter().any(ended)).await;
+    drop(outputs);
+    assert_eq!(bounded(client.wait_exec(id)).await.unwrap(), ExitStatus::Signal(9));
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_input_behind_has_left_all_the_same() {
+    let agent = Agent::start();
+    let client = agent.client().await;
+    let exec = client.exec(&attached(Command::new(["sleep", "1000"]))).await.unwrap();
+    let stdin = File::from(exec.stdin);
+    let writer = thread::spawn(move || {
+        let mut stdin = stdin;
+        while stdin.write_all(&[0; 4096]).is_ok() {}
+    });
+    drop((exec.stdout, exec.stderr));
+    assert_eq!(bounded(client.wait_exec(exec.id)).await.unwrap(), ExitStatus::Signal(9));
+    joined(writer).await;
+}
+
+#[tokio::test]
+async fn a_detached_command_needs_nobody_who_reads() {
+    let agent = Agent::start();
+    let client = agent.client().await;
+    let note = agent.folder.path().join("note");
+    let script = format!("head -c 1000000 /dev/zero; head -c 1000000 /dev/zero >&2; echo $$ >{}", note.display());
+    let exec = client.exec(&sh(&script)).await.unwrap();
+    let id = exec.id;
+    drop(exec);
+    assert_eq!(bounded(client.wait_exec(id)).await.unwrap(), ExitStatus::Code(0));
+    pid_in(&note).await;
+}
+
 #[tokio::test]
 async fn commands_outlive_their_connection() {
     let agent = Agent::start();
     let (client, _, events) = agent.connect().await;
-    let exec = client.exec(&sh("read line; echo \"$line\"; exit 3")).await.unwrap();
+    let exec = client.exec(&attached(sh("read line; echo \"$line\"; exit 3"))).await.unwrap();
     drop((client, events));
     let client = agent.client().await;
     let waiting = {

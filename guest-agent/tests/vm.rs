@@ -78,6 +78,68 @@ async fn loses_nothing_for_slow_readers(client: &AgentClient) {
     eprintln!("32 slow readers: {:?}", start.elapsed());
 }
 
+async fn tells_how_commands_end(client: &AgentClient) {
+    for (script, status) in [
+        ("exit 7", ExitStatus::Code(7)),
+        ("kill -15 $$", ExitStatus::Signal(15)),
+        ("kill -9 $$", ExitStatus::Signal(9)),
+    ] {
+        let exec = client.exec(&sh(script)).await.unwrap();
+        assert_eq!(bounded(client.wait_exec(exec.id)).await.unwrap(), status, "{script}");
+    }
+    for (program, kind) in [("no-such-program", FailureKind::NotFound), ("/etc/passwd", FailureKind::NotExecutable)] {
+        let failed = client.exec(&Command::new([program])).await;
+        assert!(matches!(failed, Err(AgentError::Failed(failure)) if failure.kind == kind), "{program}");
+    }
+}
+
+/// A script whose grandchild has left its session, its environment and its parent, and writes its pid down.
+const DAEMONISES: &str =
+    "rm -f /tmp/pid; env -i setsid sh -c 'sh -c \"echo \\$\\$ >/tmp/pid; exec sleep 1000\" >/dev/null 2>&1 &'";
+
+/// The pid that was written down, once it is.
+async fn daemon(client: &AgentClient) -> String {
+    output(client, "until [ -s /tmp/pid ]; do :; done; cat /tmp/pid").await.trim().to_owned()
+}
+
+/// Waits until there is no such process in the guest.
+async fn has_died(client: &AgentClient, pid: &str) {
+    output(client, &format!("while [ -e /proc/{pid} ]; do :; done")).await;
+}
+
+/// Whatever a command has become, it ends when nobody has its streams.
+async fn kills_all_that_a_vanished_client_started(client: &AgentClient) {
+    let daemonises = format!("{DAEMONISES}; echo ready; exec sleep 1000");
+    let leaves = "echo $$ >/sys/fs/cgroup/cgroup.procs; echo $$ >/tmp/pid; echo ready; sleep 1000; exit 1";
+    let closes = format!("{DAEMONISES}; echo ready; exec >&- 2>&-; sleep 1000; exit 1");
+    for script in [daemonises.as_str(), leaves, closes.as_str()] {
+        let exec = client.exec(&Command { attached: true, ..sh(script) }).await.unwrap();
+        let mut stdout = File::from(exec.stdout);
+        let ready = thread::spawn(move || {
+            stdout.read_exact(&mut [0; 6]).unwrap();
+            stdout
+        });
+        let stdout = joined(ready).await;
+        let left = daemon(client).await;
+        let mut stdin = File::from(exec.stdin);
+        if script == leaves {
+            // Nothing of it is taken: the proxy does not come to the end of it.
+            nix::fcntl::fcntl(&stdin, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK)).unwrap();
+            while stdin.write_all(&[b'x'; 4096]).is_ok() {}
+        }
+        let start = Instant::now();
+        drop((stdin, stdout, exec.stderr));
+        assert_eq!(bounded(client.wait_exec(exec.id)).await.unwrap(), ExitStatus::Signal(9), "{script}");
+        eprintln!("client gone → command killed: {:?}", start.elapsed());
+        has_died(client, &left).await;
+    }
+    // What nobody has to read is dropped.
+    let detached = client.exec(&sh("head -c 1000000 /dev/zero; exit 3")).await.unwrap();
+    let id = detached.id;
+    drop(detached);
+    assert_eq!(bounded(client.wait_exec(id)).await.unwrap(), ExitStatus::Code(3));
+}
+
 #[tokio::test]
 async fn is_the_init_of_a_bare_root_file_system() {
     let Some(mut vm) = Vm::start("nexus.hostname=box-1 nexus.token=5ecret") else { return };
@@ -117,13 +179,15 @@ async fn is_the_init_of_a_bare_root_file_system() {
 
     // A control group holds what a command starts, and goes when it is empty.
     let groups = "ls -d /sys/fs/cgroup/nexus/nexus-exec-* | wc -l";
-    let mut command = sh("env -i setsid sleep 1000 & exec sleep 1000");
-    command.timeout_ms = Some(2000);
+    let mut command = sh(&format!("{DAEMONISES}; exec sleep 1000"));
+    command.timeout_ms = Some(5000);
     let ran = bounded(client.run(&command)).await.unwrap();
     assert!(ran.timed_out);
-    assert_eq!(output(&client, "pgrep -x sleep | wc -l").await, "0\n");
+    has_died(&client, &daemon(&client).await).await;
     assert_eq!(output(&client, groups).await, "1\n", "only that of the command that asks");
 
+    tells_how_commands_end(&client).await;
+    kills_all_that_a_vanished_client_started(&client).await;
     carries_fifty_megabytes(&client).await;
     loses_nothing_for_slow_readers(&client).await;
 

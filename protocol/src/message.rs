@@ -138,7 +138,7 @@ pub struct ExecInfo {
     pub exec: u64,
     /// Whether it runs.
     pub state: ExecState,
-    /// Its arguments, cut to [`ExecInfo::MAX_ARGV_BYTES`] altogether.
+    /// Its arguments, cut to [`ExecInfo::MAX_ARGV_BYTES`] altogether, with a `…` at the end then.
     pub argv: Vec<Text>,
 }
 

@@ -19,8 +19,15 @@ fn text() -> impl Strategy<Value = Text> {
 
 fn command() -> impl Strategy<Value = Command> {
     let env = proptest::collection::btree_map(any::<String>(), any::<String>(), 0..4);
-    (vec(any::<String>(), 0..4), env, option::of(any::<String>()), option::of(any::<String>()), any::<Option<u64>>())
-        .prop_map(|(argv, env, cwd, user, timeout_ms)| Command { argv, env, cwd, user, timeout_ms })
+    let words = (vec(any::<String>(), 0..4), env, option::of(any::<String>()), option::of(any::<String>()));
+    (words, any::<Option<u64>>(), any::<bool>()).prop_map(|((argv, env, cwd, user), timeout_ms, attached)| Command {
+        argv,
+        env,
+        cwd,
+        user,
+        timeout_ms,
+        attached,
+    })
 }
 
 fn mode() -> impl Strategy<Value = ShutdownMode> {

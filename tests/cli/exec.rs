@@ -4,7 +4,7 @@ use std::{fs, process::Stdio};
 
 use futures_util::StreamExt;
 use nexus_dbus::client::Options;
-use nexus_tests::PATIENCE;
+use nexus_tests::{PATIENCE, daemonises, has_died, pid_in};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -72,7 +72,7 @@ async fn what_goes_in_comes_out() {
     let (daemon, _vm) = web().await;
     let mut bytes = vec![0_u8; 20 << 20];
     fastrand::fill(&mut bytes);
-    let mut child = daemon.nexusctl(&["exec", "web", "--", "cat"]).stdin(Stdio::piped()).spawn().unwrap();
+    let mut child = daemon.nexusctl(&["exec", "-i", "web", "--", "cat"]).stdin(Stdio::piped()).spawn().unwrap();
     let mut into = child.stdin.take().unwrap();
     let sent = bytes.clone();
     let writing = tokio::spawn(async move { into.write_all(&sent).await });
@@ -106,10 +106,56 @@ async fn twenty_megabytes_of_output_are_whole() {
 #[tokio::test]
 async fn the_end_of_the_input_is_passed_on() {
     let (daemon, _vm) = web().await;
-    let mut child = daemon.nexusctl(&["exec", "web", "--", "wc", "-c"]).stdin(Stdio::piped()).spawn().unwrap();
+    let mut child = daemon.nexusctl(&["exec", "-i", "web", "--", "wc", "-c"]).stdin(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(b"12345").await.unwrap();
     let output = timeout(PATIENCE, child.wait_with_output()).await.expect("nexusctl ends").unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "5");
+}
+
+#[tokio::test]
+async fn input_is_only_passed_on_where_that_is_asked_for() {
+    let (daemon, _vm) = web().await;
+    let mut child = daemon.nexusctl(&["exec", "web", "--", "wc", "-c"]).stdin(Stdio::piped()).spawn().unwrap();
+    // It stays open: nobody waits for its end.
+    let _into = child.stdin.take().unwrap();
+    let mut out = String::new();
+    let reading = child.stdout.as_mut().unwrap().read_to_string(&mut out);
+    timeout(PATIENCE, reading).await.expect("output in time").unwrap();
+    assert_eq!(out.trim(), "0");
+}
+
+/// Regression: a nexusctl that was killed left its command running, without anybody to read what it wrote.
+#[tokio::test]
+async fn a_command_does_not_outlive_its_client() {
+    let (daemon, vm) = web().await;
+    let note = daemon.home.path().join("note");
+    let script = format!("{}; echo ready; exec sleep 1000", daemonises(&note));
+    let mut child = daemon.nexusctl(&["exec", "web", "--", "sh", "-c", &script]).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let line = timeout(PATIENCE, lines.next_line()).await.expect("output in time").unwrap();
+    assert_eq!(line.as_deref(), Some("ready"));
+    let left = pid_in(&note).await;
+    interrupt(&child, Signal::SIGKILL);
+    has_died(left).await;
+    let guest = daemon.guest(&vm).await;
+    let ended = async { while !guest.list_execs().await.unwrap().is_empty() {} };
+    timeout(PATIENCE, ended).await.expect("the command ends");
+}
+
+#[tokio::test]
+async fn a_detached_command_goes_on_by_itself() {
+    let (daemon, vm) = web().await;
+    let note = daemon.home.path().join("note");
+    let script = format!("cat; head -c 1000000 /dev/zero; echo $$ >{}; exec sleep 1000", note.display());
+    let number: u64 = ok(&daemon, &["exec", "-d", "web", "--", "sh", "-c", &script]).await.trim().parse().unwrap();
+    let pid = pid_in(&note).await;
+    let execs = json(&daemon, &["vm", "execs", "web"]).await;
+    assert_eq!(execs[0]["id"], number);
+    daemon.guest(&vm).await.signal_exec(number, 15).await.unwrap();
+    has_died(pid).await;
+    assert_eq!(daemon.guest(&vm).await.wait_exec(number).await.unwrap(), (128 + 15, 15));
+    let said = ctl(&daemon, &["exec", "-d", "web", "--", "no-such-program"]).await;
+    assert_eq!(said.code, Some(127), "{said:?}");
 }
 
 #[tokio::test]

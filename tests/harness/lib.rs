@@ -12,6 +12,7 @@ mod home;
 mod notifications;
 mod required;
 mod signals;
+mod straggler;
 mod terminal;
 
 pub use breakable::BreakableDaemon;
@@ -24,6 +25,7 @@ pub use home::Home;
 pub use notifications::Notifications;
 pub use required::not_run;
 pub use signals::{Changed, Signal, Signals};
+pub use straggler::{daemonises, has_died, pid_in};
 pub use terminal::Terminal;
 
 /// A program of this workspace, built before the tests are (`cargo build --workspace`, which `make test` does).

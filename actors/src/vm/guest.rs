@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use nexus_host::agent::{AgentClient, AgentError};
+use nexus_host::agent::{AgentClient, AgentError, RunOutcome};
 use nexus_model::{ErrorKind, Name, vm::VmState};
-use nexus_protocol::Command;
+use nexus_protocol::{Command, Text};
 use tracing::info;
 
 use crate::{Engine, Error, GuestCommand, GuestOutcome, GuestStreams, Origin};
@@ -23,7 +23,7 @@ impl Engine {
         let (agent, command) = self.guest_command(origin, vm, command)?;
         let outcome = agent.run(&command).await?;
         if outcome.timed_out {
-            return Err(Error::new(ErrorKind::Timeout, "the command was killed: its time was up"));
+            return Err(Error::new(ErrorKind::Timeout, too_long(&outcome)));
         }
         Ok(GuestOutcome {
             status: outcome.status,
@@ -90,7 +90,7 @@ impl Engine {
     pub async fn guest_list_execs(&self, vm: &Name) -> Result<Vec<(u64, Vec<String>)>, Error> {
         let execs = self.agent(vm)?.list_execs().await?;
         let running = execs.into_iter().filter(|exec| exec.state == nexus_protocol::ExecState::Running);
-        let words = |argv: Vec<nexus_protocol::Text>| argv.iter().map(|word| word.as_str().to_owned()).collect();
+        let words = |argv: Vec<Text>| argv.iter().map(|word| word.as_str().to_owned()).collect();
         Ok(running.map(|exec| (exec.exec, words(exec.argv))).collect())
     }
 
@@ -120,8 +120,22 @@ impl Engine {
             cwd: command.working_directory,
             user: command.user,
             timeout_ms: timeout,
+            attached: command.attached,
         };
         Ok((agent, command))
+    }
+}
+
+/// What to say of a command that was killed, and of what it wrote.
+fn too_long(outcome: &RunOutcome) -> String {
+    let more = if outcome.truncated { "more than " } else { "" };
+    let (out, err) = (outcome.stdout.len(), outcome.stderr.len());
+    let written = format!("{more}{out} bytes of output and {err} of errors");
+    let dropped = format!("the command was killed: its time was up; it had written {written}, which only Exec gives");
+    let errors = String::from_utf8_lossy(&outcome.stderr);
+    match errors.lines().map(str::trim).rfind(|line| !line.is_empty()) {
+        Some(line) if !outcome.truncated => format!("{dropped}; the last line of its errors is: {}", Text::from(line)),
+        _ => dropped,
     }
 }
 

@@ -1,4 +1,6 @@
-//! `bind=caller`: a job that ends with its caller.
+//! What ends with its caller: a job with `bind=caller`, and a call whose answer only that caller waits for.
+
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use nexus_actors::{Engine, Origin, snapshot::JobId};
@@ -8,6 +10,26 @@ use zbus::{Connection, MatchRule, MessageStream, message::Type, names::BusName};
 
 use super::options::Options;
 use crate::Error;
+
+/// How long a call goes on before its caller is watched. Most are answered by then, and cost the bus nothing.
+const SETTLED: Duration = Duration::from_millis(100);
+
+/// Waits until the caller has left the bus, or this connection was lost: there is nobody to answer then. Never, where
+/// departures can't be heard of.
+pub(super) async fn departure(connection: &Connection, origin: &Origin) {
+    tokio::time::sleep(SETTLED).await;
+    match Bond::with(connection, origin).await {
+        Ok(mut bond) => {
+            bond.departure.next().await;
+        }
+        Err(error) if error.kind() == Some(ErrorKind::Cancelled) => {}
+        Err(error) => {
+            debug!(%error, "the bus does not say when the caller leaves");
+            std::future::pending().await
+        }
+    }
+    info!(NEXUS_REQUEST = %origin.request, DBUS_SENDER = origin.sender, "the caller left the bus: what it waited for is cancelled");
+}
 
 /// Tells when a caller has left the bus.
 #[derive(Debug)]

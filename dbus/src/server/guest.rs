@@ -10,6 +10,7 @@ use nexus_model::{ErrorKind, ExitStatus, Name};
 use zbus::{Connection, OwnedFd, OwnedVariant, Str, interface, message::Header};
 
 use super::{
+    bond::departure,
     call::{Call, DEADLINE},
     options::{Dict, Options, nothing},
     picture::Picture,
@@ -45,6 +46,12 @@ impl Guest {
     }
 }
 
+/// Decodes the options of a command that has streams.
+fn command_with_streams(options: &mut Options, argv: Vec<String>) -> Result<GuestCommand, Error> {
+    let attached = !options.take("detach")?.unwrap_or(false);
+    Ok(GuestCommand { attached, ..command(options, argv)? })
+}
+
 /// Decodes the options of a command.
 fn command(options: &mut Options, argv: Vec<String>) -> Result<GuestCommand, Error> {
     if argv.first().is_none_or(String::is_empty) {
@@ -59,6 +66,7 @@ fn command(options: &mut Options, argv: Vec<String>) -> Result<GuestCommand, Err
         working_directory: options.take("working-directory")?,
         user: options.take("user")?,
         timeout: options.duration("timeout-usec")?,
+        attached: false,
     })
 }
 
@@ -87,7 +95,11 @@ impl Guest {
         let run = |origin, mut command: GuestCommand| async move {
             let timeout = *command.timeout.get_or_insert(RUN_TIMEOUT);
             let run = self.engine.guest_run(&origin, &self.vm, command);
-            tokio::time::timeout(timeout.saturating_add(GRACE), run).await.map_err(|_| silent())?.map_err(Error::from)
+            let run = tokio::time::timeout(timeout.saturating_add(GRACE), run);
+            tokio::select! {
+                outcome = run => outcome.map_err(|_| silent())?.map_err(Error::from),
+                () = departure(bus, &origin) => Err(Error::new(ErrorKind::Cancelled, "the caller has left the bus")),
+            }
         };
         let outcome = call.change(options, |options| command(options, argv), run).await?;
         let lossy = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -104,7 +116,7 @@ impl Guest {
     ) -> Result<(u64, OwnedFd, OwnedFd, OwnedFd), Error> {
         let exec = |origin, command| async move { self.engine.guest_exec(&origin, &self.vm, command).await };
         let call = self.call(bus, &header).argument("argv", argv.clone());
-        let streams = call.change(options, |options| command(options, argv), exec).await?;
+        let streams = call.change(options, |options| command_with_streams(options, argv), exec).await?;
         Ok((streams.exec, streams.stdin.into(), streams.stdout.into(), streams.stderr.into()))
     }
 

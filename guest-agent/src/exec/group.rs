@@ -74,6 +74,11 @@ impl Group {
                 if let Err(error) = cgroup.kill() {
                     say!("cannot kill a command's control group: {error}");
                 }
+                // What has moved to another group, as root may, is in the process group still, unless it left that too.
+                if let Some(leader) = self.leader.get() {
+                    // It may have ended since.
+                    let _ = kill_process_group(leader, Signal::KILL);
+                }
             }
             Hold::Mark(mark) => kill_marked(mark, self.leader.get().map(|leader| leader.as_raw_nonzero().get())),
             Hold::Nothing => {}

@@ -1,6 +1,7 @@
 //! Commands: how they are started, kept together, and ended.
 
 mod account;
+mod attachment;
 mod cgroup;
 mod group;
 mod named;
@@ -8,6 +9,7 @@ mod process_table;
 mod run;
 mod spawner;
 
-pub(crate) use named::ExecTable;
-pub(crate) use run::run;
+pub(crate) use attachment::{Attachment, Side};
+pub(crate) use named::{Claimed, ExecTable};
+pub(crate) use run::{discard, run};
 pub(crate) use spawner::Spawner;

@@ -16,6 +16,7 @@ use rustix::process::Signal;
 use tokio::{sync::watch, task::spawn_local, time::sleep};
 
 use super::{
+    attachment::{Attachment, Side},
     group::Group,
     run::{at, deadline},
     spawner::{Child, Spawner, Stdin},
@@ -51,6 +52,14 @@ struct Exec {
     group: Rc<Group>,
     ended: watch::Receiver<Option<Ended>>,
     channels: Channels,
+    attachment: Rc<Attachment>,
+}
+
+/// The command's end of a stream that the host has claimed.
+#[derive(Debug)]
+pub(crate) struct Claimed {
+    pub(crate) end: OwnedFd,
+    pub(crate) attachment: Rc<Attachment>,
 }
 
 /// A command's ends of its streams that the host has not claimed yet.
@@ -101,8 +110,9 @@ impl ExecTable {
                 argv: summary(&command.argv),
                 token: token.clone(),
                 group: Rc::clone(&group),
-                ended: watched,
+                ended: watched.clone(),
                 channels: Channels { stdin, stdout, stderr },
+                attachment: Rc::new(Attachment::new(command.attached, Rc::clone(&group), watched)),
             };
             state.execs.insert(exec, entry);
             exec
@@ -145,19 +155,24 @@ impl ExecTable {
     fn give_up_streams(&self, exec: u64) {
         let mut state = self.state.borrow_mut();
         let Some(entry) = state.execs.get_mut(&exec) else { return };
-        let claimed = Channel::ALL.map(|channel| entry.channels.claim(channel).is_none());
-        if claimed == [false; 3] {
+        let unclaimed = Channel::ALL.map(|channel| (channel, entry.channels.claim(channel).is_some()));
+        if unclaimed.iter().all(|(_, unclaimed)| *unclaimed) {
             entry.group.kill();
+        }
+        for (channel, _) in unclaimed.into_iter().filter(|(_, unclaimed)| *unclaimed) {
+            entry.attachment.closed(channel, Side::Host);
         }
     }
 
     /// The command's end of the stream, for whoever knows its secret.
-    pub(crate) fn claim(&self, header: &StreamHeader) -> Result<OwnedFd, Failure> {
+    pub(crate) fn claim(&self, header: &StreamHeader) -> Result<Claimed, Failure> {
         let mut state = self.state.borrow_mut();
         let entry = state.execs.get_mut(&header.exec).filter(|entry| entry.token == header.token);
         let entry = entry.ok_or_else(|| Failure::new(FailureKind::Unauthorized, "there is no such stream"))?;
-        let claimed = entry.channels.claim(header.channel);
-        claimed.ok_or_else(|| Failure::new(FailureKind::Invalid, "that stream was opened before, or too late"))
+        let end = entry.channels.claim(header.channel);
+        let end =
+            end.ok_or_else(|| Failure::new(FailureKind::Invalid, "that stream was opened before, or too late"))?;
+        Ok(Claimed { end, attachment: Rc::clone(&entry.attachment) })
     }
 
     /// Waits for a command's end.
@@ -212,17 +227,47 @@ fn unknown(exec: u64) -> Failure {
     )
 }
 
+/// The beginning of the arguments; where something is left out, the last one ends so.
 fn summary(argv: &[String]) -> Vec<Text> {
-    let mut left = ExecInfo::MAX_ARGV_BYTES;
-    let mut shown = Vec::new();
+    const CUT: &str = "…";
+    let mut left = ExecInfo::MAX_ARGV_BYTES - CUT.len();
+    let mut shown: Vec<String> = Vec::new();
     for argument in argv {
-        let end = argument.floor_char_boundary(left);
-        shown.push(Text::from(argument.get(..end).unwrap_or_default()));
-        // Each argument costs something, so that many empty ones are bounded, too.
-        left = left.saturating_sub(end + 1);
         if left == 0 {
+            if let Some(last) = shown.last_mut() {
+                last.push_str(CUT);
+            }
             break;
         }
+        let end = argument.floor_char_boundary(left);
+        let cut = if end < argument.len() { CUT } else { "" };
+        shown.push(format!("{}{cut}", argument.get(..end).unwrap_or_default()));
+        if !cut.is_empty() {
+            break;
+        }
+        // Each argument costs something, so that many empty ones are bounded, too.
+        left = left.saturating_sub(end + 1);
     }
-    shown
+    shown.into_iter().map(Text::from).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(argv: &[&str]) -> String {
+        let argv: Vec<String> = argv.iter().map(ToString::to_string).collect();
+        summary(&argv).iter().map(Text::as_str).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn arguments_that_are_cut_say_so() {
+        assert_eq!(shown(&["sh", "-c", "true"]), "sh -c true");
+        let (fits, long) = ("x".repeat(253), "x".repeat(254));
+        assert_eq!(shown(&[&fits]), fits);
+        assert_eq!(shown(&[&long]), format!("{fits}…"));
+        assert_eq!(shown(&[&fits, "more"]), format!("{fits}…"));
+        assert_eq!(shown(&["a", &"ä".repeat(200)]), format!("a {}…", "ä".repeat(125)));
+        assert!(summary(&vec![String::new(); 100_000]).len() < 256);
+    }
 }

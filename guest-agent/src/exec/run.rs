@@ -140,7 +140,8 @@ impl Output {
     }
 }
 
-async fn discard(mut pipe: pipe::Receiver) {
-    let mut chunk = [0; 1024];
+/// Reads what nobody wants, so that who writes it is not held up.
+pub(crate) async fn discard(mut pipe: pipe::Receiver) {
+    let mut chunk = vec![0; CHUNK_BYTES];
     while pipe.read(&mut chunk).await.is_ok_and(|count| count > 0) {}
 }

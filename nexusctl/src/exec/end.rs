@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use nexus_dbus::Error;
 use nexus_model::ErrorKind;
-use tokio::time::timeout;
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
 
 use super::{Guest, is_absent};
 use crate::{
@@ -13,13 +16,15 @@ use crate::{
     output::{self, amount},
 };
 
-/// How long the daemon, and then the agent, may be away before nobody knows any more how a command ended.
+/// How long the daemon, and then the agent, may be away before nobody knows any more how a command ended whose outputs
+/// have.
 const AWAY: Duration = Duration::from_secs(60);
 
 impl Guest<'_> {
     /// Waits for the end of a command. The daemon may go and come back meanwhile: the command and its streams don't need
-    /// it, and its number stays.
-    pub(super) async fn end(&self, id: u64) -> Result<Exit, Failure> {
+    /// it, and its number stays. To give up is to kill it: that is not done before `over` says that its outputs have ended,
+    /// which they do not while it runs.
+    pub(super) async fn end(&self, id: u64, mut over: watch::Receiver<bool>) -> Result<Exit, Failure> {
         loop {
             let error = match self.proxy.wait_exec(id).await {
                 Ok((code, signal)) => return self.exit(code, signal),
@@ -39,12 +44,22 @@ impl Guest<'_> {
                     None => return Err(self.unknown(&error).await),
                 }
             }
-            let (name, away) = (&self.name, amount::duration(AWAY - NOTICE));
+            let name = &self.name;
             let who = if is_away(&error) { "The daemon is away" } else { "The guest's agent is away" };
-            output::note(format!("{who}. The command in VM {name} runs on; waiting for {away} at most to hear of it."));
-            match timeout(AWAY - NOTICE, back).await {
-                Ok(Some(())) => {}
-                _ => return Err(self.unknown(&error).await),
+            let waiting =
+                format!("waiting to hear how it ends, for {} at most after its output", amount::duration(AWAY));
+            output::note(format!("{who}. The command in VM {name} runs on; {waiting}."));
+            let too_late = async {
+                // An error is an end as well.
+                let _ = over.wait_for(|over| *over).await;
+                sleep(AWAY).await;
+            };
+            let back = tokio::select! {
+                back = back => back,
+                () = too_late => None,
+            };
+            if back.is_none() {
+                return Err(self.unknown(&error).await);
             }
         }
     }

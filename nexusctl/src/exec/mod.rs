@@ -12,7 +12,10 @@ use nexus_dbus::{
     client::{GuestProxy, Options, VmProperties},
 };
 use nexus_model::ErrorKind;
-use tokio::time::{error::Elapsed, timeout};
+use tokio::{
+    sync::watch,
+    time::{error::Elapsed, timeout},
+};
 use zbus::{OwnedFd, OwnedObjectPath};
 
 use self::streams::{Channel, Copied, Streams};
@@ -36,6 +39,9 @@ type Started = (u64, OwnedFd, OwnedFd, OwnedFd);
 /// A command, and how it is run.
 #[derive(Debug, Args)]
 pub(crate) struct CommandArgs {
+    /// Pass standard input on to the command; otherwise its input is empty
+    #[arg(short, long)]
+    pub(crate) interactive: bool,
     /// Run it as this user of the guest [default: root]
     #[arg(short, long)]
     pub(crate) user: Option<String>,
@@ -47,12 +53,16 @@ pub(crate) struct CommandArgs {
     pub(crate) argv: Vec<String>,
 }
 
-/// Run a command in a VM, with the caller's input and output
+/// Run a command in a VM, with the caller's output and, where asked for, input
 ///
-/// The command's exit code is that of nexusctl, or 128 and the number of the signal that ended it. 125: the command could
+/// When nexusctl ends before the command does, however that is, the command is killed with all that it started, unless it
+/// is detached. The command's exit code is that of nexusctl, or 128 and the number of the signal that ended it. 125: the command could
 /// not be tried, or nobody knows how it ended. 126: it can't be executed. 127: there is no such command.
 #[derive(Debug, Args)]
 pub(crate) struct Exec {
+    /// Only start it, and print its number: it goes on by itself, without input, and what it writes is dropped
+    #[arg(short, long, conflicts_with = "interactive")]
+    detach: bool,
     /// A variable for the command; without a value it is that of the caller
     #[arg(short, long, value_name = "NAME[=VALUE]", value_parser = vm::variable)]
     env: Vec<(String, String)>,
@@ -78,6 +88,9 @@ impl Exec {
             guest = bus.patiently(guest) => guest.map_err(not_run)?,
             number = interrupts.next() => return Err(not_begun(&self.vm, number)),
         };
+        if self.detach {
+            return guest.detached(&self.command, &self.env, &mut interrupts).await;
+        }
         guest.command(&self.command, &self.env, &mut interrupts).await
     }
 }
@@ -119,6 +132,18 @@ impl<'a> Guest<'a> {
         Ok(Self { bus, path, proxy, name, boot })
     }
 
+    /// Starts a command that needs nobody.
+    async fn detached(
+        &self,
+        command: &CommandArgs,
+        env: &[(String, String)],
+        interrupts: &mut Interrupts,
+    ) -> Result<Exit, Failure> {
+        let (id, _streams) = self.start(command, env, true, interrupts).await.map_err(not_run)?;
+        output::line(id.to_string())?;
+        Ok(Exit::OK)
+    }
+
     /// Runs a command with the caller's streams until its end.
     pub(crate) async fn command(
         &self,
@@ -126,12 +151,13 @@ impl<'a> Guest<'a> {
         env: &[(String, String)],
         interrupts: &mut Interrupts,
     ) -> Result<Exit, Failure> {
-        let (id, streams) = self.start(command, env, interrupts).await.map_err(not_run)?;
+        let (id, streams) = self.start(command, env, false, interrupts).await.map_err(not_run)?;
         let (copied, mut copies) = tokio::sync::mpsc::unbounded_channel();
-        streams.copy(&copied);
+        streams.copy(command.interactive, &copied);
         drop(copied);
 
-        let mut waiting = Box::pin(self.end(id));
+        let (unread, over) = watch::channel(false);
+        let mut waiting = Box::pin(self.end(id, over));
         let mut ended: Option<Result<Exit, Failure>> = None;
         let mut lost: Option<Failure> = None;
         let mut open = 2_u8;
@@ -149,6 +175,7 @@ impl<'a> Guest<'a> {
                     Copied { channel: Channel::Input, .. } => {}
                     Copied { result, .. } => {
                         open = open.saturating_sub(1);
+                        unread.send_replace(open == 0);
                         if let Err(failure) = result {
                             lost.get_or_insert(failure);
                         }
@@ -173,6 +200,7 @@ impl<'a> Guest<'a> {
         &self,
         command: &CommandArgs,
         env: &[(String, String)],
+        detach: bool,
         interrupts: &mut Interrupts,
     ) -> Result<(u64, Streams), Failure> {
         let argv: Vec<&str> = command.argv.iter().map(String::as_str).collect();
@@ -188,6 +216,9 @@ impl<'a> Guest<'a> {
             if !env.is_empty() {
                 let env: HashMap<&str, &str> = env.iter().map(|(name, value)| (&**name, &**value)).collect();
                 options.insert("env", env.into());
+            }
+            if detach {
+                options.insert("detach", true.into());
             }
             options
         };
@@ -270,8 +301,9 @@ impl<'a> Guest<'a> {
     /// What to say where a command could not be told of a signal.
     fn left(&self, number: u8) -> Failure {
         let name = &self.name;
-        Failure::new(format!("the command in VM {name} was not told of signal {number} and runs on"))
-            .hint("See it, once the daemon is back", format!("nexusctl vm execs {name}"))
+        Failure::new(format!("the command in VM {name} was not told of signal {number}"))
+            .because("Its guest kills it, with all that it started, when it sees that nexusctl has gone.")
+            .hint("See whether it has, once the daemon is back", format!("nexusctl vm execs {name}"))
             .exit(Exit::signal(number))
     }
 

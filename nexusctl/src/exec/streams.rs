@@ -38,14 +38,18 @@ pub(super) struct Copied {
 }
 
 impl Streams {
-    /// Copies all three until their ends, and tells of each.
-    pub(super) fn copy(self, copied: &UnboundedSender<Copied>) {
+    /// Copies them until their ends, and tells of each. Without `interactive` the command's input is empty.
+    pub(super) fn copy(self, interactive: bool, copied: &UnboundedSender<Copied>) {
         let Self { stdin, stdout, stderr } = self;
-        spawn(Channel::Input, copied, move || {
-            // Dropped at the end: that ends the command's input.
-            let into = blocking(stdin)?;
-            input(io::stdin().as_fd(), into)
-        });
+        if interactive {
+            spawn(Channel::Input, copied, move || {
+                // Dropped at the end: that ends the command's input.
+                let into = blocking(stdin)?;
+                input(io::stdin().as_fd(), into)
+            });
+        } else {
+            drop(stdin);
+        }
         spawn(Channel::Output, copied, move || output(blocking(stdout)?, io::stdout().as_fd(), "output"));
         spawn(Channel::Error, copied, move || output(blocking(stderr)?, io::stderr().as_fd(), "errors"));
     }
