@@ -246,6 +246,9 @@ impl Dialer {
                         let reboot = mode == ShutdownMode::Reboot;
                         self.tell(MachineMessage::GuestEnding { run, reboot }).await;
                     }
+                    Some(Event::Unknown) => {
+                        debug!(NEXUS_VM = %self.vm.name, "the guest agent tells of what this nexusd does not know");
+                    }
                     None => break,
                 },
                 tick = self.heartbeat.changed() => {
