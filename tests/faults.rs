@@ -24,6 +24,7 @@ use rusqlite::Connection as Database;
 use zbus::{ObjectPath, OwnedFd, OwnedObjectPath};
 
 const WEB: &str = "vm/web";
+const CONNECTIONS: &str = "supervisor/vms_2fweb_2fconnections";
 const CONNECTION: &str = "vm/web/connection/1";
 
 fn strike(pid: u32, signal: Signal) {
@@ -261,12 +262,12 @@ async fn a_workspace_goes_on_being_made_and_disturbs_nobody() {
 }
 
 #[tokio::test]
-async fn a_machine_leaves_its_vm_alone_and_takes_the_connection_along() {
+async fn a_machine_leaves_its_vm_alone_and_takes_the_connections_along() {
     let world = World::start().await;
     world.nexus.set("actor.machine=1*panic\n").await;
     let refused = world.nexus.vm(&world.vm).await.set_label("new").await.unwrap_err();
     assert!(refused.to_string().contains("restarted meanwhile"), "{refused}");
-    world.restarted(WEB, "actor.machine", |other| other == CONNECTION).await;
+    world.restarted(WEB, "actor.machine", |other| [CONNECTIONS, CONNECTION].contains(&other)).await;
     world.unharmed().await;
     assert_eq!(world.nexus.read(&world.vm).await.label, "");
     world.nexus.vm(&world.vm).await.set_label("new").await.unwrap();
@@ -337,7 +338,9 @@ async fn a_connection_loses_no_command() {
     let path = format!("{ROOT}/{CONNECTION}");
     let status = world.nexus.wait_actor(&path, |actor| actor.fault_count == 1 && actor.health == "ok").await;
     assert!(status.last_fault_reason.contains("the task of the connection has ended"), "{status:?}");
-    assert_eq!(world.nexus.actor(&format!("{ROOT}/{WEB}")).await.generation, world.generations[WEB]);
+    for other in [WEB, CONNECTIONS] {
+        assert_eq!(world.nexus.actor(&format!("{ROOT}/{other}")).await.generation, world.generations[other], "{other}");
+    }
     world.unharmed().await;
     let wait = guest.wait_exec(id);
     write_line(input, "still here").await;
@@ -429,7 +432,16 @@ async fn the_supervisor_of_a_vm_adopts_it_and_disturbs_no_other() {
     world.nexus.run("other", []).await;
     world.generations = generations(&world.nexus).await;
     supervisor_panics(&world, WEB).await;
-    world.restarted("supervisor/vms_2fweb", "actor.supervisor", |other| other.starts_with(WEB)).await;
+    let below = |other: &str| other.starts_with(WEB) || other == CONNECTIONS;
+    world.restarted("supervisor/vms_2fweb", "actor.supervisor", below).await;
+    world.unharmed().await;
+}
+
+#[tokio::test]
+async fn the_supervisor_of_connections_dials_again_and_disturbs_nothing_else() {
+    let world = World::start().await;
+    supervisor_panics(&world, CONNECTION).await;
+    world.restarted(CONNECTIONS, "actor.supervisor", |other| other == CONNECTION).await;
     world.unharmed().await;
 }
 

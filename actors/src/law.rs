@@ -91,6 +91,7 @@ async fn actors(root: &tempfile::TempDir) -> Vec<(String, ChildSpec)> {
     all.push(("root/workspaces/<name>".to_owned(), workspace::child_spec(&engine, &disk.unwrap())));
     all.push(("root/vms/<name>".to_owned(), vm::child_spec(&engine, &vm)));
     all.extend(vm::children(&engine, &vm).into_iter().map(|spec| below("root/vms/<name>", spec)));
+    all.extend(vm::connections(&engine, &vm).into_iter().map(|spec| below("root/vms/<name>/connections", spec)));
     all
 }
 
@@ -160,7 +161,7 @@ fn each_actor_has_its_messages_on_the_page() {
         ("`root/images`", "actors/src/image/mod.rs", "ImageMessage"),
         ("`root/workspaces/<name>`", "actors/src/workspace/mod.rs", "WorkspaceMessage"),
         ("`root/vms/<name>/machine`", "actors/src/vm/machine/message.rs", "MachineMessage"),
-        ("`root/vms/<name>/connection-1`", "actors/src/vm/connection.rs", "ConnectionMessage"),
+        ("`root/vms/<name>/connections/connection-1`", "actors/src/vm/connection.rs", "ConnectionMessage"),
         ("`root/jobs`", "actors/src/jobs.rs", "JobMessage"),
         ("`root/reaper`", "actors/src/reaper/mod.rs", "ReaperMessage"),
         ("`root/bus`", "nexusd/src/bus.rs", "BusMessage"),

@@ -7,6 +7,7 @@ use nexus_model::Name;
 pub(crate) const VMS: &str = "vms";
 pub(crate) const WORKSPACES: &str = "workspaces";
 pub(crate) const MACHINE: &str = "machine";
+pub(crate) const CONNECTIONS: &str = "connections";
 const ROOT: &str = "root";
 const CONNECTION: &str = "connection-";
 
@@ -22,7 +23,9 @@ pub enum Place {
     Vm(Name),
     /// `root/vms/<name>/machine`: the actor that stands for the VM.
     Machine(Name),
-    /// `root/vms/<name>/connection-<n>`: the actor that stands for a connection of the VM.
+    /// `root/vms/<name>/connections`: the supervisor of the VM's connections.
+    Connections(Name),
+    /// `root/vms/<name>/connections/connection-<n>`: the actor that stands for a connection of the VM.
     Connection(Name, u32),
     /// `root/workspaces`: the supervisor of all workspaces.
     Workspaces,
@@ -33,7 +36,7 @@ pub enum Place {
 }
 
 impl Place {
-    /// What a VM's supervisor calls the actor of its connection.
+    /// What the supervisor of a VM's connections calls the actor of one.
     pub(crate) fn connection_name(number: u32) -> String {
         format!("{CONNECTION}{number}")
     }
@@ -45,7 +48,8 @@ impl Place {
             [ROOT, VMS] => Self::Vms,
             [ROOT, VMS, vm] => Self::Vm(vm.parse().ok()?),
             [ROOT, VMS, vm, MACHINE] => Self::Machine(vm.parse().ok()?),
-            [ROOT, VMS, vm, connection] => {
+            [ROOT, VMS, vm, CONNECTIONS] => Self::Connections(vm.parse().ok()?),
+            [ROOT, VMS, vm, CONNECTIONS, connection] => {
                 let number = connection.strip_prefix(CONNECTION)?.parse().ok()?;
                 Self::Connection(vm.parse().ok()?, number)
             }
@@ -69,7 +73,8 @@ impl fmt::Display for Place {
             Self::Vms => write!(f, "{ROOT}/{VMS}"),
             Self::Vm(vm) => write!(f, "{ROOT}/{VMS}/{vm}"),
             Self::Machine(vm) => write!(f, "{ROOT}/{VMS}/{vm}/{MACHINE}"),
-            Self::Connection(vm, number) => write!(f, "{ROOT}/{VMS}/{vm}/{CONNECTION}{number}"),
+            Self::Connections(vm) => write!(f, "{ROOT}/{VMS}/{vm}/{CONNECTIONS}"),
+            Self::Connection(vm, number) => write!(f, "{ROOT}/{VMS}/{vm}/{CONNECTIONS}/{CONNECTION}{number}"),
             Self::Workspaces => write!(f, "{ROOT}/{WORKSPACES}"),
             Self::Workspace(name) => write!(f, "{ROOT}/{WORKSPACES}/{name}"),
             Self::Other(text) => f.write_str(text),
@@ -89,11 +94,16 @@ mod tests {
             (Place::Vms, "root/vms"),
             (Place::Vm(name()), "root/vms/web-1"),
             (Place::Machine(name()), "root/vms/web-1/machine"),
-            (Place::Connection(name(), 2), "root/vms/web-1/connection-2"),
+            (Place::Connections(name()), "root/vms/web-1/connections"),
+            (Place::Connection(name(), 2), "root/vms/web-1/connections/connection-2"),
             (Place::Workspaces, "root/workspaces"),
             (Place::Workspace(name()), "root/workspaces/web-1"),
             (Place::Other("root/store".to_owned()), "root/store"),
-            (Place::Other("root/vms/web-1/connection-x".to_owned()), "root/vms/web-1/connection-x"),
+            (
+                Place::Other("root/vms/web-1/connections/connection-x".to_owned()),
+                "root/vms/web-1/connections/connection-x",
+            ),
+            (Place::Other("root/vms/web-1/connection-1".to_owned()), "root/vms/web-1/connection-1"),
             (Place::Other("root/vms/No Name".to_owned()), "root/vms/No Name"),
         ] {
             assert_eq!(place.to_string(), text);

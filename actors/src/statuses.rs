@@ -83,7 +83,7 @@ mod tests {
 
     fn up() -> ChildStatus {
         ChildStatus {
-            path: "root/vms/web/connection-1".to_owned(),
+            path: "root/vms/web/connections/connection-1".to_owned(),
             supervisor: None,
             order: 1,
             strategy: None,

@@ -33,7 +33,12 @@ impl fmt::Display for Subject {
                 Place::Machine(vm) => write!(f, "vm/{vm}"),
                 Place::Connection(vm, number) => write!(f, "vm/{vm}/connection/{number}"),
                 Place::Workspace(name) => write!(f, "workspace/{name}"),
-                Place::Root | Place::Vms | Place::Vm(_) | Place::Workspaces | Place::Other(_) => {
+                Place::Root
+                | Place::Vms
+                | Place::Vm(_)
+                | Place::Connections(_)
+                | Place::Workspaces
+                | Place::Other(_) => {
                     write!(f, "supervisor/{}", place.split_once('/').map_or(place.as_str(), |(_, below)| below))
                 }
             },
@@ -66,7 +71,7 @@ impl Subject {
                 _ => None,
             })?,
             Self::Actor(place) => match Place::from(place.as_str()) {
-                Place::Vm(name) | Place::Machine(name) | Place::Connection(name, _) => name,
+                Place::Vm(name) | Place::Machine(name) | Place::Connections(name) | Place::Connection(name, _) => name,
                 _ => return None,
             },
             Self::Object(_) | Self::Daemon => return None,
@@ -90,7 +95,8 @@ mod tests {
             ("root/store", "supervisor/store"),
             ("root/vms/web", "supervisor/vms/web"),
             ("root/vms/web-1/machine", "vm/web-1"),
-            ("root/vms/web-1/connection-1", "vm/web-1/connection/1"),
+            ("root/vms/web-1/connections", "supervisor/vms/web-1/connections"),
+            ("root/vms/web-1/connections/connection-1", "vm/web-1/connection/1"),
             ("root/workspaces/disk", "workspace/disk"),
         ] {
             assert_eq!(Subject::Actor(place.to_owned()).to_string(), text);

@@ -68,6 +68,7 @@ impl Engine {
             Place::Vms => self.vms_supervisor.current(ACTOR_DEADLINE).await,
             Place::Workspaces => self.workspaces_supervisor.current(ACTOR_DEADLINE).await,
             Place::Vm(vm) => self.vm(&vm)?.supervisor.current(ACTOR_DEADLINE).await,
+            Place::Connections(vm) => self.vm(&vm)?.connections.current(ACTOR_DEADLINE).await,
             _ => return Err(unknown()),
         };
         let supervisor =

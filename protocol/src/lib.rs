@@ -10,6 +10,7 @@
 
 mod bytes_field;
 mod command;
+mod event;
 pub mod frame;
 mod message;
 mod request;
@@ -19,16 +20,15 @@ mod token;
 
 pub use bytes_field::Blob;
 pub use command::{Command, InvalidCommand};
-pub use message::{
-    Answer, Ended, Event, ExecInfo, ExecState, Failure, FailureKind, Message, Ran, Role, Started, Welcome,
-};
+pub use event::Event;
+pub use message::{Answer, Ended, ExecInfo, ExecState, Failure, FailureKind, Message, Ran, Role, Started, Welcome};
 pub use request::{Call, Hello, Numbered, Request, ShutdownMode};
 pub use stream::{Channel, StreamAnswer, StreamHeader};
 pub use text::Text;
 pub use token::Token;
 
 /// Revision of the protocol that these types are. Host and agent must have the same; a change that an older peer would
-/// misunderstand makes it another. New optional fields and new calls don't.
+/// misunderstand makes it another. New optional fields, new calls and new events don't.
 pub const REVISION: u32 = 1;
 
 /// vsock port on which the agent takes control connections.

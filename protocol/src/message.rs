@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 use nexus_model::ExitStatus;
 use serde::{Deserialize, Serialize};
 
-use crate::{Blob, ShutdownMode, Text, Token};
+use crate::{Blob, Event, Text, Token};
 
 /// One frame from the agent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -155,17 +155,6 @@ pub enum ExecState {
     Running,
     /// It ended.
     Ended(Ended),
-}
-
-/// Something that happened in the guest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Event {
-    /// The guest is going down: somebody asked, on whichever side.
-    Ending {
-        /// What is to follow.
-        mode: ShutdownMode,
-    },
 }
 
 /// Why a request was not done.

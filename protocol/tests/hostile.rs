@@ -266,6 +266,15 @@ fn what_a_newer_peer_adds_is_ignored() {
     let failure = br#"{"failure":{"id":5,"failure":{"kind":"out-of-luck","message":"no"}}}"#;
     let Message::Failure { failure, .. } = frame::decode(failure).unwrap() else { panic!("not a failure") };
     assert_eq!(failure.kind, FailureKind::System);
+    for event in ["\"thawed\"", r#"{"stream-ended":{"stream":3}}"#, r#"{"thawed":null}"#] {
+        let message = format!(r#"{{"event":{event}}}"#);
+        assert_eq!(frame::decode::<Message>(message.as_bytes()).unwrap(), Message::Event(Event::Unknown), "{event}");
+    }
+    for event in ["\"ending\"", "{}", "3", r#"{"ending":{}}"#, r#"{"thawed":1,"ending":{"mode":"reboot"}}"#] {
+        let message = format!(r#"{{"event":{event}}}"#);
+        assert!(frame::decode::<Message>(message.as_bytes()).is_err(), "{event}");
+    }
+    assert!(frame::encode(&Message::Event(Event::Unknown)).is_err(), "what is unknown can't be said");
 }
 
 #[test]

@@ -69,7 +69,12 @@ async fn status_version_doctor_and_tree_show_the_daemon() {
     assert_eq!(names(root), ["store", "assets", "images", "workspaces", "vms", "jobs", "reaper", "bus"]);
     let vms = &root["children"][4];
     assert_eq!(names(vms), ["web"]);
-    assert_eq!(names(&vms["children"][0]), ["machine", "connection 1"]);
+    assert_eq!(names(&vms["children"][0]), ["machine", "connections"]);
+    let connections = &vms["children"][0]["children"][1];
+    assert_eq!(
+        (&connections["strategy"], names(connections)),
+        (&"one-for-one".into(), vec!["connection 1".to_owned()])
+    );
     assert_eq!(vms["children"][0]["children"][0]["path"], "/org/workfort/Nexus1/vm/web");
 }
 

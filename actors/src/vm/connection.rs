@@ -1,7 +1,7 @@
 //! The actor of the connection to a guest's agent.
 //!
 //! Owns the control connection: it dials while the VM runs, answers for the heartbeat, and hands the way to the agent to
-//! whoever runs a command. Supervised by its VM's supervisor, after the machine. A lost connection is a domain failure:
+//! whoever runs a command. Supervised beside the VM's other connections, after the machine. A lost connection is a domain failure:
 //! it dials again for as long as the VM runs. A crash of the actor loses the connection and nothing else: commands go on
 //! in the guest, and their streams are the clients' own.
 
@@ -50,7 +50,7 @@ pub(crate) enum ConnectionMessage {
     TaskEnded,
 }
 
-/// The actor as a child of its VM's supervisor.
+/// The actor as a child of the supervisor of its VM's connections.
 pub(super) fn child_spec(engine: &Engine, vm: &Arc<VmContext>) -> ChildSpec {
     let (engine, slot) = (engine.clone(), vm.connection.clone());
     let vm = vm.clone();
@@ -245,6 +245,9 @@ impl Dialer {
                         orderly = true;
                         let reboot = mode == ShutdownMode::Reboot;
                         self.tell(MachineMessage::GuestEnding { run, reboot }).await;
+                    }
+                    Some(Event::Unknown) => {
+                        debug!(NEXUS_VM = %self.vm.name, "the guest agent tells of what this nexusd does not know");
                     }
                     None => break,
                 },

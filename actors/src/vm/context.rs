@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use super::{connection, connection::ConnectionMessage, machine, machine::MachineMessage};
 use crate::{
     Engine,
+    place::CONNECTIONS,
     supervisor::{ActorSlot, ChildSpec, GiveUp, Strategy, SupervisorConfig, SupervisorMessage},
 };
 
@@ -26,6 +27,8 @@ const CONNECTION_BACKOFF: Backoff =
     Backoff { initial: Duration::from_millis(100), max: Duration::from_secs(10), jitter: 0.2 };
 const CONNECTION_INTENSITY: Intensity = Intensity { max: 10, window: Duration::from_secs(60) };
 const CONNECTION_RETRY: Duration = Duration::from_secs(60);
+/// A fault of the connections' supervisor never reaches the machine beside it: 5 in 60 s and it is failed, retried every 60 s.
+const CONNECTIONS_GIVE_UP: GiveUp = GiveUp::Retry { every: Duration::from_secs(60), health: Health::Failed };
 
 /// Whether there is a guest to talk to, and where. The machine says so; connections follow.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -53,6 +56,7 @@ pub(crate) struct VmContext {
     pub(crate) name: Name,
     pub(crate) supervisor: ActorSlot<SupervisorMessage>,
     pub(crate) machine: ActorSlot<MachineMessage>,
+    pub(crate) connections: ActorSlot<SupervisorMessage>,
     pub(crate) connection: ActorSlot<ConnectionMessage>,
     /// The environment of every command in its guest. Said by the machine.
     pub(crate) env: watch::Sender<BTreeMap<String, String>>,
@@ -69,6 +73,7 @@ impl VmContext {
             name,
             supervisor: ActorSlot::new(),
             machine: ActorSlot::new(),
+            connections: ActorSlot::new(),
             connection: ActorSlot::new(),
             env: watch::Sender::default(),
             power: watch::Sender::default(),
@@ -85,13 +90,23 @@ pub(crate) fn children(engine: &Engine, vm: &Arc<VmContext>) -> Vec<ChildSpec> {
         give_up: GiveUp::Retry { every: MACHINE_RETRY, health: Health::Unmanaged },
         ..machine::child_spec(engine, vm)
     };
-    let connection = ChildSpec {
+    let below = connections(engine, vm);
+    let connections = ChildSpec::supervisor(CONNECTIONS, move |_| {
+        let children = below.clone();
+        async move { Ok(SupervisorConfig { strategy: Strategy::OneForOne, children }) }
+    });
+    let connections = ChildSpec { give_up: CONNECTIONS_GIVE_UP, ..connections.published_in(&vm.connections) };
+    vec![machine, connections]
+}
+
+/// What the supervisor of a VM's connections supervises: each is on its own.
+pub(crate) fn connections(engine: &Engine, vm: &Arc<VmContext>) -> Vec<ChildSpec> {
+    vec![ChildSpec {
         backoff: CONNECTION_BACKOFF,
         intensity: CONNECTION_INTENSITY,
         give_up: GiveUp::Retry { every: CONNECTION_RETRY, health: Health::Failed },
         ..connection::child_spec(engine, vm)
-    };
-    vec![machine, connection]
+    }]
 }
 
 /// A VM as a child of the supervisor of all VMs.

@@ -1,5 +1,5 @@
 //! Virtual machines: each has a supervisor of its own (rest_for_one) over the [machine] that owns its VMM process and the
-//! [connection] to its guest agent.
+//! supervisor (one_for_one) of its connections, of which there is one: the [connection] to its guest agent.
 
 mod connection;
 mod context;
@@ -10,8 +10,8 @@ mod memory;
 mod power;
 mod removal;
 
-#[cfg(test)]
-pub(crate) use context::children;
 pub(crate) use context::{Power, VmContext, child_spec};
+#[cfg(test)]
+pub(crate) use context::{children, connections};
 pub(crate) use create::random_id;
 pub(crate) use removal::Disks;

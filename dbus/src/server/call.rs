@@ -265,7 +265,9 @@ impl<'a> Call<'a> {
             Subject::Actor(place) => {
                 actor = Some(place);
                 vm = match Place::from(place.as_str()) {
-                    Place::Vm(vm) | Place::Machine(vm) | Place::Connection(vm, _) => Some(vm.to_string()),
+                    Place::Vm(vm) | Place::Machine(vm) | Place::Connections(vm) | Place::Connection(vm, _) => {
+                        Some(vm.to_string())
+                    }
                     _ => None,
                 };
             }

@@ -58,7 +58,7 @@ pub(super) fn actor(place: &str) -> OwnedObjectPath {
         Place::Machine(name) => vm(&name),
         Place::Connection(name, number) => connection(&name, number),
         Place::Workspace(name) => workspace(&name),
-        Place::Root | Place::Vms | Place::Vm(_) | Place::Workspaces | Place::Other(_) => {
+        Place::Root | Place::Vms | Place::Vm(_) | Place::Connections(_) | Place::Workspaces | Place::Other(_) => {
             let below_root = place.split_once('/').map_or(place, |(_, below)| below);
             below(&format!("supervisor/{}", path_component(below_root)))
         }
@@ -89,8 +89,9 @@ mod tests {
             ("root/vms", "supervisor/vms"),
             ("root/vms/web", "supervisor/vms_2fweb"),
             ("root/vms/web-1/machine", "vm/web_2d1"),
-            ("root/vms/web-1/connection-2", "vm/web_2d1/connection/2"),
-            ("root/vms/web/connection-x", "supervisor/vms_2fweb_2fconnection_2dx"),
+            ("root/vms/web/connections", "supervisor/vms_2fweb_2fconnections"),
+            ("root/vms/web-1/connections/connection-2", "vm/web_2d1/connection/2"),
+            ("root/vms/web/connections/connection-x", "supervisor/vms_2fweb_2fconnections_2fconnection_2dx"),
             ("root/workspaces/a", "workspace/a"),
             ("root/store", "supervisor/store"),
         ] {

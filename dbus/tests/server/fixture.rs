@@ -250,7 +250,8 @@ pub(crate) fn one_of_everything(board: &Board) {
     board.publish_job(1, JobSnapshot { result, ..job(1, JobState::Done) });
     board.publish_job(2, job(2, JobState::Running));
     board.publish_actor("root/vms/web".to_owned(), supervisor("root/vms/web"));
-    for place in ["root/vms/web/machine", "root/vms/web/connection-1", "root/workspaces/disk"] {
+    board.publish_actor("root/vms/web/connections".to_owned(), supervisor("root/vms/web/connections"));
+    for place in ["root/vms/web/machine", "root/vms/web/connections/connection-1", "root/workspaces/disk"] {
         board.publish_actor(place.to_owned(), status(place, Health::Ok));
     }
 }

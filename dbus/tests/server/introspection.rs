@@ -75,7 +75,7 @@ async fn the_tree_is_that_of_the_contract() {
         .collect();
     tree.sort();
     let tree: Vec<(&str, &[&str])> = tree.iter().map(|(path, interfaces)| (path.as_str(), &interfaces[..])).collect();
-    let expected: [(&str, &[&str]); 16] = [
+    let expected: [(&str, &[&str]); 17] = [
         ("/asset/kernel_2d6_2e1", &["Asset"]),
         ("/image/alpine_2d3_2e20", &["Image"]),
         ("/job/1", &["Job"]),
@@ -88,6 +88,7 @@ async fn the_tree_is_that_of_the_contract() {
         ("/supervisor/store", &["Supervised"]),
         ("/supervisor/vms", &["Supervised", "Supervisor"]),
         ("/supervisor/vms_2fweb", &["Supervised", "Supervisor"]),
+        ("/supervisor/vms_2fweb_2fconnections", &["Supervised", "Supervisor"]),
         ("/supervisor/workspaces", &["Supervised", "Supervisor"]),
         ("/vm/web", &["Vm", "Guest", "Supervised"]),
         ("/vm/web/connection/1", &["Connection", "Supervised"]),

@@ -45,9 +45,10 @@ async fn every_row_can_be_read_at_once() {
     let vms = at("supervisor/vms").supervisor.as_ref().unwrap();
     assert_eq!(vms.strategy, "one-for-one");
     assert_eq!(vms.children, [path("supervisor/vms_2fweb").into()]);
-    let web: Vec<&str> =
-        at("supervisor/vms_2fweb").supervisor.as_ref().unwrap().children.iter().map(|path| path.as_str()).collect();
-    assert_eq!(web, [path("vm/web").as_str(), path("vm/web/connection/1").as_str()]);
+    let children = |supervisor: &str| at(supervisor).supervisor.as_ref().unwrap().children.clone();
+    let connections = "supervisor/vms_2fweb_2fconnections";
+    assert_eq!(children("supervisor/vms_2fweb"), [path("vm/web").into(), path(connections).into()]);
+    assert_eq!(children(connections), [path("vm/web/connection/1").into()]);
 }
 
 #[tokio::test]

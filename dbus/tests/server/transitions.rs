@@ -90,7 +90,13 @@ async fn objects_come_and_go_with_all_their_interfaces() {
     board.withdraw_asset(&"kernel-6.1".parse().unwrap());
     board.withdraw_job(&1);
     board.withdraw_job(&2);
-    for place in ["root/vms/web/connection-1", "root/vms/web/machine", "root/vms/web", "root/workspaces/disk"] {
+    for place in [
+        "root/vms/web/connections/connection-1",
+        "root/vms/web/connections",
+        "root/vms/web/machine",
+        "root/vms/web",
+        "root/workspaces/disk",
+    ] {
         board.withdraw_actor(&place.to_owned());
     }
     board.flushed().await;

@@ -2,22 +2,23 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use futures_util::{SinkExt, StreamExt};
+use futures_util::SinkExt;
 use nexus_model::ExitStatus;
 use nexus_protocol::{
     Answer, CONTROL_PORT, Call, Command, ExecInfo, Hello, Message, REVISION, Request, ShutdownMode, Token, Welcome,
     frame,
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncWrite, split},
     time::timeout,
 };
-use tokio_util::codec::Framed;
+use tokio_util::codec::FramedWrite;
 
 use super::{
     AgentError, AgentEvents, Disconnect, ExecStreams,
     connection::{self, Caller},
     exec,
+    reader::FrameReader,
 };
 use crate::vsock::Endpoint;
 
@@ -200,16 +201,16 @@ async fn within<T>(
 
 async fn shake_hands<S>(stream: S, token: Option<&str>) -> Result<(Caller, Welcome, AgentEvents), AgentError>
 where
-    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    S: AsyncRead + AsyncWrite + Send + 'static,
 {
     let gone = |disconnect| AgentError::Gone(Arc::new(disconnect));
-    let mut framed = Framed::new(stream, frame::codec());
+    let (reading, writing) = split(stream);
+    let (mut frames, mut sink) = (FrameReader::new(reading), FramedWrite::new(writing, frame::codec()));
     let hello = Request { id: 0, call: Call::Hello(Hello { revision: REVISION, token: token.map(Token::from) }) };
     let hello = frame::encode(&hello).map_err(Disconnect::Frame).map_err(gone)?;
-    framed.send(hello).await.map_err(Disconnect::Io).map_err(gone)?;
+    sink.send(hello).await.map_err(Disconnect::Io).map_err(gone)?;
 
-    let payload = framed.next().await.ok_or_else(|| gone(Disconnect::Closed))?;
-    let payload = payload.map_err(connection::broken).map_err(gone)?;
+    let payload = frames.next().await.map_err(gone)?;
     let mut welcome = match frame::decode(&payload).map_err(Disconnect::Frame).map_err(gone)? {
         Message::Answer { id: 0, answer: Answer::Welcome(welcome) } => *welcome,
         Message::Failure { id: 0, failure } => return Err(AgentError::Failed(failure)),
@@ -222,7 +223,7 @@ where
     if let Some(first_surplus) = welcome.metadata.keys().nth(Welcome::MAX_METADATA).cloned() {
         welcome.metadata.split_off(&first_surplus);
     }
-    let (caller, events) = connection::start(framed);
+    let (caller, events) = connection::start(frames, sink);
     Ok((caller, welcome, events))
 }
 

@@ -8,12 +8,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::{
-    SinkExt, StreamExt,
-    stream::{SplitSink, SplitStream},
-};
+use futures_util::SinkExt;
 use nexus_protocol::{
-    Answer, Call, Event, Message, Request,
+    Answer, Call, Message, Request,
     frame::{self, FrameError},
 };
 use tokio::{
@@ -21,9 +18,9 @@ use tokio::{
     sync::{mpsc, oneshot},
     time::timeout,
 };
-use tokio_util::codec::{Framed, LengthDelimitedCodec, LengthDelimitedCodecError};
+use tokio_util::codec::{FramedWrite, LengthDelimitedCodec, LengthDelimitedCodecError};
 
-use super::{AgentError, Disconnect};
+use super::{AgentError, AgentEvents, Disconnect, events::EventSink, reader::FrameReader};
 
 /// As many calls may wait for their answer. Below what the agent takes from one connection.
 pub(super) const MAX_PENDING: usize = 512;
@@ -31,40 +28,17 @@ pub(super) const MAX_PENDING: usize = 512;
 /// As many answers may be late, to questions whose callers have gone.
 const MAX_LATE: usize = 512;
 
-/// As many events are kept for a receiver that is slow.
-const EVENT_QUEUE: usize = 16;
-
-/// As many events are accepted on a connection. An honest agent sends one: it is going down.
-const MAX_EVENTS: u32 = 64;
-
 /// Frames that wait to be written.
 const WRITE_QUEUE: usize = 64;
 
 /// How long a frame may take to leave.
 const WRITE_DEADLINE: Duration = Duration::from_secs(30);
 
-/// What the agent says unasked.
-#[derive(Debug)]
-pub struct AgentEvents {
-    receiver: mpsc::Receiver<Event>,
-    ended: Ended,
-}
-
-impl AgentEvents {
-    /// The next event; `None` when the connection is gone.
-    pub async fn recv(&mut self) -> Option<Event> {
-        self.receiver.recv().await
-    }
-
-    /// Why the connection is gone, once it is.
-    #[must_use]
-    pub fn disconnect(&self) -> Option<Arc<Disconnect>> {
-        self.ended.get().cloned()
-    }
-}
-
 /// Why a connection ended, once it has.
-type Ended = Arc<OnceLock<Arc<Disconnect>>>;
+pub(super) type Ended = Arc<OnceLock<Arc<Disconnect>>>;
+
+/// Where frames to the agent are written.
+pub(super) type FrameSink<W> = FramedWrite<W, LengthDelimitedCodec>;
 
 /// A call on its way to the agent.
 pub(super) struct Outgoing {
@@ -113,16 +87,16 @@ impl Caller {
 }
 
 /// Starts the tasks of a connection whose handshake is done, with request numbers from 1.
-pub(super) fn start<S>(framed: Framed<S, LengthDelimitedCodec>) -> (Caller, AgentEvents)
+pub(super) fn start<R, W>(frames: FrameReader<R>, sink: FrameSink<W>) -> (Caller, AgentEvents)
 where
-    S: AsyncRead + AsyncWrite + Send + 'static,
+    R: AsyncRead + Send + Unpin + 'static,
+    W: AsyncWrite + Send + Unpin + 'static,
 {
-    let (sink, frames) = framed.split();
     let (outgoing, calls) = mpsc::channel(WRITE_QUEUE);
     let (abandoned, gone_callers) = mpsc::unbounded_channel();
-    let (events, receiver) = mpsc::channel(EVENT_QUEUE);
     let (to_write, writable) = mpsc::channel(WRITE_QUEUE);
     let ended = Ended::default();
+    let (sink_of_events, events) = EventSink::new(Arc::clone(&ended));
     let next_id = Arc::new(AtomicU64::new(1));
 
     let connection = Connection {
@@ -130,21 +104,16 @@ where
         late: HashSet::new(),
         cancels: VecDeque::new(),
         next_id: Arc::clone(&next_id),
-        events,
-        event_count: 0,
+        events: sink_of_events,
         ended: Arc::clone(&ended),
     };
     let writer = tokio::spawn(write(sink, writable));
     tokio::spawn(connection.run(frames, calls, gone_callers, to_write, writer));
 
-    let caller = Caller { outgoing, abandoned, next_id, ended: Arc::clone(&ended) };
-    (caller, AgentEvents { receiver, ended })
+    (Caller { outgoing, abandoned, next_id, ended }, events)
 }
 
-async fn write<S: AsyncWrite>(
-    mut sink: SplitSink<Framed<S, LengthDelimitedCodec>, Bytes>,
-    mut frames: mpsc::Receiver<Bytes>,
-) -> Disconnect {
+async fn write<W: AsyncWrite + Unpin>(mut sink: FrameSink<W>, mut frames: mpsc::Receiver<Bytes>) -> Disconnect {
     while let Some(frame) = frames.recv().await {
         match timeout(WRITE_DEADLINE, sink.send(frame)).await {
             Ok(Ok(())) => {}
@@ -166,15 +135,14 @@ struct Connection {
     late: HashSet<u64>,
     cancels: VecDeque<u64>,
     next_id: Arc<AtomicU64>,
-    events: mpsc::Sender<Event>,
-    event_count: u32,
+    events: EventSink,
     ended: Ended,
 }
 
 impl Connection {
-    async fn run<S: AsyncRead>(
+    async fn run<R: AsyncRead + Unpin>(
         mut self,
-        mut frames: SplitStream<Framed<S, LengthDelimitedCodec>>,
+        mut frames: FrameReader<R>,
         mut calls: mpsc::Receiver<Outgoing>,
         mut abandoned: mpsc::UnboundedReceiver<u64>,
         to_write: mpsc::Sender<Bytes>,
@@ -182,7 +150,7 @@ impl Connection {
     ) {
         let disconnect = loop {
             let step = tokio::select! {
-                frame = frames.next() => self.received(frame),
+                frame = frames.next() => frame.and_then(|payload| self.received(&payload)),
                 Some(id) = abandoned.recv() => self.abandon(id),
                 end = &mut writer => Err(end.unwrap_or(Disconnect::Closed)),
                 next = next_to_write(&to_write, &self.cancels, &mut calls) => match next {
@@ -241,22 +209,11 @@ impl Connection {
         if self.late.len() > MAX_LATE { Err(Disconnect::NotAnswering) } else { Ok(()) }
     }
 
-    fn received(&mut self, frame: Option<io::Result<bytes::BytesMut>>) -> Result<(), Disconnect> {
-        let payload = frame.ok_or(Disconnect::Closed)?.map_err(broken)?;
-        match frame::decode(&payload).map_err(Disconnect::Frame)? {
+    fn received(&mut self, payload: &[u8]) -> Result<(), Disconnect> {
+        match frame::decode(payload).map_err(Disconnect::Frame)? {
             Message::Answer { id, answer } => self.answered(id, Ok(answer)),
             Message::Failure { id, failure } => self.answered(id, Err(AgentError::Failed(failure))),
-            Message::Event(event) => {
-                self.event_count += 1;
-                if self.event_count > MAX_EVENTS {
-                    return Err(Disconnect::Flood);
-                }
-                match self.events.try_send(event) {
-                    // Nobody listens: the owner of the receiver has no use for events.
-                    Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => Ok(()),
-                    Err(mpsc::error::TrySendError::Full(_)) => Err(Disconnect::Flood),
-                }
-            }
+            Message::Event(event) => self.events.put(event),
         }
     }
 

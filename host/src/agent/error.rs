@@ -73,6 +73,9 @@ pub enum Disconnect {
         /// The number in the answer.
         id: u64,
     },
+    /// A frame that was begun and has not come to its end in time.
+    #[error("the guest began a message and does not end it")]
+    Dripping,
     /// More events than can be meant.
     #[error("the guest flooded the host with events")]
     Flood,

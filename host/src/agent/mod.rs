@@ -2,19 +2,21 @@
 //! unasked ([`AgentEvents`]), and the stdio streams of commands ([`ExecStreams`]). The protocol is in
 //! [`nexus_protocol`] and `docs/guest-protocol.md`.
 //!
-//! The guest is hostile. A frame over the limit, an answer that nobody asked for, a flood of events or a guest that
-//! stops reading ends the connection, with the reason ([`Disconnect`]), and nothing else; every call but those that
+//! The guest is hostile. A frame over the limit or without an end, an answer that nobody asked for, a flood of events or
+//! a guest that stops reading ends the connection, with the reason ([`Disconnect`]), and nothing else; every call but those that
 //! wait for a command has a deadline; and what the guest writes about itself is
 //! [`Text`](nexus_protocol::Text), which can be shown.
 
 mod client;
 mod connection;
 mod error;
+mod events;
 mod exec;
+mod reader;
 #[cfg(test)]
 mod tests;
 
 pub use client::{AgentClient, RunOutcome};
-pub use connection::AgentEvents;
 pub use error::{AgentError, Disconnect};
+pub use events::AgentEvents;
 pub use exec::ExecStreams;

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use nexus_model::ExitStatus;
 use nexus_protocol::{
@@ -72,6 +73,71 @@ async fn a_flood_of_events_ends_the_connection() {
     while guest.send(frame::encode(&ending).unwrap()).await.is_ok() && events.disconnect().is_none() {}
     assert!(matches!(*end(&mut events).await, Disconnect::Flood));
     assert!(matches!(client.ping().await, Err(AgentError::Gone(reason)) if matches!(*reason, Disconnect::Flood)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_may_go_on_for_ever_at_a_moderate_rate() {
+    let (client, mut events, mut guest) = connected().await;
+    let news = Bytes::from_static(br#"{"event":{"tide":{"high":true}}}"#);
+    // As many as the burst allows, and two more in each sixteenth of a second.
+    for round in 0..1000 {
+        for _ in 0..if round == 0 { 64 } else { 2 } {
+            guest.send(news.clone()).await.unwrap();
+            assert_eq!(timeout(PATIENCE, events.recv()).await.unwrap(), Some(Event::Unknown));
+        }
+        tokio::time::sleep(Duration::from_micros(62_500)).await;
+    }
+    let pinging = tokio::spawn(async move { client.ping().await });
+    let Request { id, .. } = request(&mut guest).await;
+    send(&mut guest, &Message::Answer { id, answer: Answer::Pong }).await;
+    pinging.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_that_nobody_takes_are_kept_up_to_a_bound() {
+    let (_client, mut events, mut guest) = connected().await;
+    let news = Bytes::from_static(br#"{"event":"tide"}"#);
+    let mut sent = 0;
+    while events.disconnect().is_none() {
+        assert!(sent < 10_000);
+        sent += 1;
+        let _ = guest.send(news.clone()).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    let mut kept = 0;
+    while timeout(PATIENCE, events.recv()).await.expect("the connection has ended").is_some() {
+        kept += 1;
+    }
+    assert_eq!(kept, 512);
+    assert!(matches!(*events.disconnect().unwrap(), Disconnect::Flood));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_frame_that_drips_ends_the_connection_and_one_that_is_slow_does_not() {
+    let (_client, mut events, guest) = connected().await;
+    let mut guest = guest.into_inner();
+    // Between frames there is all the time in the world.
+    tokio::time::sleep(Duration::from_secs(10_000)).await;
+    let whole = br#"{"event":"tide"}"#;
+    let length = u32::try_from(whole.len()).unwrap().to_be_bytes();
+    let bytes: Vec<u8> = length.iter().chain(whole).copied().collect();
+    for byte in &bytes {
+        guest.write_all(&[*byte]).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert_eq!(timeout(PATIENCE, events.recv()).await.unwrap(), Some(Event::Unknown));
+
+    let begun = tokio::time::Instant::now();
+    guest.write_all(&bytes[..1]).await.unwrap();
+    for byte in bytes[1..].iter().cycle() {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        if guest.write_all(&[*byte]).await.is_err() || events.disconnect().is_some() {
+            break;
+        }
+        assert!(begun.elapsed() < PATIENCE);
+    }
+    assert!(matches!(*end(&mut events).await, Disconnect::Dripping));
+    assert!(begun.elapsed() < Duration::from_secs(40), "{:?}", begun.elapsed());
 }
 
 #[tokio::test]

@@ -1,0 +1,56 @@
+//! Frames from the agent.
+
+use std::{io, time::Duration};
+
+use bytes::BytesMut;
+use nexus_protocol::frame;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt},
+    time::{Instant, timeout_at},
+};
+use tokio_util::codec::{Decoder, LengthDelimitedCodec};
+
+use super::{Disconnect, connection::broken};
+
+/// How long a frame may take from its first byte to its last.
+const FRAME_DEADLINE: Duration = Duration::from_secs(30);
+
+/// As much is read at a time, or what is left of a large frame.
+const READ_BYTES: usize = 4096;
+
+/// Cuts what a guest sends into frames. Between two of them it waits for ever, inside one it does not.
+#[derive(Debug)]
+pub(super) struct FrameReader<R> {
+    stream: R,
+    codec: LengthDelimitedCodec,
+    buffer: BytesMut,
+    /// When the first byte of a frame came that is not there as a whole yet.
+    begun: Option<Instant>,
+}
+
+impl<R: AsyncRead + Unpin> FrameReader<R> {
+    pub(super) fn new(stream: R) -> Self {
+        Self { stream, codec: frame::codec(), buffer: BytesMut::new(), begun: None }
+    }
+
+    /// The next frame's payload. Nothing is lost when the future is dropped.
+    pub(super) async fn next(&mut self) -> Result<BytesMut, Disconnect> {
+        loop {
+            if let Some(payload) = self.codec.decode(&mut self.buffer).map_err(broken)? {
+                self.begun = (!self.buffer.is_empty()).then(Instant::now);
+                return Ok(payload);
+            }
+            self.buffer.reserve(READ_BYTES);
+            let read = self.stream.read_buf(&mut self.buffer);
+            let read = match self.begun {
+                Some(begun) => timeout_at(begun + FRAME_DEADLINE, read).await.map_err(|_| Disconnect::Dripping)?,
+                None => read.await,
+            };
+            match (read.map_err(Disconnect::Io)?, self.begun) {
+                (0, None) => return Err(Disconnect::Closed),
+                (0, Some(_)) => return Err(Disconnect::Io(io::ErrorKind::UnexpectedEof.into())),
+                _ => self.begun = self.begun.or_else(|| Some(Instant::now())),
+            }
+        }
+    }
+}

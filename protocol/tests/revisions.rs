@@ -1,0 +1,103 @@
+//! What an agent or a host of a revision has once said is understood for ever by the other side of that revision. The
+//! frames were recorded from programs as they were released, or about to be: never change one, only add more.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{collections::BTreeSet, fs, path::PathBuf};
+
+use nexus_model::ExitStatus;
+use nexus_protocol::{
+    Answer, Call, Channel, Command, Ended, Event, ExecState, FailureKind, Message, Request, Role, ShutdownMode,
+    StreamAnswer, StreamHeader, frame,
+};
+use serde::de::DeserializeOwned;
+
+fn folder() -> PathBuf {
+    [env!("CARGO_MANIFEST_DIR"), "tests/revision-1"].iter().collect()
+}
+
+fn recorded<T: DeserializeOwned>(name: &str) -> T {
+    let payload = fs::read(folder().join(name).with_extension("json")).unwrap();
+    frame::decode(&payload).unwrap_or_else(|error| panic!("{name}: {error:?}"))
+}
+
+fn answer(name: &str) -> Answer {
+    match recorded(name) {
+        Message::Answer { answer, .. } => answer,
+        other => panic!("{name} is no answer: {other:?}"),
+    }
+}
+
+fn failure(name: &str) -> FailureKind {
+    match recorded(name) {
+        Message::Failure { failure, .. } => failure.kind,
+        other => panic!("{name} is no failure: {other:?}"),
+    }
+}
+
+fn call(name: &str) -> Call {
+    recorded::<Request>(name).call
+}
+
+#[test]
+fn what_an_agent_said_is_understood() {
+    let Answer::Welcome(welcome) = answer("agent-welcome") else { panic!("no welcome") };
+    assert_eq!((welcome.revision, welcome.agent_version.as_str(), welcome.role), (1, "0.1.0", Role::Process));
+    assert_eq!((welcome.hostname.as_str(), welcome.addresses.len()), ("box-1", 2));
+    assert_eq!(answer("agent-pong"), Answer::Pong);
+    let Answer::Ran(ran) = answer("agent-ran") else { panic!("did not run") };
+    assert_eq!((ran.status, ran.timed_out, ran.truncated), (ExitStatus::Code(3), false, false));
+    assert_eq!((ran.stdout.0.as_slice(), ran.stderr.0.as_slice()), (&b"out\n"[..], &b"err\n"[..]));
+    let Answer::Started(started) = answer("agent-started") else { panic!("did not start") };
+    let ended = Ended { status: ExitStatus::Signal(15), timed_out: false };
+    assert_eq!(answer("agent-ended"), Answer::Ended(ended));
+    for (name, state) in [("agent-execs-running", ExecState::Running), ("agent-execs-ended", ExecState::Ended(ended))] {
+        let Answer::Execs(execs) = answer(name) else { panic!("{name} is no list") };
+        assert_eq!((execs[0].exec, execs[0].state, execs[0].argv.len()), (started.exec, state, 3));
+    }
+    assert_eq!(answer("agent-done"), Answer::Done);
+    assert_eq!(failure("agent-failure-not-found"), FailureKind::NotFound);
+    assert_eq!(failure("agent-failure-unsupported"), FailureKind::Unsupported);
+    let ending = Message::Event(Event::Ending { mode: ShutdownMode::Poweroff });
+    assert_eq!(recorded::<Message>("agent-event-ending"), ending);
+    assert_eq!(recorded::<StreamAnswer>("agent-stream-open"), StreamAnswer::Open);
+    assert!(
+        matches!(recorded("agent-stream-failure"), StreamAnswer::Failure(failure) if failure.kind == FailureKind::Invalid)
+    );
+}
+
+#[test]
+fn what_a_host_said_is_understood() {
+    let Call::Hello(hello) = call("host-hello") else { panic!("no hello") };
+    assert_eq!((hello.revision, hello.token.unwrap().reveal()), (1, "5ecret"));
+    assert_eq!(call("host-ping"), Call::Ping);
+    let run = Command {
+        env: [("K".to_owned(), "V".to_owned())].into(),
+        cwd: Some("/".to_owned()),
+        timeout_ms: Some(5000),
+        ..Command::new(["sh", "-c", "echo out; echo err >&2; exit 3"])
+    };
+    assert_eq!(call("host-run"), Call::Run(run));
+    assert_eq!(call("host-exec"), Call::Exec(Command::new(["sh", "-c", "cat; exit 7"])));
+    let header: StreamHeader = recorded("host-stream");
+    assert_eq!(header.channel, Channel::Stdin);
+    assert_eq!(call("host-wait-exec"), Call::WaitExec { exec: header.exec });
+    assert_eq!(call("host-signal-exec"), Call::SignalExec { exec: header.exec, signal: 15 });
+    assert_eq!(call("host-list-execs"), Call::ListExecs);
+    assert_eq!(call("host-shutdown"), Call::Shutdown { mode: ShutdownMode::Poweroff });
+    assert_eq!(call("host-cancel"), Call::Cancel { request: 8 });
+}
+
+/// What is recorded is looked at above.
+#[test]
+fn no_frame_is_left_out() {
+    let source = include_str!("revisions.rs");
+    let names: BTreeSet<String> = fs::read_dir(folder())
+        .unwrap()
+        .map(|entry| entry.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned())
+        .collect();
+    for name in &names {
+        assert!(source.contains(&format!("\"{name}\"")), "nothing is known of {name}");
+    }
+    assert_eq!(names.len(), 24);
+}
