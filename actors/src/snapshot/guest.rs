@@ -23,6 +23,8 @@ pub struct GuestSnapshot {
     pub os_version: String,
     /// `/etc/nexus/image.yaml`.
     pub image_metadata: BTreeMap<String, String>,
+    /// What the agent can beyond what every agent of the revision can.
+    pub features: Vec<String>,
     /// Since when it is connected.
     pub connected_at: Timestamp,
 }

@@ -347,6 +347,7 @@ fn guest(welcome: &Welcome, connected_at: Timestamp) -> GuestSnapshot {
         os_name: text(&welcome.os_name),
         os_version: text(&welcome.os_version),
         image_metadata: welcome.metadata.iter().map(|(key, value)| (text(key), text(value))).collect(),
+        features: welcome.features.words().map(str::to_owned).collect(),
         connected_at,
     }
 }

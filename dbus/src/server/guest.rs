@@ -183,6 +183,11 @@ impl Guest {
     }
 
     #[zbus(property)]
+    fn features(&self) -> Vec<String> {
+        self.say(|guest| guest.features.clone())
+    }
+
+    #[zbus(property)]
     fn connected_at(&self) -> u64 {
         self.say(|guest| guest.connected_at.0)
     }

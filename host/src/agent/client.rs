@@ -5,8 +5,8 @@ use std::{future::Future, sync::Arc, time::Duration};
 use futures_util::SinkExt;
 use nexus_model::ExitStatus;
 use nexus_protocol::{
-    Answer, CONTROL_PORT, Call, Command, ExecInfo, Hello, Message, REVISION, Request, ShutdownMode, Token, Welcome,
-    frame,
+    Answer, CONTROL_PORT, Call, Command, ExecInfo, Features, Hello, Message, REVISION, Request, ShutdownMode, Token,
+    Welcome, frame,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, split},
@@ -206,7 +206,8 @@ where
     let gone = |disconnect| AgentError::Gone(Arc::new(disconnect));
     let (reading, writing) = split(stream);
     let (mut frames, mut sink) = (FrameReader::new(reading), FramedWrite::new(writing, frame::codec()));
-    let hello = Request { id: 0, call: Call::Hello(Hello { revision: REVISION, token: token.map(Token::from) }) };
+    let hello = Hello { revision: REVISION, token: token.map(Token::from), features: Features::default() };
+    let hello = Request { id: 0, call: Call::Hello(hello) };
     let hello = frame::encode(&hello).map_err(Disconnect::Frame).map_err(gone)?;
     sink.send(hello).await.map_err(Disconnect::Io).map_err(gone)?;
 

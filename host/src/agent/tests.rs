@@ -6,8 +6,8 @@ use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use nexus_model::ExitStatus;
 use nexus_protocol::{
-    Answer, Blob, Call, Command, Ended, Event, Message, REVISION, Ran, Request, Role, ShutdownMode, Text, Welcome,
-    frame,
+    Answer, Blob, Call, Command, Ended, Event, Features, Message, REVISION, Ran, Request, Role, ShutdownMode, Text,
+    Welcome, frame,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
@@ -37,6 +37,7 @@ fn welcome() -> Welcome {
         metadata: Default::default(),
         metadata_problem: None,
         uptime_us: 0,
+        features: Features::default(),
     }
 }
 
@@ -276,6 +277,7 @@ async fn a_welcome_is_bounded_and_of_this_revision() {
         let (host, guest) = duplex(1 << 20);
         let mut guest = Framed::new(guest, frame::codec());
         let mut large = Welcome { revision, addresses: vec![[10, 0, 0, 1].into(); 5000], ..welcome() };
+        large.features = ["terminals"].into_iter().collect();
         large.metadata = (0..5000).map(|n| (Text::from(format!("{n:04}")), Text::from("\u{1b}[31m"))).collect();
         send(&mut guest, &Message::Answer { id: 0, answer: Answer::Welcome(Box::new(large)) }).await;
         match AgentClient::over(host, None).await {
@@ -283,6 +285,7 @@ async fn a_welcome_is_bounded_and_of_this_revision() {
                 assert_eq!(revision, REVISION);
                 assert_eq!(welcome.addresses.len(), Welcome::MAX_ADDRESSES);
                 assert_eq!(welcome.metadata.len(), Welcome::MAX_METADATA);
+                assert!(welcome.features.has("terminals"));
                 assert!(welcome.metadata.values().all(|value| !value.contains('\u{1b}')));
             }
             Err(AgentError::Revision { theirs }) => assert_eq!(theirs, revision),
