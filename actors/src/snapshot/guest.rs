@@ -51,3 +51,18 @@ pub struct ConnectionSnapshot {
     /// Since when it is open.
     pub opened_at: Timestamp,
 }
+
+/// What a connection has carried since this nexusd began, over all the times that it was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ConnectionStatistics {
+    /// Bytes from the guest.
+    pub bytes_in: u64,
+    /// Bytes to the guest.
+    pub bytes_out: u64,
+    /// Frames from the guest.
+    pub frames_in: u64,
+    /// Frames to the guest.
+    pub frames_out: u64,
+    /// How often it was opened again in one and the same run of the VM.
+    pub reconnects: u64,
+}

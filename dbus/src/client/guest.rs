@@ -49,6 +49,9 @@ pub trait Guest {
     /// Since when the agent is connected, in microseconds since the epoch.
     #[zbus(property)]
     fn connected_at(&self) -> Result<u64, Error>;
+    /// When the agent has answered last, in microseconds since the epoch. No signal tells of it.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn last_heartbeat_at(&self) -> Result<u64, Error>;
 }
 
 /// All properties of `org.workfort.Nexus1.Guest` at one instant.
@@ -73,6 +76,8 @@ pub struct GuestProperties {
     pub features: Vec<String>,
     /// Since when the agent is connected, in microseconds since the epoch.
     pub connected_at: u64,
+    /// When the agent has answered last, in microseconds since the epoch. No signal tells of it.
+    pub last_heartbeat_at: u64,
 }
 
 impl Row for GuestProperties {

@@ -86,6 +86,7 @@ pub(crate) fn guest() -> GuestProperties {
         os_version: "3.22".to_owned(),
         features: vec!["terminals".to_owned()],
         connected_at: NOW,
+        last_heartbeat_at: NOW,
     }
 }
 
