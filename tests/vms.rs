@@ -2,9 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use nexus_actors::{GuestCommand, RemoveOptions, StopOptions};
+use std::{fs::File, io::Write, time::Duration};
+
+use nexus_actors::{
+    GuestCommand, RemoveOptions, StopOptions,
+    snapshot::{Change, Changes, Update, VmSnapshot},
+};
 use nexus_model::{
-    ExitStatus, JobState, Name, WorkspaceState,
+    ExitStatus, Health, JobState, Name, Timestamp, WorkspaceState,
     restart::RestartPolicy,
     vm::{Reason, VmSpec, VmState, VmmChoice},
 };
@@ -13,6 +18,9 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+
+/// Ten times what any step here took on two busy cores.
+const PATIENCE: Duration = Duration::from_secs(240);
 
 fn command(words: &[&str]) -> GuestCommand {
     GuestCommand {
@@ -110,4 +118,60 @@ async fn what_the_guest_does_to_itself_is_told_apart() {
     assert_eq!(off.lifecycle.reason(), Reason::GuestPoweroff);
     let status = test.engine.board().actors().get(&"root/vms/web/machine".to_owned()).unwrap();
     assert_eq!(status.failure_count, 0, "{status:?}");
+}
+
+/// Waits until the guest has answered again, and says whether nobody could believe meanwhile that it was there.
+async fn answered_again(changes: &mut Changes, before: Timestamp) -> bool {
+    let mut was_away = false;
+    let again = async {
+        while let Some(change) = changes.recv().await {
+            let Change::Vm(Update::Changed(_, vm)) = change else { continue };
+            match &vm.guest {
+                None => was_away = true,
+                Some(guest) if guest.connected_at > before => return,
+                Some(_) => {}
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, again).await.expect("the agent is back");
+    was_away
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_is_killed_or_stands_still_comes_back_by_itself() {
+    let test = TestEngine::start().await;
+    let Some(_turn) = test.import_guest_under_busybox().await else { return };
+    let name = create(&test, |_| ()).await;
+    let started = test.start_vm(&name).await;
+    let connected_at = |vm: &VmSnapshot| vm.guest.as_ref().unwrap().connected_at;
+
+    // The guest's init starts another one.
+    let mut changes = test.engine.board().follow();
+    let kill = command(&["sh", "-c", "kill -9 $(pidof guest-agent)"]);
+    test.engine.guest_run(&TestEngine::origin(), &name, kill).await.unwrap_err();
+    assert!(answered_again(&mut changes, connected_at(&started)).await, "GuestReady was never false");
+    let again = test.vm(&name);
+    assert_eq!((again.leader, again.lifecycle.state()), (started.leader, VmState::Running));
+    assert_eq!(again.guest.as_ref().unwrap().boot_id, started.guest.as_ref().unwrap().boot_id);
+    assert_eq!(run(&test, &name, &["echo", "on"]).await, "on\n");
+
+    // It goes on after ten seconds: its heartbeat comes twice a second, and may be missed three times.
+    let mut machine = test.engine.board().actors().watch(&"root/vms/web/machine".to_owned()).unwrap();
+    let mut connection =
+        test.engine.board().actors().watch(&"root/vms/web/connections/connection-1".to_owned()).unwrap();
+    let script = "read now; agent=$(pidof guest-agent); kill -STOP $agent; sleep 10; kill -CONT $agent";
+    let stop = command(&["sh", "-c", script]);
+    let streams = test.engine.guest_exec(&TestEngine::origin(), &name, stop).await.unwrap();
+    let mut input = File::from(streams.stdin);
+    input.write_all(b"now\n").unwrap();
+    for health in [Health::Unreachable, Health::Ok] {
+        for actor in [&mut machine, &mut connection] {
+            let reached = tokio::time::timeout(PATIENCE, actor.wait_for(|status| status.health == health)).await;
+            assert!(reached.is_ok(), "{:?} is not {health}", *actor.borrow());
+        }
+    }
+    let back = test.wait(&name, |vm| vm.guest.is_some()).await;
+    assert!(connected_at(&back) > connected_at(&again));
+    assert_eq!((back.leader, back.lifecycle.state()), (started.leader, VmState::Running));
+    assert_eq!(run(&test, &name, &["echo", "on"]).await, "on\n");
 }

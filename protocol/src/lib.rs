@@ -11,6 +11,7 @@
 mod bytes_field;
 mod command;
 mod event;
+mod features;
 pub mod frame;
 mod message;
 mod request;
@@ -21,6 +22,7 @@ mod token;
 pub use bytes_field::Blob;
 pub use command::{Command, InvalidCommand};
 pub use event::Event;
+pub use features::Features;
 pub use message::{Answer, Ended, ExecInfo, ExecState, Failure, FailureKind, Message, Ran, Role, Started, Welcome};
 pub use request::{Call, Hello, Numbered, Request, ShutdownMode};
 pub use stream::{Channel, StreamAnswer, StreamHeader};

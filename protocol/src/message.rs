@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 use nexus_model::ExitStatus;
 use serde::{Deserialize, Serialize};
 
-use crate::{Blob, Event, Text, Token};
+use crate::{Blob, Event, Features, Text, Token};
 
 /// One frame from the agent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -77,6 +77,9 @@ pub struct Welcome {
     pub metadata_problem: Option<Text>,
     /// Microseconds since the guest booted, by its clock (`CLOCK_BOOTTIME`).
     pub uptime_us: u64,
+    /// What this agent can beyond what every agent of the revision can.
+    #[serde(default, skip_serializing_if = "Features::is_empty")]
+    pub features: Features,
 }
 
 impl Welcome {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Command, Token};
+use crate::{Command, Features, Token};
 
 /// One frame from the host: a call, and the number that its answer will carry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,6 +70,10 @@ pub struct Hello {
     /// The secret of this boot, where the guest was started with one (`nexus.token=` on its kernel's command line).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<Token>,
+    /// What this host can beyond what every host of the revision can. An agent sends no event but
+    /// [`Event::Ending`](crate::Event::Ending) to a host that did not name it here.
+    #[serde(default, skip_serializing_if = "Features::is_empty")]
+    pub features: Features,
 }
 
 /// What follows when a guest goes down.

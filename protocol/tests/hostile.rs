@@ -5,7 +5,7 @@
 use bytes::BytesMut;
 use nexus_model::ExitStatus;
 use nexus_protocol::{
-    Answer, Blob, Call, Channel, Command, Ended, Event, ExecInfo, ExecState, Failure, FailureKind, Hello,
+    Answer, Blob, Call, Channel, Command, Ended, Event, ExecInfo, ExecState, Failure, FailureKind, Features, Hello,
     MAX_COMMAND_BYTES, MAX_FRAME_BYTES, MAX_RUN_OUTPUT_BYTES, MAX_STREAM_FRAME_BYTES, Message, Numbered, Ran, Request,
     Role, ShutdownMode, Started, StreamAnswer, StreamHeader, Text, Token, Welcome,
     frame::{self, FrameError, read_one, write_one},
@@ -30,14 +30,19 @@ fn command() -> impl Strategy<Value = Command> {
     })
 }
 
+fn features() -> impl Strategy<Value = Features> {
+    vec("[a-z0-9-]{1,64}", 0..5).prop_map(|words| words.iter().map(String::as_str).collect())
+}
+
 fn mode() -> impl Strategy<Value = ShutdownMode> {
     prop_oneof![Just(ShutdownMode::Poweroff), Just(ShutdownMode::Reboot)]
 }
 
 fn call() -> impl Strategy<Value = Call> {
     prop_oneof![
-        (any::<u32>(), option::of(any::<String>()))
-            .prop_map(|(revision, token)| Call::Hello(Hello { revision, token: token.as_deref().map(Token::from) })),
+        (any::<u32>(), option::of(any::<String>()), features()).prop_map(|(revision, token, features)| {
+            Call::Hello(Hello { revision, token: token.as_deref().map(Token::from), features })
+        }),
         Just(Call::Ping),
         command().prop_map(Call::Run),
         command().prop_map(Call::Exec),
@@ -62,8 +67,8 @@ fn ended() -> impl Strategy<Value = Ended> {
 }
 
 fn answer() -> impl Strategy<Value = Answer> {
-    let welcome = (vec(text(), 6), vec(any::<std::net::IpAddr>(), 0..3), option::of(text()), any::<u64>()).prop_map(
-        |(texts, addresses, metadata_problem, uptime_us)| {
+    let welcome = (vec(text(), 6), vec(any::<std::net::IpAddr>(), 0..3), option::of(text()), any::<u64>(), features())
+        .prop_map(|(texts, addresses, metadata_problem, uptime_us, features)| {
             let text = |index: usize| texts[index].clone();
             Answer::Welcome(Box::new(Welcome {
                 revision: 1,
@@ -78,9 +83,9 @@ fn answer() -> impl Strategy<Value = Answer> {
                 metadata: [(text(0), text(1))].into(),
                 metadata_problem,
                 uptime_us,
+                features,
             }))
-        },
-    );
+        });
     let ran = (ended(), vec(any::<u8>(), 0..64), vec(any::<u8>(), 0..64), any::<bool>()).prop_map(
         |(Ended { status, timed_out }, stdout, stderr, truncated)| {
             Answer::Ran(Ran { status, timed_out, stdout: Blob(stdout), stderr: Blob(stderr), truncated })
@@ -275,6 +280,19 @@ fn what_a_newer_peer_adds_is_ignored() {
         assert!(frame::decode::<Message>(message.as_bytes()).is_err(), "{event}");
     }
     assert!(frame::encode(&Message::Event(Event::Unknown)).is_err(), "what is unknown can't be said");
+}
+
+#[test]
+fn features_are_few_and_plain_words() {
+    let read = |json: &str| frame::decode::<Features>(json.as_bytes()).unwrap();
+    let words = read(r#"["b-2","a","b-2","","B","a b","\u001b[31m","ä"]"#);
+    assert_eq!(words.words().collect::<Vec<_>>(), ["a", "b-2"]);
+    assert!(words.has("a") && !words.has("c"));
+    let many: Vec<String> = (0..100_000).map(|number| format!("w{number}")).chain(["x".repeat(65)]).collect();
+    let many = frame::encode(&many).unwrap();
+    assert_eq!(frame::decode::<Features>(&many).unwrap().words().count(), Features::MAX);
+    assert!(frame::decode::<Features>(b"{}").is_err());
+    assert!(read(&format!("[\"{}\"]", "x".repeat(65))).is_empty());
 }
 
 #[test]

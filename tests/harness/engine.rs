@@ -30,6 +30,9 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use crate::{guest::GuestParts, program};
 
+/// What busybox does as process 1.
+const INITTAB: &str = "::sysinit:/bin/mount -t proc proc /proc\n::sysinit:/bin/mount -t tmpfs run /run\n\
+                       ::respawn:/sbin/guest-agent\n";
 /// Ten times what was ever seen, and then some: the machines are noisy.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Longer than any test, but for those that change it.
@@ -203,8 +206,30 @@ impl TestEngine {
     /// # Panics
     /// When they can't be imported, or must be there (`NEXUS_REQUIRE_ALL=1`, as in `make test`) and are not.
     pub async fn import_guest(&self) -> Option<MutexGuard<'static, ()>> {
+        self.import(GuestParts::find()?).await
+    }
+
+    /// As [`import_guest`](Self::import_guest), with busybox as the guest's init, which starts the agent as a service, and
+    /// again when it ends.
+    ///
+    /// # Panics
+    /// As [`import_guest`](Self::import_guest).
+    pub async fn import_guest_under_busybox(&self) -> Option<MutexGuard<'static, ()>> {
+        let mut guest = GuestParts::find()?;
+        let folder = tempfile::tempdir().expect("a folder");
+        let rootfs = folder.path().join("rootfs");
+        let copied = std::process::Command::new("cp").arg("-a").arg(&guest.rootfs).arg(&rootfs).status();
+        assert!(copied.expect("cp").success());
+        let init = rootfs.join("sbin/init");
+        std::fs::remove_file(&init).expect("an init");
+        std::os::unix::fs::symlink("/bin/busybox", init).expect("a link");
+        std::fs::write(rootfs.join("etc/inittab"), INITTAB).expect("a file");
+        guest.rootfs = rootfs;
+        self.import(guest).await
+    }
+
+    async fn import(&self, guest: GuestParts) -> Option<MutexGuard<'static, ()>> {
         static TURN: Mutex<()> = Mutex::const_new(());
-        let guest = GuestParts::find()?;
         let turn = TURN.lock().await;
         let origin = Self::origin();
         let version = Some("test".to_owned());

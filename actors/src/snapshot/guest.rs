@@ -23,6 +23,8 @@ pub struct GuestSnapshot {
     pub os_version: String,
     /// `/etc/nexus/image.yaml`.
     pub image_metadata: BTreeMap<String, String>,
+    /// What the agent can beyond what every agent of the revision can.
+    pub features: Vec<String>,
     /// Since when it is connected.
     pub connected_at: Timestamp,
 }
@@ -48,4 +50,19 @@ pub struct ConnectionSnapshot {
     pub host_path: Option<PathBuf>,
     /// Since when it is open.
     pub opened_at: Timestamp,
+}
+
+/// What a connection has carried since this nexusd began, over all the times that it was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ConnectionStatistics {
+    /// Bytes from the guest.
+    pub bytes_in: u64,
+    /// Bytes to the guest.
+    pub bytes_out: u64,
+    /// Frames from the guest.
+    pub frames_in: u64,
+    /// Frames to the guest.
+    pub frames_out: u64,
+    /// How often it was opened again in one and the same run of the VM.
+    pub reconnects: u64,
 }

@@ -11,7 +11,7 @@ mod things;
 mod vm;
 
 pub use board::{Board, Change, Changes, Update};
-pub use guest::{ConnectionSnapshot, GuestSnapshot};
+pub use guest::{ConnectionSnapshot, ConnectionStatistics, GuestSnapshot};
 pub use job::{JobId, JobSnapshot, ObjectRef, ResultValue};
 pub use manager::ManagerSnapshot;
 pub use things::{AssetSnapshot, ImageSnapshot, WorkspaceSnapshot};

@@ -15,17 +15,22 @@ use nexus_host::{
     agent::{AgentClient, AgentEvents},
     vsock::Endpoint,
 };
-use nexus_model::{ConnectionKind, ConnectionState, Direction, Health, Timestamp, restart::Backoff, vm::VmState};
+use nexus_model::{
+    ConnectionKind, ConnectionState, Direction, ErrorKind, Health, Timestamp, restart::Backoff, vm::VmState,
+};
 use nexus_protocol::{CONTROL_PORT, Event, ShutdownMode, Welcome};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, info, warn};
 
 use super::{Power, VmContext, machine::MachineMessage};
 use crate::{
-    Engine, Place,
-    ask::ACTOR_DEADLINE,
+    Engine, Error, Place,
+    ask::{ACTOR_DEADLINE, Reply},
     catalogue,
     snapshot::{ConnectionSnapshot, GuestSnapshot},
     supervisor::{ChildContext, ChildSpec},
@@ -44,9 +49,11 @@ const HANDSHAKE: Duration = Duration::from_secs(5);
 /// As many heartbeats may be missed before the guest is unreachable.
 const MISSES: u32 = 3;
 
-/// What the connection's actor is told, by its own task.
+/// What the connection's actor is told.
 pub(crate) enum ConnectionMessage {
-    /// The task has ended, which it never does by itself.
+    /// Hang up; answers when that is done.
+    Close(Reply<()>),
+    /// The task has ended, which it never does by itself, as it says.
     TaskEnded,
 }
 
@@ -70,6 +77,8 @@ struct Arguments {
 }
 
 struct State {
+    vm: Arc<VmContext>,
+    closings: mpsc::UnboundedSender<Reply<()>>,
     _task: AbortOnDropHandle<()>,
     _child: ChildContext,
 }
@@ -85,12 +94,14 @@ impl Actor for ConnectionActor {
         arguments: Arguments,
     ) -> Result<State, ActorProcessingErr> {
         let Arguments { engine, vm, child } = arguments;
+        let (closings, to_close) = mpsc::unbounded_channel();
         let dialer = Dialer {
+            to_close,
             power: vm.power.subscribe(),
             heartbeat: engine.heartbeat.subscribe(),
             child: child.clone(),
             engine,
-            vm,
+            vm: vm.clone(),
             socket: None,
             opened_at: Timestamp::NEVER,
         };
@@ -101,16 +112,27 @@ impl Actor for ConnectionActor {
             let _ = task.await;
             let _ = myself.send_message(ConnectionMessage::TaskEnded);
         }));
-        Ok(State { _task: task, _child: child })
+        Ok(State { vm, closings, _task: task, _child: child })
     }
 
     async fn handle(
         &self,
         _myself: ActorRef<ConnectionMessage>,
         message: ConnectionMessage,
-        _state: &mut State,
+        state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
         match message {
+            ConnectionMessage::Close(reply) => {
+                let refused = if state.vm.agent.borrow().is_some() {
+                    state.closings.send(reply).err().map(|unsent| unsent.0)
+                } else {
+                    Some(reply)
+                };
+                if let Some(reply) = refused {
+                    let _ = reply.send(Err(not_open()));
+                }
+                Ok(())
+            }
             ConnectionMessage::TaskEnded => Err("the task of the connection has ended".into()),
         }
     }
@@ -125,6 +147,8 @@ enum Loss {
     Missed,
     /// It broke off.
     Sudden,
+    /// Somebody wanted it closed.
+    Asked,
 }
 
 /// A guest that does not answer.
@@ -143,6 +167,8 @@ struct Dialer {
     power: watch::Receiver<Power>,
     heartbeat: watch::Receiver<u64>,
     child: ChildContext,
+    /// Who wants it closed.
+    to_close: mpsc::UnboundedReceiver<Reply<()>>,
     socket: Option<PathBuf>,
     opened_at: Timestamp,
 }
@@ -193,7 +219,7 @@ impl Dialer {
                     if opened.elapsed() > heartbeat {
                         attempt = 0;
                     }
-                    if loss != Loss::Orderly {
+                    if !matches!(loss, Loss::Orderly | Loss::Asked) {
                         self.child.reporter.count_failure();
                     }
                     let patience = if loss == Loss::Orderly { BOOT_TIME } else { heartbeat * MISSES };
@@ -222,6 +248,12 @@ impl Dialer {
     /// Serves one connection until it is lost.
     async fn serve(&mut self, run: u64, agent: AgentClient, welcome: &Welcome, mut events: AgentEvents) -> Loss {
         self.opened_at = SystemTime::now().into();
+        self.vm.heard();
+        self.vm.statistics.opened(run, agent.meter());
+        // Whoever came too late for the one before does not mean this one.
+        while let Ok(reply) = self.to_close.try_recv() {
+            let _ = reply.send(Err(not_open()));
+        }
         self.vm.agent.send_replace(Some(agent.clone()));
         self.show(ConnectionState::Open);
         self.child.reporter.set_health(Health::Ok);
@@ -237,6 +269,7 @@ impl Dialer {
 
         let mut misses = 0;
         let mut orderly = false;
+        let mut asked = None;
         self.heartbeat.mark_unchanged();
         loop {
             tokio::select! {
@@ -251,6 +284,11 @@ impl Dialer {
                     }
                     None => break,
                 },
+                Some(reply) = self.to_close.recv() => {
+                    agent.hang_up();
+                    asked = Some(reply);
+                    break;
+                }
                 tick = self.heartbeat.changed() => {
                     if tick.is_err() {
                         break;
@@ -274,6 +312,12 @@ impl Dialer {
             return Loss::Missed;
         }
         self.tell(MachineMessage::GuestDown { run, missed: false }).await;
+        if let Some(reply) = asked {
+            self.show(ConnectionState::Connecting);
+            // Whoever asked may have gone.
+            let _ = reply.send(Ok(()));
+            return Loss::Asked;
+        }
         if orderly { Loss::Orderly } else { Loss::Sudden }
     }
 
@@ -299,7 +343,11 @@ impl Dialer {
 
     async fn answers(&self, agent: &AgentClient) -> bool {
         let answer = tokio::time::timeout(self.engine.settings.heartbeat, agent.ping()).await;
-        answer.is_ok_and(|answer| answer.is_ok())
+        let answers = answer.is_ok_and(|answer| answer.is_ok());
+        if answers {
+            self.vm.heard();
+        }
+        answers
     }
 
     /// A guest whose virtual CPUs stand still can't answer, and need not.
@@ -336,6 +384,10 @@ impl Drop for Dialer {
     }
 }
 
+fn not_open() -> Error {
+    Error::new(ErrorKind::InvalidState, "the connection is not open: see its `State`")
+}
+
 fn guest(welcome: &Welcome, connected_at: Timestamp) -> GuestSnapshot {
     let text = |text: &nexus_protocol::Text| text.as_str().to_owned();
     GuestSnapshot {
@@ -347,6 +399,7 @@ fn guest(welcome: &Welcome, connected_at: Timestamp) -> GuestSnapshot {
         os_name: text(&welcome.os_name),
         os_version: text(&welcome.os_version),
         image_metadata: welcome.metadata.iter().map(|(key, value)| (text(key), text(value))).collect(),
+        features: welcome.features.words().map(str::to_owned).collect(),
         connected_at,
     }
 }

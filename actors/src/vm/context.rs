@@ -1,15 +1,23 @@
 //! What the actors of one VM share, and what outlives them.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
 
 use nexus_host::{agent::AgentClient, vsock::Endpoint};
 use nexus_model::{
-    Health, Id, Name,
+    Health, Id, Name, Timestamp,
     restart::{Backoff, Intensity},
 };
 use tokio::sync::watch;
 
-use super::{connection, connection::ConnectionMessage, machine, machine::MachineMessage};
+use super::{connection, connection::ConnectionMessage, machine, machine::MachineMessage, statistics::Statistics};
 use crate::{
     Engine,
     place::CONNECTIONS,
@@ -64,6 +72,10 @@ pub(crate) struct VmContext {
     pub(crate) power: watch::Sender<Power>,
     /// The way to the guest agent while it answers. Set by the connection.
     pub(crate) agent: watch::Sender<Option<AgentClient>>,
+    /// What the connection has carried.
+    pub(crate) statistics: Statistics,
+    /// When the guest has answered last. No picture of it is made: it would be one per VM and heartbeat.
+    heartbeat_at: AtomicU64,
 }
 
 impl VmContext {
@@ -78,7 +90,20 @@ impl VmContext {
             env: watch::Sender::default(),
             power: watch::Sender::default(),
             agent: watch::Sender::new(None),
+            statistics: Statistics::default(),
+            heartbeat_at: AtomicU64::default(),
         }
+    }
+
+    /// The guest answers, right now.
+    pub(super) fn heard(&self) {
+        let now: Timestamp = SystemTime::now().into();
+        self.heartbeat_at.store(now.0, Ordering::Relaxed);
+    }
+
+    /// When the guest has answered last.
+    pub(super) fn heartbeat_at(&self) -> Timestamp {
+        Timestamp(self.heartbeat_at.load(Ordering::Relaxed))
     }
 }
 

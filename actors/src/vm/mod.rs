@@ -5,10 +5,12 @@ mod connection;
 mod context;
 mod create;
 mod guest;
+mod link;
 mod machine;
 mod memory;
 mod power;
 mod removal;
+mod statistics;
 
 pub(crate) use context::{Power, VmContext, child_spec};
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! A stream between host and guest.
 
+use std::collections::HashMap;
+
 use zbus::{DeserializeDict, OwnedObjectPath, Type};
 
 use super::Row;
@@ -8,6 +10,10 @@ use crate::Error;
 /// A stream between host and guest.
 #[zbus::proxy(interface = "org.workfort.Nexus1.Connection", default_service = "org.workfort.Nexus1")]
 pub trait Connection {
+    /// Hangs up. The one to the agent is dialled again at once. Commands of `Guest.Run` that are under way end with it, those of `Guest.Exec` go on.
+    fn close(&self) -> Result<(), Error>;
+    /// `bytes-in`, `bytes-out`, `frames-in`, `frames-out` and `reconnects`, since nexusd began.
+    fn get_statistics(&self) -> Result<HashMap<String, u64>, Error>;
     /// The VM.
     #[zbus(property(emits_changed_signal = "const"))]
     fn vm(&self) -> Result<OwnedObjectPath, Error>;

@@ -43,9 +43,15 @@ pub trait Guest {
     /// VERSION_ID of its os-release(5).
     #[zbus(property)]
     fn os_version(&self) -> Result<String, Error>;
+    /// What the agent can beyond what every agent of the revision can, in the order of the alphabet. An open list.
+    #[zbus(property)]
+    fn features(&self) -> Result<Vec<String>, Error>;
     /// Since when the agent is connected, in microseconds since the epoch.
     #[zbus(property)]
     fn connected_at(&self) -> Result<u64, Error>;
+    /// When the agent has answered last, in microseconds since the epoch. No signal tells of it.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn last_heartbeat_at(&self) -> Result<u64, Error>;
 }
 
 /// All properties of `org.workfort.Nexus1.Guest` at one instant.
@@ -66,8 +72,12 @@ pub struct GuestProperties {
     pub os_name: String,
     /// VERSION_ID of its os-release(5).
     pub os_version: String,
+    /// What the agent can beyond what every agent of the revision can, in the order of the alphabet. An open list.
+    pub features: Vec<String>,
     /// Since when the agent is connected, in microseconds since the epoch.
     pub connected_at: u64,
+    /// When the agent has answered last, in microseconds since the epoch. No signal tells of it.
+    pub last_heartbeat_at: u64,
 }
 
 impl Row for GuestProperties {

@@ -1,24 +1,69 @@
 //! `org.workfort.Nexus1.Connection`.
 
-use nexus_actors::snapshot::ConnectionSnapshot;
-use zbus::{OwnedObjectPath, interface};
+use std::collections::HashMap;
 
-use super::{path, picture::Picture, text};
+use nexus_actors::{Place, snapshot::ConnectionSnapshot};
+use nexus_model::Name;
+use zbus::{OwnedObjectPath, interface, message::Header};
+
+use super::{
+    call::Call,
+    options::{Dict, nothing},
+    path,
+    picture::Picture,
+    served::Served,
+    text,
+};
+use crate::Error;
 
 /// A stream between host and guest.
 #[derive(Debug)]
 pub(super) struct Connection {
+    engine: Served,
+    vm: Name,
+    number: u32,
     picture: Picture<ConnectionSnapshot>,
 }
 
 impl Connection {
-    pub(super) const fn new(picture: Picture<ConnectionSnapshot>) -> Self {
-        Self { picture }
+    pub(super) fn new(engine: Served, (vm, number): (Name, u32), picture: Picture<ConnectionSnapshot>) -> Self {
+        Self { engine, vm, number, picture }
+    }
+
+    fn call<'a>(&'a self, bus: &'a zbus::Connection, header: &Header<'_>) -> Call<'a> {
+        let place = Place::Connection(self.vm.clone(), self.number);
+        Call::new(&self.engine, bus, header).about_actor(&place.to_string())
     }
 }
 
 #[interface(name = "org.workfort.Nexus1.Connection", introspection_docs = false)]
 impl Connection {
+    async fn close(
+        &self,
+        #[zbus(connection)] bus: &zbus::Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<(), Error> {
+        let close = |_, ()| async move { self.engine.close_connection(&self.vm, self.number).await };
+        self.call(bus, &header).change(Dict::new(), nothing, close).await
+    }
+
+    #[zbus(out_args("statistics"))]
+    async fn get_statistics(
+        &self,
+        #[zbus(connection)] bus: &zbus::Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<HashMap<String, u64>, Error> {
+        let read = async { self.engine.connection_statistics(&self.vm, self.number) };
+        let read = self.call(bus, &header).query(read).await?;
+        Ok(HashMap::from([
+            ("bytes-in".to_owned(), read.bytes_in),
+            ("bytes-out".to_owned(), read.bytes_out),
+            ("frames-in".to_owned(), read.frames_in),
+            ("frames-out".to_owned(), read.frames_out),
+            ("reconnects".to_owned(), read.reconnects),
+        ]))
+    }
+
     #[zbus(property(emits_changed_signal = "const"))]
     fn vm(&self) -> OwnedObjectPath {
         path::vm(&self.picture.get().vm)

@@ -195,7 +195,21 @@ impl Guest {
     }
 
     #[zbus(property)]
+    fn features(&self) -> Vec<String> {
+        self.say(|guest| guest.features.clone())
+    }
+
+    #[zbus(property)]
     fn connected_at(&self) -> u64 {
         self.say(|guest| guest.connected_at.0)
+    }
+
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn last_heartbeat_at(&self) -> u64 {
+        match self.picture {
+            Picture::Live(_) => self.engine.last_heartbeat(&self.vm).0,
+            // Nothing that is compared may differ by it.
+            Picture::Still(_) => 0,
+        }
     }
 }

@@ -3,7 +3,8 @@
 use crate::xml;
 
 /// Verbs that can never grow.
-const WITHOUT_OPTIONS: [&str; 12] = [
+const WITHOUT_OPTIONS: [&str; 13] = [
+    "Close",
     "Kill",
     "KillVm",
     "Pause",

@@ -136,6 +136,7 @@ pub(crate) fn guest() -> GuestSnapshot {
         boot_id: "b".to_owned(),
         os_name: "alpine".to_owned(),
         os_version: "3.20".to_owned(),
+        features: vec!["clock".to_owned(), "terminals".to_owned()],
         image_metadata: BTreeMap::from([("purpose".to_owned(), "tests".to_owned())]),
         connected_at: Timestamp(3),
     }

@@ -32,6 +32,7 @@ async fn every_row_can_be_read_at_once() {
     let all = objects(&fixture.client).await.unwrap();
     let at = |below: &str| &all[&path(below)];
     assert_eq!(at("vm/web").guest.as_ref().unwrap().addresses, ["10.0.0.2"]);
+    assert_eq!(at("vm/web").guest.as_ref().unwrap().features, ["clock", "terminals"]);
     assert_eq!(at("vm/web/connection/1").connection.as_ref().unwrap().port, 100);
     assert_eq!(at("workspace/disk").workspace.as_ref().unwrap().vm.as_str(), path("vm/web").as_str());
     assert_eq!(

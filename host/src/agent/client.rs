@@ -2,23 +2,23 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use futures_util::SinkExt;
 use nexus_model::ExitStatus;
 use nexus_protocol::{
-    Answer, CONTROL_PORT, Call, Command, ExecInfo, Hello, Message, REVISION, Request, ShutdownMode, Token, Welcome,
-    frame,
+    Answer, CONTROL_PORT, Call, Command, ExecInfo, Features, Hello, Message, REVISION, Request, ShutdownMode, Token,
+    Welcome, frame,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, split},
     time::timeout,
 };
-use tokio_util::codec::FramedWrite;
 
 use super::{
     AgentError, AgentEvents, Disconnect, ExecStreams,
     connection::{self, Caller},
     exec,
     reader::FrameReader,
+    traffic::Meter,
+    writer::FrameWriter,
 };
 use crate::vsock::Endpoint;
 
@@ -79,6 +79,17 @@ impl AgentClient {
         let (caller, welcome, events) = shake_hands(stream, token).await?;
         let nowhere = Endpoint::Hybrid { socket: std::path::PathBuf::new() };
         Ok((Self { caller: Arc::new(caller), endpoint: nowhere }, welcome, events))
+    }
+
+    /// Counts what this connection carries, from its first byte.
+    #[must_use]
+    pub fn meter(&self) -> Arc<Meter> {
+        Arc::clone(&self.caller.meter)
+    }
+
+    /// Closes the connection at once, whoever else has it and waits for an answer.
+    pub fn hang_up(&self) {
+        self.caller.hang_up.notify_one();
     }
 
     /// Asks whether the agent is there.
@@ -205,8 +216,11 @@ where
 {
     let gone = |disconnect| AgentError::Gone(Arc::new(disconnect));
     let (reading, writing) = split(stream);
-    let (mut frames, mut sink) = (FrameReader::new(reading), FramedWrite::new(writing, frame::codec()));
-    let hello = Request { id: 0, call: Call::Hello(Hello { revision: REVISION, token: token.map(Token::from) }) };
+    let meter = Arc::new(Meter::default());
+    let mut frames = FrameReader::new(reading, Arc::clone(&meter));
+    let mut sink = FrameWriter::new(writing, Arc::clone(&meter));
+    let hello = Hello { revision: REVISION, token: token.map(Token::from), features: Features::default() };
+    let hello = Request { id: 0, call: Call::Hello(hello) };
     let hello = frame::encode(&hello).map_err(Disconnect::Frame).map_err(gone)?;
     sink.send(hello).await.map_err(Disconnect::Io).map_err(gone)?;
 
@@ -223,7 +237,7 @@ where
     if let Some(first_surplus) = welcome.metadata.keys().nth(Welcome::MAX_METADATA).cloned() {
         welcome.metadata.split_off(&first_surplus);
     }
-    let (caller, events) = connection::start(frames, sink);
+    let (caller, events) = connection::start(frames, sink, meter);
     Ok((caller, welcome, events))
 }
 

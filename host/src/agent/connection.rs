@@ -8,19 +8,20 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::SinkExt;
 use nexus_protocol::{
     Answer, Call, Message, Request,
     frame::{self, FrameError},
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    sync::{mpsc, oneshot},
+    sync::{Notify, mpsc, oneshot},
     time::timeout,
 };
-use tokio_util::codec::{FramedWrite, LengthDelimitedCodec, LengthDelimitedCodecError};
+use tokio_util::codec::LengthDelimitedCodecError;
 
-use super::{AgentError, AgentEvents, Disconnect, events::EventSink, reader::FrameReader};
+use super::{
+    AgentError, AgentEvents, Disconnect, events::EventSink, reader::FrameReader, traffic::Meter, writer::FrameWriter,
+};
 
 /// As many calls may wait for their answer. Below what the agent takes from one connection.
 pub(super) const MAX_PENDING: usize = 512;
@@ -37,9 +38,6 @@ const WRITE_DEADLINE: Duration = Duration::from_secs(30);
 /// Why a connection ended, once it has.
 pub(super) type Ended = Arc<OnceLock<Arc<Disconnect>>>;
 
-/// Where frames to the agent are written.
-pub(super) type FrameSink<W> = FramedWrite<W, LengthDelimitedCodec>;
-
 /// A call on its way to the agent.
 pub(super) struct Outgoing {
     id: u64,
@@ -53,6 +51,8 @@ pub(super) struct Caller {
     outgoing: mpsc::Sender<Outgoing>,
     abandoned: mpsc::UnboundedSender<u64>,
     next_id: Arc<AtomicU64>,
+    pub(super) meter: Arc<Meter>,
+    pub(super) hang_up: Arc<Notify>,
     ended: Ended,
 }
 
@@ -87,7 +87,7 @@ impl Caller {
 }
 
 /// Starts the tasks of a connection whose handshake is done, with request numbers from 1.
-pub(super) fn start<R, W>(frames: FrameReader<R>, sink: FrameSink<W>) -> (Caller, AgentEvents)
+pub(super) fn start<R, W>(frames: FrameReader<R>, sink: FrameWriter<W>, meter: Arc<Meter>) -> (Caller, AgentEvents)
 where
     R: AsyncRead + Send + Unpin + 'static,
     W: AsyncWrite + Send + Unpin + 'static,
@@ -107,13 +107,14 @@ where
         events: sink_of_events,
         ended: Arc::clone(&ended),
     };
+    let hang_up = Arc::new(Notify::new());
     let writer = tokio::spawn(write(sink, writable));
-    tokio::spawn(connection.run(frames, calls, gone_callers, to_write, writer));
+    tokio::spawn(connection.run(frames, calls, gone_callers, to_write, writer, Arc::clone(&hang_up)));
 
-    (Caller { outgoing, abandoned, next_id, ended }, events)
+    (Caller { outgoing, abandoned, next_id, meter, hang_up, ended }, events)
 }
 
-async fn write<W: AsyncWrite + Unpin>(mut sink: FrameSink<W>, mut frames: mpsc::Receiver<Bytes>) -> Disconnect {
+async fn write<W: AsyncWrite + Unpin>(mut sink: FrameWriter<W>, mut frames: mpsc::Receiver<Bytes>) -> Disconnect {
     while let Some(frame) = frames.recv().await {
         match timeout(WRITE_DEADLINE, sink.send(frame)).await {
             Ok(Ok(())) => {}
@@ -147,11 +148,13 @@ impl Connection {
         mut abandoned: mpsc::UnboundedReceiver<u64>,
         to_write: mpsc::Sender<Bytes>,
         mut writer: tokio::task::JoinHandle<Disconnect>,
+        hang_up: Arc<Notify>,
     ) {
         let disconnect = loop {
             let step = tokio::select! {
                 frame = frames.next() => frame.and_then(|payload| self.received(&payload)),
                 Some(id) = abandoned.recv() => self.abandon(id),
+                () = hang_up.notified() => Err(Disconnect::Dropped),
                 end = &mut writer => Err(end.unwrap_or(Disconnect::Closed)),
                 next = next_to_write(&to_write, &self.cancels, &mut calls) => match next {
                     Some((permit, next)) => self.send(permit, next),

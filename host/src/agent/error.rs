@@ -58,7 +58,7 @@ pub enum Disconnect {
     /// The agent, the guest or the VMM closed it.
     #[error("it was closed on the guest's side")]
     Closed,
-    /// The last [`AgentClient`](super::AgentClient) was dropped.
+    /// The last [`AgentClient`](super::AgentClient) was dropped, or one was told to hang up.
     #[error("it was closed on the host's side")]
     Dropped,
     /// The stream failed.

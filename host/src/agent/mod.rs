@@ -15,8 +15,11 @@ mod exec;
 mod reader;
 #[cfg(test)]
 mod tests;
+mod traffic;
+mod writer;
 
 pub use client::{AgentClient, RunOutcome};
 pub use error::{AgentError, Disconnect};
 pub use events::AgentEvents;
 pub use exec::ExecStreams;
+pub use traffic::{Meter, Traffic};

@@ -1,6 +1,6 @@
 //! Frames from the agent.
 
-use std::{io, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 use nexus_protocol::frame;
@@ -10,7 +10,7 @@ use tokio::{
 };
 use tokio_util::codec::{Decoder, LengthDelimitedCodec};
 
-use super::{Disconnect, connection::broken};
+use super::{Disconnect, connection::broken, traffic::Meter};
 
 /// How long a frame may take from its first byte to its last.
 const FRAME_DEADLINE: Duration = Duration::from_secs(30);
@@ -26,11 +26,12 @@ pub(super) struct FrameReader<R> {
     buffer: BytesMut,
     /// When the first byte of a frame came that is not there as a whole yet.
     begun: Option<Instant>,
+    meter: Arc<Meter>,
 }
 
 impl<R: AsyncRead + Unpin> FrameReader<R> {
-    pub(super) fn new(stream: R) -> Self {
-        Self { stream, codec: frame::codec(), buffer: BytesMut::new(), begun: None }
+    pub(super) fn new(stream: R, meter: Arc<Meter>) -> Self {
+        Self { stream, codec: frame::codec(), buffer: BytesMut::new(), begun: None, meter }
     }
 
     /// The next frame's payload. Nothing is lost when the future is dropped.
@@ -38,6 +39,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         loop {
             if let Some(payload) = self.codec.decode(&mut self.buffer).map_err(broken)? {
                 self.begun = (!self.buffer.is_empty()).then(Instant::now);
+                self.meter.received_frame();
                 return Ok(payload);
             }
             self.buffer.reserve(READ_BYTES);
@@ -49,7 +51,10 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             match (read.map_err(Disconnect::Io)?, self.begun) {
                 (0, None) => return Err(Disconnect::Closed),
                 (0, Some(_)) => return Err(Disconnect::Io(io::ErrorKind::UnexpectedEof.into())),
-                _ => self.begun = self.begun.or_else(|| Some(Instant::now())),
+                (bytes, begun) => {
+                    self.begun = begun.or_else(|| Some(Instant::now()));
+                    self.meter.received(bytes);
+                }
             }
         }
     }

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use nexus_model::ExitStatus;
 use nexus_protocol::{
-    Answer, Blob, Call, Command, Ended, Event, Message, REVISION, Ran, Request, Role, ShutdownMode, Text, Welcome,
-    frame,
+    Answer, Blob, Call, Command, Ended, Event, Features, Message, REVISION, Ran, Request, Role, ShutdownMode, Text,
+    Welcome, frame,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
@@ -37,6 +37,7 @@ fn welcome() -> Welcome {
         metadata: Default::default(),
         metadata_problem: None,
         uptime_us: 0,
+        features: Features::default(),
     }
 }
 
@@ -138,6 +139,40 @@ async fn a_frame_that_drips_ends_the_connection_and_one_that_is_slow_does_not() 
     }
     assert!(matches!(*end(&mut events).await, Disconnect::Dripping));
     assert!(begun.elapsed() < Duration::from_secs(40), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn what_a_connection_carries_is_counted() {
+    let (client, mut events, mut guest) = connected().await;
+    let (meter, begin) = (client.meter(), client.meter().read());
+    assert_eq!((begin.frames_in, begin.frames_out), (1, 1));
+    assert!(begin.bytes_in > 100 && begin.bytes_out > 20, "{begin:?}");
+    let pinging = tokio::spawn(async move { client.ping().await });
+    let Request { id, .. } = request(&mut guest).await;
+    send(&mut guest, &Message::Answer { id, answer: Answer::Pong }).await;
+    pinging.await.unwrap().unwrap();
+    guest.into_inner().write_all(&[0, 0]).await.unwrap();
+    end(&mut events).await;
+    let end = meter.read();
+    assert_eq!((end.frames_in, end.frames_out), (2, 2));
+    let (question, answer) = (br#"{"id":1,"call":"ping"}"#.len(), br#"{"answer":{"id":1,"answer":"pong"}}"#.len());
+    let (carried_in, carried_out) = (end.bytes_in - begin.bytes_in, end.bytes_out - begin.bytes_out);
+    assert_eq!(carried_out, 4 + u64::try_from(question).unwrap());
+    let answer = 4 + u64::try_from(answer).unwrap();
+    assert!((answer..=answer + 2).contains(&carried_in), "{carried_in}");
+}
+
+#[tokio::test]
+async fn who_waits_for_an_answer_does_not_keep_a_connection_that_is_hung_up() {
+    let (client, mut events, mut guest) = connected().await;
+    let waiter = client.clone();
+    let waiting = tokio::spawn(async move { waiter.wait_exec(1).await });
+    request(&mut guest).await;
+    client.hang_up();
+    let gone = timeout(PATIENCE, waiting).await.unwrap().unwrap();
+    assert!(matches!(gone, Err(AgentError::Gone(reason)) if matches!(*reason, Disconnect::Dropped)));
+    assert!(matches!(*end(&mut events).await, Disconnect::Dropped));
+    assert!(timeout(PATIENCE, guest.next()).await.unwrap().is_none());
 }
 
 #[tokio::test]
@@ -276,6 +311,7 @@ async fn a_welcome_is_bounded_and_of_this_revision() {
         let (host, guest) = duplex(1 << 20);
         let mut guest = Framed::new(guest, frame::codec());
         let mut large = Welcome { revision, addresses: vec![[10, 0, 0, 1].into(); 5000], ..welcome() };
+        large.features = ["terminals"].into_iter().collect();
         large.metadata = (0..5000).map(|n| (Text::from(format!("{n:04}")), Text::from("\u{1b}[31m"))).collect();
         send(&mut guest, &Message::Answer { id: 0, answer: Answer::Welcome(Box::new(large)) }).await;
         match AgentClient::over(host, None).await {
@@ -283,6 +319,7 @@ async fn a_welcome_is_bounded_and_of_this_revision() {
                 assert_eq!(revision, REVISION);
                 assert_eq!(welcome.addresses.len(), Welcome::MAX_ADDRESSES);
                 assert_eq!(welcome.metadata.len(), Welcome::MAX_METADATA);
+                assert!(welcome.features.has("terminals"));
                 assert!(welcome.metadata.values().all(|value| !value.contains('\u{1b}')));
             }
             Err(AgentError::Revision { theirs }) => assert_eq!(theirs, revision),

@@ -180,7 +180,9 @@ pub(super) fn as_json(
             "boot_id": guest.boot_id,
             "os_name": guest.os_name,
             "os_version": guest.os_version,
+            "features": guest.features,
             "connected_at_usec": guest.connected_at,
+            "last_heartbeat_at_usec": guest.last_heartbeat_at,
         });
     }
     value
@@ -267,7 +269,7 @@ Guest up after:  2.3 s"
             "guest": {
                 "agent_version": "0.1.0", "protocol_revision": 1, "hostname": "web\u001b[2J",
                 "addresses": ["10.0.0.2"], "boot_id": "b", "os_name": "alpine", "os_version": "3.22",
-                "connected_at_usec": 1700000000000000
+                "features": ["terminals"], "connected_at_usec": 1700000000000000, "last_heartbeat_at_usec": 1700000000000000
             }
         }"#;
         assert_eq!(value, expected.parse::<Value>().unwrap());

@@ -84,7 +84,9 @@ pub(crate) fn guest() -> GuestProperties {
         boot_id: "b".to_owned(),
         os_name: "alpine".to_owned(),
         os_version: "3.22".to_owned(),
+        features: vec!["terminals".to_owned()],
         connected_at: NOW,
+        last_heartbeat_at: NOW,
     }
 }
 

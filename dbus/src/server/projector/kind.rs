@@ -43,8 +43,8 @@ impl Kind for ConnectionSnapshot {
         path::connection(vm, *number)
     }
 
-    fn show(_: &Served, _: &(Name, u32), picture: Picture<Self>) -> Connection {
-        Connection::new(picture)
+    fn show(engine: &Served, key: &(Name, u32), picture: Picture<Self>) -> Connection {
+        Connection::new(engine.clone(), key.clone(), picture)
     }
 }
 
