@@ -18,7 +18,7 @@ use nexus_tests::{PATIENCE, Signals, TestDaemon};
 const CONNECTION: &str = "vm/web/connection/1";
 
 async fn connection(daemon: &TestDaemon) -> ConnectionProxy<'static> {
-    let builder = ConnectionProxy::builder(&daemon.client).path(format!("{ROOT}/{CONNECTION}")).unwrap();
+    let builder = ConnectionProxy::builder(&daemon.client).path(format!("{ROOT}/{CONNECTION}"));
     builder.cache_properties(zbus::proxy::CacheProperties::No).build().await.unwrap()
 }
 

@@ -75,7 +75,7 @@ async fn a_real_vm_lives_crashes_comes_back_and_goes() {
     assert_eq!(adopted.kernel, Some("kernel-test".parse().unwrap()));
     let mut kernel = test.engine.board().assets().watch(&"kernel-test".parse().unwrap()).unwrap();
     let used = kernel.wait_for(|kernel| kernel.used_by.contains(&name));
-    tokio::time::timeout(std::time::Duration::from_secs(60), used).await.unwrap().unwrap();
+    tokio::time::timeout(Duration::from_secs(60), used).await.unwrap().unwrap();
     assert_eq!(run(&test, &name, &["cat", "/kept"]).await, "kept\n");
 
     test.engine.pause_vm(&TestEngine::origin(), &name).await.unwrap();
@@ -166,8 +166,9 @@ async fn an_agent_that_is_killed_or_stands_still_comes_back_by_itself() {
     input.write_all(b"now\n").unwrap();
     for health in [Health::Unreachable, Health::Ok] {
         for actor in [&mut machine, &mut connection] {
-            let reached = tokio::time::timeout(PATIENCE, actor.wait_for(|status| status.health == health)).await;
-            assert!(reached.is_ok(), "{:?} is not {health}", *actor.borrow());
+            let reached =
+                tokio::time::timeout(PATIENCE, actor.wait_for(|status| status.health == health)).await.is_ok();
+            assert!(reached, "{:?} is not {health}", *actor.borrow());
         }
     }
     let back = test.wait(&name, |vm| vm.guest.is_some()).await;

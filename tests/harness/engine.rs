@@ -221,9 +221,9 @@ impl TestEngine {
         let copied = std::process::Command::new("cp").arg("-a").arg(&guest.rootfs).arg(&rootfs).status();
         assert!(copied.expect("cp").success());
         let init = rootfs.join("sbin/init");
-        std::fs::remove_file(&init).expect("an init");
+        fs::remove_file(&init).expect("an init");
         std::os::unix::fs::symlink("/bin/busybox", init).expect("a link");
-        std::fs::write(rootfs.join("etc/inittab"), INITTAB).expect("a file");
+        fs::write(rootfs.join("etc/inittab"), INITTAB).expect("a file");
         guest.rootfs = rootfs;
         self.import(guest).await
     }
