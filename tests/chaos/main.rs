@@ -21,8 +21,12 @@ use std::{env, path::Path, time::Duration};
 
 use fastrand::Rng;
 use nix::sched::{CloneFlags, unshare};
+use tokio::signal::unix::{SignalKind, signal};
 
-use crate::plan::{Deck, Round};
+use crate::{
+    check::Violation,
+    plan::{Deck, Round},
+};
 
 /// Ten times what was ever seen.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -99,6 +103,16 @@ fn apart<T: Send>(work: impl AsyncFnOnce() -> T + Send) -> T {
     })
 }
 
+/// Returns when somebody ends the run, so that what it started ends with it.
+async fn interrupted() -> Violation {
+    let mut terminated = signal(SignalKind::terminate()).unwrap();
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminated.recv() => {}
+    }
+    Violation::Interrupted
+}
+
 /// Runs rounds in a world of their own.
 fn run(rounds: &[Round], vmm: Vmm, steady: bool) -> Result<round::Report, round::Failure> {
     apart(async || round::run(rounds, vmm, steady).await)
@@ -133,6 +147,7 @@ fn everything_heals() {
     match run(&rounds, order.vmm, order.steady) {
         Ok(report) => println!("seed {}: {report}", order.seed),
         Err(failure) => {
+            assert!(!matches!(failure.violation, Violation::Interrupted), "interrupted in round {}", failure.round);
             eprintln!("seed {}, round {}: {}\n{}", order.seed, failure.round, failure.violation, failure.log);
             let shortest = shrink::shortest(&rounds[..=failure.round], |rounds| run(rounds, order.vmm, order.steady));
             panic!("seed {} fails in round {}: {}\n{shortest}", order.seed, failure.round, failure.violation);

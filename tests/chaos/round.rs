@@ -105,9 +105,13 @@ pub(crate) async fn run(rounds: &[Round], vmm: Vmm, steady: bool) -> Result<Repo
     };
     let begun = Instant::now();
     let mut result = Ok(());
+    let mut interrupted = std::pin::pin!(crate::interrupted());
     for (number, round) in rounds.iter().enumerate() {
         let last = number + 1 == rounds.len();
-        let done = course.round(number, round, last).await;
+        let done = tokio::select! {
+            done = course.round(number, round, last) => done,
+            violation = &mut interrupted => Err(violation),
+        };
         if rounds.len() > 30 && number % LEVEL_EVERY == 0 {
             course.report.took = begun.elapsed();
             course.report.starts = world.starts.load(Ordering::SeqCst);
