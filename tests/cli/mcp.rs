@@ -1,6 +1,6 @@
 //! A VM as a local MCP server, driven by the SDK's client over nexusctl's standard input and output.
 
-use std::process::Stdio;
+use std::{path::Path, process::Stdio};
 
 use nexus_dbus::client::Options;
 use nexus_tests::{PATIENCE, TestDaemon, has_died, pid_in};
@@ -13,7 +13,7 @@ use rmcp::{
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
-    process::Child,
+    process::{Child, Command},
     time::timeout,
 };
 
@@ -150,4 +150,31 @@ async fn a_vm_without_a_guest_says_what_to_do() {
     let said = ctl(&daemon, &["mcp", "nobody"]).await;
     assert_eq!(said.code, Some(1));
     has(&said.err, &["There is no VM `nobody`"]);
+}
+
+/// Clients that others have written: the SDK of Python, the newest and the last one of the revisions before.
+#[tokio::test]
+async fn the_sdk_of_python_has_the_tools_of_a_vm() {
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let (daemon, _vm) = web().await;
+    for (version, revision) in [("2", "2026-07-28"), ("1", "2025-11-25")] {
+        let python = repository.join(format!("build/tools/mcp-client-{version}/bin/python"));
+        if !python.exists() {
+            nexus_tests::not_run("the SDK of Python is not there: tools/mcp-client installs it");
+            return;
+        }
+        let nexusctl = daemon.nexusctl(&["mcp", "web"]);
+        let nexusctl = nexusctl.as_std();
+        let mut client = Command::new(python);
+        client
+            .arg(repository.join("tests/mcp/client.py"))
+            .arg(nexusctl.get_program())
+            .args(nexusctl.get_args())
+            .env_clear()
+            .envs(nexusctl.get_envs().filter_map(|(name, value)| Some((name, value?))))
+            .kill_on_drop(true);
+        let output = timeout(PATIENCE, client.output()).await.expect("the client ends").unwrap();
+        assert!(output.status.success(), "{version}: {}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), revision);
+    }
 }
