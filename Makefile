@@ -63,6 +63,7 @@ guest: agent
 test: ## all checks and all tests, with real VMs
 	@rm -f build/steps
 	@$(STEP) packages tools/packages test
+	@$(STEP) mcp-client tools/mcp-client
 	@$(STEP) agent $(MAKE) --no-print-directory agent
 	@$(STEP) guest tools/guest $(AGENT)
 	@$(MAKE) --no-print-directory lint docs units

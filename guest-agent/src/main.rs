@@ -12,12 +12,15 @@ mod facts;
 mod init;
 mod listener;
 mod log;
+mod mcp;
 mod power;
 mod reaper;
+mod root;
 mod session;
 mod signals;
 mod stdio;
 mod stream;
+mod tickets;
 
 use std::{io::Write, process::ExitCode};
 

@@ -5,7 +5,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     future::Future,
     rc::Rc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::BytesMut;
@@ -202,7 +202,7 @@ impl Session {
         let result = match call {
             Call::Hello(_) => Err(Failure::new(FailureKind::Invalid, "there was a hello before")),
             Call::Ping => Ok(Answer::Pong),
-            Call::Run(_) | Call::Exec(_) if agent.ending().is_some() => {
+            Call::Run(_) | Call::Exec(_) | Call::OpenStream { .. } if agent.ending().is_some() => {
                 Err(Failure::new(FailureKind::ShuttingDown, "the guest is going down"))
             }
             Call::Run(command) => {
@@ -213,6 +213,7 @@ impl Session {
                 return self.begin(id, async move { agent.execs.wait(exec).await.map(Answer::Ended) }).await;
             }
             Call::SignalExec { exec, signal } => agent.execs.signal(exec, signal).map(|()| Answer::Done),
+            Call::OpenStream { purpose } => agent.tickets.issue(purpose, Instant::now()).map(Answer::Opened),
             Call::ListExecs => Ok(Answer::Execs(agent.execs.list())),
             Call::Shutdown { mode } => return self.shut_down(id, mode).await,
             Call::Cancel { request } => {

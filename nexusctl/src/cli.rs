@@ -14,6 +14,7 @@ use crate::{
     image::ImageCommand,
     job::JobCommand,
     kernel::KernelCommand,
+    mcp::Mcp,
     orphan::{Orphans, Prune},
     records::{Audit, Events},
     run::{Guard, Run},
@@ -53,6 +54,7 @@ enum Command {
     Vm(VmCommand),
     Exec(Exec),
     Run(Run),
+    Mcp(Mcp),
     #[command(subcommand)]
     Image(ImageCommand),
     #[command(subcommand, visible_alias = "workspace")]
@@ -89,6 +91,7 @@ impl Cli {
             Command::Vm(command) => command.run(&Bus::connect().await?).await,
             Command::Exec(args) => args.run(&connect_to_run().await?).await,
             Command::Run(args) => args.run(&connect_to_run().await?).await,
+            Command::Mcp(args) => args.run(&Bus::connect().await?).await,
             Command::Image(command) => command.run(&Bus::connect().await?).await,
             Command::Ws(command) => command.run(&Bus::connect().await?).await,
             Command::Kernel(command) => command.run(&Bus::connect().await?).await,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Command, Features, Token};
+use crate::{Command, Features, Purpose, Token};
 
 /// One frame from the host: a call, and the number that its answer will carry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,6 +49,11 @@ pub enum Call {
     },
     /// Commands of [`Call::Exec`] that run or ended lately: [`Answer::Execs`](crate::Answer::Execs).
     ListExecs,
+    /// Allows one connection that is no command's: [`Answer::Opened`](crate::Answer::Opened) says where and by which secret.
+    OpenStream {
+        /// What it is to carry.
+        purpose: Purpose,
+    },
     /// Takes the guest down: [`Answer::Done`](crate::Answer::Done) when it has begun.
     Shutdown {
         /// What is to follow.

@@ -6,8 +6,8 @@ use bytes::BytesMut;
 use nexus_model::ExitStatus;
 use nexus_protocol::{
     Answer, Blob, Call, Channel, Command, Ended, Event, ExecInfo, ExecState, Failure, FailureKind, Features, Hello,
-    MAX_COMMAND_BYTES, MAX_FRAME_BYTES, MAX_RUN_OUTPUT_BYTES, MAX_STREAM_FRAME_BYTES, Message, Numbered, Ran, Request,
-    Role, ShutdownMode, Started, StreamAnswer, StreamHeader, Text, Token, Welcome,
+    MAX_COMMAND_BYTES, MAX_FRAME_BYTES, MAX_RUN_OUTPUT_BYTES, MAX_STREAM_FRAME_BYTES, Message, Numbered, Opened,
+    Purpose, Ran, Request, Role, ShutdownMode, Started, StreamAnswer, StreamHeader, Text, Ticket, Token, Welcome,
     frame::{self, FrameError, read_one, write_one},
 };
 use proptest::{collection::vec, option, prelude::*};
@@ -51,6 +51,8 @@ fn call() -> impl Strategy<Value = Call> {
         Just(Call::ListExecs),
         mode().prop_map(|mode| Call::Shutdown { mode }),
         any::<u64>().prop_map(|request| Call::Cancel { request }),
+        proptest::collection::btree_map(any::<String>(), any::<String>(), 0..4)
+            .prop_map(|env| Call::OpenStream { purpose: Purpose::Tools { env } }),
     ]
 }
 
@@ -104,6 +106,8 @@ fn answer() -> impl Strategy<Value = Answer> {
             .prop_map(|(exec, token)| Answer::Started(Started { exec, token: Token::from(token.as_str()) })),
         ended().prop_map(Answer::Ended),
         vec(exec, 0..3).prop_map(Answer::Execs),
+        (any::<u32>(), any::<String>())
+            .prop_map(|(port, token)| Answer::Opened(Opened { port, token: Token::from(token.as_str()) })),
         Just(Answer::Done),
     ]
 }
@@ -125,6 +129,7 @@ fn parse_all(bytes: &[u8]) {
     let _ = frame::decode::<Numbered>(bytes);
     let _ = frame::decode::<Message>(bytes);
     let _ = frame::decode::<StreamHeader>(bytes);
+    let _ = frame::decode::<Ticket>(bytes);
     let _ = frame::decode::<StreamAnswer>(bytes);
 }
 

@@ -7,8 +7,8 @@ use std::{collections::BTreeSet, fs, path::PathBuf};
 
 use nexus_model::ExitStatus;
 use nexus_protocol::{
-    Answer, Call, Channel, Command, Ended, Event, ExecState, FailureKind, Message, Request, Role, ShutdownMode,
-    StreamAnswer, StreamHeader, frame,
+    Answer, Call, Channel, Command, Ended, Event, ExecState, FailureKind, Message, Purpose, Request, Role,
+    ShutdownMode, StreamAnswer, StreamHeader, Ticket, frame,
 };
 use serde::de::DeserializeOwned;
 
@@ -55,6 +55,8 @@ fn what_an_agent_said_is_understood() {
         let Answer::Execs(execs) = answer(name) else { panic!("{name} is no list") };
         assert_eq!((execs[0].exec, execs[0].state, execs[0].argv.len()), (started.exec, state, 3));
     }
+    let Answer::Opened(opened) = answer("agent-opened") else { panic!("not opened") };
+    assert_eq!((opened.port, opened.token), (200, recorded::<Ticket>("host-ticket").token));
     assert_eq!(answer("agent-done"), Answer::Done);
     assert_eq!(failure("agent-failure-not-found"), FailureKind::NotFound);
     assert_eq!(failure("agent-failure-unsupported"), FailureKind::Unsupported);
@@ -86,6 +88,8 @@ fn what_a_host_said_is_understood() {
     assert_eq!(call("host-list-execs"), Call::ListExecs);
     assert_eq!(call("host-shutdown"), Call::Shutdown { mode: ShutdownMode::Poweroff });
     assert_eq!(call("host-cancel"), Call::Cancel { request: 8 });
+    let env = [("K".to_owned(), "V".to_owned())].into();
+    assert_eq!(call("host-open-stream"), Call::OpenStream { purpose: Purpose::Tools { env } });
 }
 
 /// What is recorded is looked at above.
@@ -99,5 +103,5 @@ fn no_frame_is_left_out() {
     for name in &names {
         assert!(source.contains(&format!("\"{name}\"")), "nothing is known of {name}");
     }
-    assert_eq!(names.len(), 23);
+    assert_eq!(names.len(), 26);
 }

@@ -5,6 +5,7 @@
 mod console;
 mod daemon;
 mod exec;
+mod mcp;
 mod run;
 mod said;
 mod storage;

@@ -3,6 +3,7 @@
 mod account;
 mod attachment;
 mod cgroup;
+mod follow;
 mod group;
 mod named;
 mod process_table;
@@ -10,6 +11,7 @@ mod run;
 mod spawner;
 
 pub(crate) use attachment::{Attachment, Side};
+pub(crate) use follow::{discard, follow};
 pub(crate) use named::{Claimed, ExecTable};
-pub(crate) use run::{discard, run};
+pub(crate) use run::run;
 pub(crate) use spawner::Spawner;

@@ -17,8 +17,8 @@ use tokio::{sync::watch, task::spawn_local, time::sleep};
 
 use super::{
     attachment::{Attachment, Side},
+    follow::{at, deadline},
     group::Group,
-    run::{at, deadline},
     spawner::{Child, Spawner, Stdin},
 };
 
