@@ -2,6 +2,7 @@
 
 use std::{cell::Cell, io, path::Path, rc::Rc};
 
+use nexus_archive::Root;
 use nexus_model::Id;
 use nexus_protocol::{Role, ShutdownMode};
 use tokio::{sync::mpsc, task::spawn_local};
@@ -15,7 +16,6 @@ use crate::{
     mcp::Tools,
     power,
     reaper::Reaper,
-    root::Root,
     session::Sessions,
     signals,
     tickets::Tickets,

@@ -15,7 +15,6 @@ mod log;
 mod mcp;
 mod power;
 mod reaper;
-mod root;
 mod session;
 mod signals;
 mod stdio;

@@ -15,6 +15,7 @@ mod transport;
 
 use std::{collections::BTreeMap, rc::Rc, sync::Arc, time::Instant};
 
+use nexus_archive::Root;
 use nexus_protocol::{
     Failure, FailureKind, MAX_STREAM_FRAME_BYTES, MAX_TOOLS_LINE_BYTES, Purpose, StreamAnswer, Ticket,
     frame::{read_one, write_one},
@@ -29,7 +30,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use self::{call::Call, lines::BoundedLines, server::Server, transport::Bounded};
-use crate::{agent::Agent, listener::OPENING_DEADLINE, log::say, root::Root, stream::Stream};
+use crate::{agent::Agent, listener::OPENING_DEADLINE, log::say, stream::Stream};
 
 /// As many sessions at a time.
 const MAX_SESSIONS: usize = 32;

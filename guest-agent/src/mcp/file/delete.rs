@@ -14,7 +14,7 @@ use rustix::{
 use serde::{Deserialize, Serialize};
 
 use super::{Reply, failed, is_absolute};
-use crate::root::{Place, Root};
+use nexus_archive::{Place, Root};
 
 /// What to delete.
 #[derive(Debug, Deserialize, JsonSchema)]

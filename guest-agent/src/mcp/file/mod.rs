@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio::task::spawn_blocking;
 
 use super::call::Reply;
-use crate::root::Root;
+use nexus_archive::Root;
 
 pub(super) use delete::{Deleted, FileDelete};
 pub(super) use read::{FileContent, FileRead};

@@ -12,7 +12,7 @@ use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
 use super::{Encoding, Reply, failed, is_absolute};
-use crate::root::Root;
+use nexus_archive::Root;
 
 /// Most that is read at a time, in bytes: as JSON, and twice, it is less than
 /// [`MAX_TOOLS_LINE_BYTES`](nexus_protocol::MAX_TOOLS_LINE_BYTES) whatever it holds.

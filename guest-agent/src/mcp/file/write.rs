@@ -17,7 +17,7 @@ use rustix::{
 use serde::{Deserialize, Serialize};
 
 use super::{Encoding, Reply, failed, is_absolute};
-use crate::root::{Place, Root};
+use nexus_archive::{Place, Root};
 
 /// What a new file may be used for unless that is given.
 const USUAL_MODE: u32 = 0o644;
