@@ -11,6 +11,9 @@ use sha2::{Digest, Sha256};
 /// Longest chunk, in bytes.
 pub const MAX_BYTES: usize = 256 << 10;
 
+/// Longest report, in bytes.
+pub const MAX_REPORT_BYTES: usize = 4 << 10;
+
 const HEADER: usize = 4;
 
 /// Writes chunks, and counts and digests what is in them.
@@ -82,6 +85,11 @@ impl<R: Read> Reader<R> {
         Self { source, left: 0, is_ended: false, digest: Sha256::new() }
     }
 
+    /// Whether the end was read.
+    pub const fn is_ended(&self) -> bool {
+        self.is_ended
+    }
+
     /// Reads what is left, up to the end; gives the source back, and the SHA-256 of all bytes in the chunks.
     ///
     /// # Errors
@@ -119,6 +127,34 @@ impl<R: Read> Read for Reader<R> {
         self.digest.update(buffer.get(..read).unwrap_or_default());
         Ok(read)
     }
+}
+
+/// Writes what is said behind the chunks, with its length ahead.
+///
+/// # Errors
+/// When the sink takes no more.
+pub fn write_report(mut sink: impl Write, report: &[u8]) -> io::Result<()> {
+    let length = u32::try_from(report.len()).map_err(io::Error::other)?;
+    let mut frame = length.to_be_bytes().to_vec();
+    frame.extend_from_slice(report);
+    sink.write_all(&frame)?;
+    sink.flush()
+}
+
+/// Reads what is said behind the chunks, or while they are under way.
+///
+/// # Errors
+/// When the source ends before that, or it is longer than [`MAX_REPORT_BYTES`].
+pub fn read_report(mut source: impl Read) -> io::Result<Vec<u8>> {
+    let mut length = [0; HEADER];
+    source.read_exact(&mut length)?;
+    let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
+    if length > MAX_REPORT_BYTES {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "a report is longer than it may be"));
+    }
+    let mut report = vec![0; length];
+    source.read_exact(&mut report)?;
+    Ok(report)
 }
 
 fn hexadecimal(digest: Sha256) -> String {
@@ -160,6 +196,16 @@ mod tests {
             let (bytes, _) = writer.finish().unwrap();
             prop_assert!(Reader::new(&bytes[..cut]).finish().is_err());
         }
+    }
+
+    #[test]
+    fn a_report_is_bounded_and_read_as_it_was_written() {
+        let mut bytes = Vec::new();
+        write_report(&mut bytes, b"done").unwrap();
+        assert_eq!(read_report(bytes.as_slice()).unwrap(), b"done");
+        assert!(read_report(&bytes[..7]).is_err());
+        bytes[2] = 0xff;
+        assert_eq!(read_report(bytes.as_slice()).unwrap_err().kind(), io::ErrorKind::InvalidData);
     }
 
     #[test]

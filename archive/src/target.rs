@@ -25,9 +25,13 @@ impl Target {
     ///
     /// # Errors
     /// [`ArchiveError::File`] when the parent is not there; [`ArchiveError::Exists`] when a folder is and may not be
-    /// replaced.
+    /// replaced; [`ArchiveError::Place`] for a name that is none.
     pub fn find(root: &Root, path: &Path, name: Option<&OsStr>, replace: bool) -> Result<Self, ArchiveError> {
         let failed = || ArchiveError::file("write", path);
+        if name.is_some_and(|name| Path::new(name).file_name() != Some(name)) {
+            let shown = shown(path);
+            return Err(ArchiveError::Place { path: shown, reason: "what is to be in it has no plain name" });
+        }
         let folder = match (name, root.open_at(path, OFlags::PATH | OFlags::DIRECTORY)) {
             (Some(name), Ok(folder)) => Some(Place { folder, name: name.to_owned() }),
             (None, Ok(_)) => None,

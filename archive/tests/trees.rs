@@ -250,6 +250,9 @@ fn the_place_is_found_as_docker_does() {
     assert!(find("/file", Some("top"), false).is_ok(), "in its place");
     assert!(matches!(find("/no/where", Some("top"), false), Err(ArchiveError::File { .. })));
     assert!(find("/../../new", Some("top"), false).is_ok(), "nothing leads out");
+    for name in ["", ".", "..", "a/b", "../a", "/a", "a/"] {
+        assert!(matches!(find("/there", Some(name), true), Err(ArchiveError::Place { .. })), "{name}");
+    }
 }
 
 #[test]

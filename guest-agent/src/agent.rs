@@ -1,6 +1,6 @@
 //! The agent as a whole: what its parts share, and its life from the first instruction to the last.
 
-use std::{cell::Cell, io, path::Path, rc::Rc};
+use std::{cell::Cell, io, path::Path, rc::Rc, sync::Arc};
 
 use nexus_archive::Root;
 use nexus_model::Id;
@@ -11,7 +11,7 @@ use crate::{
     arguments::Start,
     boot_options::BootOptions,
     exec::{ExecTable, Spawner},
-    init,
+    files, init,
     listener::{HybridListener, serve_vsock},
     mcp::Tools,
     power,
@@ -33,6 +33,9 @@ pub(crate) struct Agent {
     pub(crate) sessions: Sessions,
     pub(crate) tickets: Tickets,
     pub(crate) tools: Tools,
+    pub(crate) copies: files::Seats,
+    /// Where the files are.
+    pub(crate) root: Arc<Root>,
     ending: Cell<Option<ShutdownMode>>,
     demands: mpsc::UnboundedSender<Demand>,
 }
@@ -92,6 +95,7 @@ pub(crate) async fn run(start: Start) -> Result<(), AgentError> {
     // A mere process makes its folder with its socket.
     let hybrid = start.folder.as_deref().map(HybridListener::bind).transpose().map_err(AgentError::Listen)?;
     let root = Root::open(start.folder.as_deref().unwrap_or(Path::new("/"))).map_err(AgentError::Root)?;
+    let root = Arc::new(root);
     let reaper = Rc::new(Reaper::start().map_err(AgentError::Signals)?);
     let (demands, mut demanded) = mpsc::unbounded_channel();
     let agent = Rc::new(Agent {
@@ -102,7 +106,9 @@ pub(crate) async fn run(start: Start) -> Result<(), AgentError> {
         execs: ExecTable::new().map_err(AgentError::Random)?,
         sessions: Sessions::default(),
         tickets: Tickets::default(),
-        tools: Tools::new(root),
+        tools: Tools::new(Arc::clone(&root)),
+        root,
+        copies: files::Seats::default(),
         ending: Cell::new(None),
         demands,
     });

@@ -9,6 +9,7 @@ mod arguments;
 mod boot_options;
 mod exec;
 mod facts;
+mod files;
 mod init;
 mod listener;
 mod log;

@@ -8,6 +8,7 @@ use clap::{
 use crate::{
     bus::Bus,
     completions::Completions,
+    cp::Cp,
     doctor::Doctor,
     exec::Exec,
     failure::{Exit, Failure},
@@ -53,6 +54,7 @@ enum Command {
     #[command(subcommand)]
     Vm(VmCommand),
     Exec(Exec),
+    Cp(Cp),
     Run(Run),
     Mcp(Mcp),
     #[command(subcommand)]
@@ -91,6 +93,7 @@ impl Cli {
             Command::Vm(command) => command.run(&Bus::connect().await?).await,
             Command::Exec(args) => args.run(&connect_to_run().await?).await,
             Command::Run(args) => args.run(&connect_to_run().await?).await,
+            Command::Cp(args) => args.run(&Bus::connect().await?).await,
             Command::Mcp(args) => args.run(&Bus::connect().await?).await,
             Command::Image(command) => command.run(&Bus::connect().await?).await,
             Command::Ws(command) => command.run(&Bus::connect().await?).await,

@@ -16,6 +16,12 @@ pub struct Features(BTreeSet<String>);
 impl Features {
     /// Most words.
     pub const MAX: usize = 64;
+    /// What an agent says that takes [`Call::OpenStream`](crate::Call::OpenStream) for
+    /// [`Purpose::CopyIn`](crate::Purpose::CopyIn) and [`Purpose::CopyOut`](crate::Purpose::CopyOut).
+    pub const COPY: &str = "copy";
+    /// What an agent says that takes [`Call::ReadFile`](crate::Call::ReadFile), [`Call::WriteFile`](crate::Call::WriteFile)
+    /// and [`Call::DeleteFile`](crate::Call::DeleteFile).
+    pub const FILES: &str = "files";
     /// What an agent says that offers MCP: it takes [`Call::OpenStream`](crate::Call::OpenStream) for
     /// [`Purpose::Tools`](crate::Purpose::Tools).
     pub const TOOLS: &str = "tools";

@@ -1,18 +1,21 @@
 //! What host and guest agent say to each other, and how it is put on a stream. `docs/guest-protocol.md` tells the whole
 //! protocol; the types here are the normative part of it.
 //!
-//! Three vsock ports are used. [`CONTROL_PORT`] carries frames both ways for as long as the guest is up: a [`Request`] by
+//! Four vsock ports are used. [`CONTROL_PORT`] carries frames both ways for as long as the guest is up: a [`Request`] by
 //! the host, a [`Message`] by the agent. [`STREAM_PORT`] carries one stdio channel of one command a connection: a
-//! [`StreamHeader`] by the host, a [`StreamAnswer`] by the agent, raw bytes from then on. [`TOOLS_PORT`] carries one
-//! session of the Model Context Protocol a connection, behind a [`Ticket`] and its [`StreamAnswer`].
+//! [`StreamHeader`] by the host, a [`StreamAnswer`] by the agent, raw bytes from then on. [`BULK_PORT`] carries one
+//! copy of files a connection, and [`TOOLS_PORT`] one session of the Model Context Protocol, both behind a [`Ticket`] and its
+//! [`StreamAnswer`].
 //!
 //! Each side takes the other for hostile. Every length is bounded before memory is reserved for it, every parser is
 //! total, and [`Text`] is what a host may show of what a guest wrote.
 
 mod bytes_field;
 mod command;
+mod copy;
 mod event;
 mod features;
+mod file;
 pub mod frame;
 mod message;
 mod request;
@@ -22,8 +25,10 @@ mod token;
 
 pub use bytes_field::Blob;
 pub use command::{Command, InvalidCommand};
+pub use copy::{CopyDone, CopyIn, CopyOut, CopyReport, MAX_CHUNK_BYTES};
 pub use event::Event;
 pub use features::Features;
+pub use file::{FileContent, ReadFile, WriteFile};
 pub use message::{Answer, Ended, ExecInfo, ExecState, Failure, FailureKind, Message, Ran, Role, Started, Welcome};
 pub use request::{Call, Hello, Numbered, Request, ShutdownMode};
 pub use stream::{Channel, Opened, Purpose, StreamAnswer, StreamHeader, Ticket};
@@ -40,6 +45,9 @@ pub const CONTROL_PORT: u32 = 100;
 /// vsock port on which the agent takes connections that carry one stdio channel each.
 pub const STREAM_PORT: u32 = 101;
 
+/// vsock port on which the agent takes connections that carry one copy of files each.
+pub const BULK_PORT: u32 = 102;
+
 /// vsock port on which the agent takes connections that carry one session of the Model Context Protocol each.
 pub const TOOLS_PORT: u32 = 200;
 
@@ -51,6 +59,9 @@ pub const MAX_STREAM_FRAME_BYTES: usize = 4 * 1024;
 
 /// Largest message on a connection to [`TOOLS_PORT`], in bytes, with the end of its line.
 pub const MAX_TOOLS_LINE_BYTES: usize = 16 * 1024 * 1024;
+
+/// Most bytes of a file that one [`Call::ReadFile`] or [`Call::WriteFile`] carries.
+pub const MAX_FILE_BYTES: usize = 256 * 1024;
 
 /// Most bytes of standard output and standard error together that [`Call::Run`] answers with.
 pub const MAX_RUN_OUTPUT_BYTES: usize = 256 * 1024;

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 use nexus_model::ExitStatus;
 use serde::{Deserialize, Serialize};
 
-use crate::{Blob, Event, Features, Opened, Text, Token};
+use crate::{Blob, Event, Features, FileContent, Opened, Text, Token};
 
 /// One frame from the agent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -47,6 +47,8 @@ pub enum Answer {
     Execs(Vec<ExecInfo>),
     /// To [`Call::OpenStream`](crate::Call::OpenStream).
     Opened(Opened),
+    /// To [`Call::ReadFile`](crate::Call::ReadFile).
+    File(FileContent),
     /// To every other call.
     Done,
 }

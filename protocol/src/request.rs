@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Command, Features, Purpose, Token};
+use crate::{Command, Features, Purpose, ReadFile, Token, WriteFile};
 
 /// One frame from the host: a call, and the number that its answer will carry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +53,18 @@ pub enum Call {
     OpenStream {
         /// What it is to carry.
         purpose: Purpose,
+    },
+    /// Reads a file, or a part of it: [`Answer::File`](crate::Answer::File).
+    ReadFile(ReadFile),
+    /// Writes a file: [`Answer::Done`](crate::Answer::Done) when it is on the disk.
+    WriteFile(WriteFile),
+    /// Deletes a file or a link: [`Answer::Done`](crate::Answer::Done).
+    DeleteFile {
+        /// Its absolute path.
+        path: String,
+        /// A folder as well, with everything in it.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        recursive: bool,
     },
     /// Takes the guest down: [`Answer::Done`](crate::Answer::Done) when it has begun.
     Shutdown {

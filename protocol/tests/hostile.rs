@@ -5,9 +5,10 @@
 use bytes::BytesMut;
 use nexus_model::ExitStatus;
 use nexus_protocol::{
-    Answer, Blob, Call, Channel, Command, Ended, Event, ExecInfo, ExecState, Failure, FailureKind, Features, Hello,
-    MAX_COMMAND_BYTES, MAX_FRAME_BYTES, MAX_RUN_OUTPUT_BYTES, MAX_STREAM_FRAME_BYTES, Message, Numbered, Opened,
-    Purpose, Ran, Request, Role, ShutdownMode, Started, StreamAnswer, StreamHeader, Text, Ticket, Token, Welcome,
+    Answer, Blob, Call, Channel, Command, CopyIn, CopyOut, CopyReport, Ended, Event, ExecInfo, ExecState, Failure,
+    FailureKind, Features, FileContent, Hello, MAX_COMMAND_BYTES, MAX_FILE_BYTES, MAX_FRAME_BYTES,
+    MAX_RUN_OUTPUT_BYTES, MAX_STREAM_FRAME_BYTES, Message, Numbered, Opened, Purpose, Ran, ReadFile, Request, Role,
+    ShutdownMode, Started, StreamAnswer, StreamHeader, Text, Ticket, Token, Welcome, WriteFile,
     frame::{self, FrameError, read_one, write_one},
 };
 use proptest::{collection::vec, option, prelude::*};
@@ -51,6 +52,18 @@ fn call() -> impl Strategy<Value = Call> {
         Just(Call::ListExecs),
         mode().prop_map(|mode| Call::Shutdown { mode }),
         any::<u64>().prop_map(|request| Call::Cancel { request }),
+        (any::<String>(), option::of(any::<String>()), any::<bool>()).prop_map(|(path, name, replace)| {
+            Call::OpenStream { purpose: Purpose::CopyIn(CopyIn { path, name, replace }) }
+        }),
+        any::<String>().prop_map(|path| Call::OpenStream { purpose: Purpose::CopyOut(CopyOut { path }) }),
+        (any::<String>(), any::<u64>()).prop_map(|(path, offset)| Call::ReadFile(ReadFile { path, offset })),
+        (any::<String>(), any::<bool>()).prop_map(|(path, recursive)| Call::DeleteFile { path, recursive }),
+        (any::<String>(), vec(any::<u8>(), 0..99), option::of(any::<u32>()), any::<bool>()).prop_map(
+            |(path, data, mode, append)| {
+                let data = Blob(data);
+                Call::WriteFile(WriteFile { path, data, mode, append, ..WriteFile::default() })
+            }
+        ),
         proptest::collection::btree_map(any::<String>(), any::<String>(), 0..4)
             .prop_map(|env| Call::OpenStream { purpose: Purpose::Tools { env } }),
     ]
@@ -108,6 +121,9 @@ fn answer() -> impl Strategy<Value = Answer> {
         vec(exec, 0..3).prop_map(Answer::Execs),
         (any::<u32>(), any::<String>())
             .prop_map(|(port, token)| Answer::Opened(Opened { port, token: Token::from(token.as_str()) })),
+        (vec(any::<u8>(), 0..99), any::<(u64, u32, bool)>()).prop_map(|(data, (size, mode, more))| {
+            Answer::File(FileContent { data: Blob(data), size, mode, more })
+        }),
         Just(Answer::Done),
     ]
 }
@@ -130,6 +146,7 @@ fn parse_all(bytes: &[u8]) {
     let _ = frame::decode::<Message>(bytes);
     let _ = frame::decode::<StreamHeader>(bytes);
     let _ = frame::decode::<Ticket>(bytes);
+    let _ = frame::decode::<CopyReport>(bytes);
     let _ = frame::decode::<StreamAnswer>(bytes);
 }
 
@@ -216,6 +233,15 @@ proptest! {
 
 #[test]
 fn the_largest_of_everything_fits_into_a_frame() {
+    let write = WriteFile {
+        path: "\u{1}".repeat(4096),
+        data: Blob(vec![0; MAX_FILE_BYTES]),
+        mode: Some(u32::MAX),
+        owner: Some("\u{1}".repeat(4096)),
+        append: true,
+        folders: true,
+    };
+    frame::encode(&Request { id: u64::MAX, call: Call::WriteFile(write) }).unwrap();
     // Control characters need six bytes each in JSON.
     let command = Command::new(["\u{1}".repeat(MAX_COMMAND_BYTES - 1)]);
     assert_eq!(command.validate(), Ok(()));

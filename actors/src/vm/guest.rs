@@ -111,7 +111,7 @@ impl Engine {
     }
 
     /// What to say of a guest whose agent can't do `what` yet.
-    fn too_old(&self, vm: &Name, what: &str) -> Error {
+    pub(super) fn too_old(&self, vm: &Name, what: &str) -> Error {
         let guest = self
             .board
             .vms()
@@ -123,7 +123,7 @@ impl Engine {
         Error::new(ErrorKind::NotImplemented, message)
     }
 
-    fn agent(&self, vm: &Name) -> Result<AgentClient, Error> {
+    pub(super) fn agent(&self, vm: &Name) -> Result<AgentClient, Error> {
         // What is sent to a guest that stands still is answered by nobody, and may block its vsock device for good.
         if self.board.vms().get(vm).is_some_and(|picture| picture.lifecycle.state() == VmState::Paused) {
             return Err(unavailable(self, vm));

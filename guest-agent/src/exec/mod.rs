@@ -10,6 +10,7 @@ mod process_table;
 mod run;
 mod spawner;
 
+pub(crate) use account::Account;
 pub(crate) use attachment::{Attachment, Side};
 pub(crate) use follow::{discard, follow};
 pub(crate) use named::{Claimed, ExecTable};

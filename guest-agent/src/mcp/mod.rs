@@ -47,8 +47,8 @@ pub(crate) struct Tools {
 
 impl Tools {
     /// Tools whose files are below `root`.
-    pub(crate) fn new(root: Root) -> Self {
-        Self { seats: Arc::new(Semaphore::new(MAX_SESSIONS)), root: Arc::new(root) }
+    pub(crate) fn new(root: Arc<Root>) -> Self {
+        Self { seats: Arc::new(Semaphore::new(MAX_SESSIONS)), root }
     }
 
     fn sit(&self) -> Result<OwnedSemaphorePermit, Failure> {
@@ -77,7 +77,9 @@ pub(crate) async fn serve(mut stream: Stream, agent: Rc<Agent>) {
 }
 
 fn admit(ticket: &Ticket, agent: &Agent) -> Result<(OwnedSemaphorePermit, BTreeMap<String, String>), Failure> {
-    let Purpose::Tools { env } = agent.tickets.claim(ticket, Instant::now())?;
+    let Purpose::Tools { env } = agent.tickets.claim(ticket, Instant::now())? else {
+        return Err(Failure::new(FailureKind::Unauthorized, "the stream is for something else"));
+    };
     Ok((agent.tools.sit()?, env))
 }
 

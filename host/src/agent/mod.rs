@@ -1,5 +1,6 @@
 //! Client of the guest agent: one control connection that many callers share ([`AgentClient`]), what the agent says
-//! unasked ([`AgentEvents`]), the stdio streams of commands ([`ExecStreams`]), and sessions of MCP. The protocol is in
+//! unasked ([`AgentEvents`]), the stdio streams of commands ([`ExecStreams`]), sessions of MCP, and copies
+//! of files. The protocol is in
 //! [`nexus_protocol`] and `docs/guest-protocol.md`.
 //!
 //! The guest is hostile. A frame over the limit or without an end, an answer that nobody asked for, a flood of events or
@@ -15,7 +16,7 @@ mod exec;
 mod reader;
 #[cfg(test)]
 mod tests;
-mod tools;
+mod ticketed;
 mod traffic;
 mod writer;
 
