@@ -117,8 +117,6 @@ pub struct GuestCommand {
     pub user: Option<String>,
     /// After how long it is killed with all that it started.
     pub timeout: Option<Duration>,
-    /// Whether one with streams is killed, likewise, when nobody has any of them open while it runs.
-    pub attached: bool,
 }
 
 /// What a command that ran inline gave.

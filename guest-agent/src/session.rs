@@ -202,13 +202,14 @@ impl Session {
         let result = match call {
             Call::Hello(_) => Err(Failure::new(FailureKind::Invalid, "there was a hello before")),
             Call::Ping => Ok(Answer::Pong),
-            Call::Run(_) | Call::Exec(_) if agent.ending().is_some() => {
+            Call::Run(_) | Call::Exec(_) | Call::Detach(_) if agent.ending().is_some() => {
                 Err(Failure::new(FailureKind::ShuttingDown, "the guest is going down"))
             }
             Call::Run(command) => {
                 return self.begin(id, async move { exec::run(&agent.spawner, &command).await.map(Answer::Ran) }).await;
             }
             Call::Exec(command) => agent.execs.start(&agent.spawner, &command).map(Answer::Started),
+            Call::Detach(command) => agent.execs.detach(&agent.spawner, &command).map(|exec| Answer::Detached { exec }),
             Call::WaitExec { exec } => {
                 return self.begin(id, async move { agent.execs.wait(exec).await.map(Answer::Ended) }).await;
             }

@@ -23,10 +23,6 @@ pub struct Command {
     /// Milliseconds after which the command and everything that it started is killed; never when there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
-    /// Of [`Call::Exec`](crate::Call::Exec): it is killed, with everything that it started, when the host has closed all
-    /// of its streams while it runs. One that is not attached goes on, and what it writes then is dropped.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub attached: bool,
 }
 
 /// Why a command can't be run, wherever that is tried.

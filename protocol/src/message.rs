@@ -41,6 +41,11 @@ pub enum Answer {
     Ran(Ran),
     /// To [`Call::Exec`](crate::Call::Exec).
     Started(Started),
+    /// To [`Call::Detach`](crate::Call::Detach).
+    Detached {
+        /// Names the command on any connection.
+        exec: u64,
+    },
     /// To [`Call::WaitExec`](crate::Call::WaitExec).
     Ended(Ended),
     /// To [`Call::ListExecs`](crate::Call::ListExecs), oldest first.

@@ -32,9 +32,13 @@ pub enum Call {
     /// [`Answer::Ran`](crate::Answer::Ran). The end of the connection kills it.
     Run(Command),
     /// Starts a command whose stdio travels on three streams: [`Answer::Started`](crate::Answer::Started). It outlives
-    /// the connection; but is killed when no stream was opened in time.
+    /// the connection; but is killed, with everything that it started, when no stream was opened in time, or the host has
+    /// closed all three while it runs.
     Exec(Command),
-    /// Answers when that command has ended: [`Answer::Ended`](crate::Answer::Ended), also if that was before.
+    /// Starts a command without streams: its input is empty, and what it writes is dropped. Nothing but its own end,
+    /// its time limit and a signal ends it. Answer: [`Answer::Detached`](crate::Answer::Detached).
+    Detach(Command),
+    /// Answers when a command of either kind has ended: [`Answer::Ended`](crate::Answer::Ended), also if that was before.
     WaitExec {
         /// Which command.
         exec: u64,
@@ -47,7 +51,7 @@ pub enum Call {
         /// Number of the signal, 1 to 64.
         signal: i32,
     },
-    /// Commands of [`Call::Exec`] that run or ended lately: [`Answer::Execs`](crate::Answer::Execs).
+    /// Commands of [`Call::Exec`] and [`Call::Detach`] that run or ended lately: [`Answer::Execs`](crate::Answer::Execs).
     ListExecs,
     /// Takes the guest down: [`Answer::Done`](crate::Answer::Done) when it has begun.
     Shutdown {

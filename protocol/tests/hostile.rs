@@ -20,13 +20,12 @@ fn text() -> impl Strategy<Value = Text> {
 fn command() -> impl Strategy<Value = Command> {
     let env = proptest::collection::btree_map(any::<String>(), any::<String>(), 0..4);
     let words = (vec(any::<String>(), 0..4), env, option::of(any::<String>()), option::of(any::<String>()));
-    (words, any::<Option<u64>>(), any::<bool>()).prop_map(|((argv, env, cwd, user), timeout_ms, attached)| Command {
+    (words, any::<Option<u64>>()).prop_map(|((argv, env, cwd, user), timeout_ms)| Command {
         argv,
         env,
         cwd,
         user,
         timeout_ms,
-        attached,
     })
 }
 
@@ -46,6 +45,7 @@ fn call() -> impl Strategy<Value = Call> {
         Just(Call::Ping),
         command().prop_map(Call::Run),
         command().prop_map(Call::Exec),
+        command().prop_map(Call::Detach),
         any::<u64>().prop_map(|exec| Call::WaitExec { exec }),
         any::<(u64, i32)>().prop_map(|(exec, signal)| Call::SignalExec { exec, signal }),
         Just(Call::ListExecs),

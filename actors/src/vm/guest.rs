@@ -43,6 +43,15 @@ impl Engine {
         Ok(GuestStreams { exec: streams.id, stdin: streams.stdin, stdout: streams.stdout, stderr: streams.stderr })
     }
 
+    /// Starts a command in a guest that has no streams and is nobody's. Its number.
+    ///
+    /// # Errors
+    /// As [`guest_exec`](Self::guest_exec)'s.
+    pub async fn guest_detach(&self, origin: &Origin, vm: &Name, command: GuestCommand) -> Result<u64, Error> {
+        let (agent, command) = self.guest_command(origin, vm, command)?;
+        Ok(agent.detach(&command).await?)
+    }
+
     /// Waits for the end of a command, however long that takes. When the connection to the agent is lost meanwhile, it
     /// asks again on the next one.
     ///
@@ -120,7 +129,6 @@ impl Engine {
             cwd: command.working_directory,
             user: command.user,
             timeout_ms: timeout,
-            attached: command.attached,
         };
         Ok((agent, command))
     }

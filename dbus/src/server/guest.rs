@@ -1,16 +1,16 @@
 //! `org.workfort.Nexus1.Guest`.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, fs::File, io, time::Duration};
 
 use nexus_actors::{
-    GuestCommand,
+    GuestCommand, GuestStreams, Origin,
     snapshot::{GuestSnapshot, VmSnapshot},
 };
 use nexus_model::{ErrorKind, ExitStatus, Name};
 use zbus::{Connection, OwnedFd, OwnedVariant, Str, interface, message::Header};
 
 use super::{
-    bond::departure,
+    bond::{departure, tie},
     call::{Call, DEADLINE},
     options::{Dict, Options, nothing},
     picture::Picture,
@@ -46,10 +46,17 @@ impl Guest {
     }
 }
 
-/// Decodes the options of a command that has streams.
-fn command_with_streams(options: &mut Options, argv: Vec<String>) -> Result<GuestCommand, Error> {
-    let attached = !options.take("detach")?.unwrap_or(false);
-    Ok(GuestCommand { attached, ..command(options, argv)? })
+/// Decodes the options of a command that may have streams; whether it has none.
+fn command_or_detached(options: &mut Options, argv: Vec<String>) -> Result<(GuestCommand, bool), Error> {
+    let detached = options.take("detach")?.unwrap_or(false);
+    Ok((command(options, argv)?, detached))
+}
+
+/// The streams of a command that has none.
+fn no_streams(exec: u64) -> Result<GuestStreams, Error> {
+    let null = || File::options().read(true).write(true).open("/dev/null").map(std::os::fd::OwnedFd::from);
+    let streams = || Ok::<_, io::Error>(GuestStreams { exec, stdin: null()?, stdout: null()?, stderr: null()? });
+    streams().map_err(|error| Error::new(ErrorKind::ResourcesExhausted, format!("cannot open /dev/null: {error}")))
 }
 
 /// Decodes the options of a command.
@@ -66,7 +73,6 @@ fn command(options: &mut Options, argv: Vec<String>) -> Result<GuestCommand, Err
         working_directory: options.take("working-directory")?,
         user: options.take("user")?,
         timeout: options.duration("timeout-usec")?,
-        attached: false,
     })
 }
 
@@ -114,9 +120,16 @@ impl Guest {
         #[zbus(connection)] bus: &Connection,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<(u64, OwnedFd, OwnedFd, OwnedFd), Error> {
-        let exec = |origin, command| async move { self.engine.guest_exec(&origin, &self.vm, command).await };
+        let exec = |origin: Origin, (command, detached)| async move {
+            if detached {
+                return no_streams(self.engine.guest_detach(&origin, &self.vm, command).await?);
+            }
+            let streams = self.engine.guest_exec(&origin, &self.vm, command).await?;
+            tie(bus.clone(), origin, (*self.engine).clone(), self.vm.clone(), streams.exec);
+            Ok(streams)
+        };
         let call = self.call(bus, &header).argument("argv", argv.clone());
-        let streams = call.change(options, |options| command_with_streams(options, argv), exec).await?;
+        let streams = call.change(options, |options| command_or_detached(options, argv), exec).await?;
         Ok((streams.exec, streams.stdin.into(), streams.stdout.into(), streams.stderr.into()))
     }
 

@@ -11,5 +11,5 @@ mod spawner;
 
 pub(crate) use attachment::{Attachment, Side};
 pub(crate) use named::{Claimed, ExecTable};
-pub(crate) use run::{discard, run};
+pub(crate) use run::run;
 pub(crate) use spawner::Spawner;

@@ -19,7 +19,7 @@ use super::{
     attachment::{Attachment, Side},
     group::Group,
     run::{at, deadline},
-    spawner::{Child, Spawner, Stdin},
+    spawner::{Child, Spawner, Wiring},
 };
 
 /// As many run at a time.
@@ -91,6 +91,21 @@ impl ExecTable {
 
     /// Starts a command. It is killed when the host opens none of its streams in time.
     pub(crate) fn start(&self, spawner: &Spawner, command: &Command) -> Result<Started, Failure> {
+        let started = self.begin(spawner, command, Wiring::Piped)?;
+        let (table, exec) = (self.clone(), started.exec);
+        spawn_local(async move {
+            sleep(STREAMS_DEADLINE).await;
+            table.give_up_streams(exec);
+        });
+        Ok(started)
+    }
+
+    /// Starts a command without streams; its number.
+    pub(crate) fn detach(&self, spawner: &Spawner, command: &Command) -> Result<u64, Failure> {
+        self.begin(spawner, command, Wiring::Null).map(|started| started.exec)
+    }
+
+    fn begin(&self, spawner: &Spawner, command: &Command, wiring: Wiring) -> Result<Started, Failure> {
         let running = {
             let state = self.state.borrow();
             state.execs.len() - state.ended.len()
@@ -100,7 +115,7 @@ impl ExecTable {
         }
         let token = Token::random().map_err(|_| Failure::new(FailureKind::System, "cannot get random numbers"))?;
         let deadline = deadline(command);
-        let Child { group, ended: mut leader_ended, stdin, stdout, stderr } = spawner.spawn(command, Stdin::Piped)?;
+        let Child { group, ended: mut leader_ended, stdin, stdout, stderr } = spawner.spawn(command, wiring)?;
         let (ended, watched) = watch::channel(None);
         let exec = {
             let mut state = self.state.borrow_mut();
@@ -112,7 +127,7 @@ impl ExecTable {
                 group: Rc::clone(&group),
                 ended: watched.clone(),
                 channels: Channels { stdin, stdout, stderr },
-                attachment: Rc::new(Attachment::new(command.attached, Rc::clone(&group), watched)),
+                attachment: Rc::new(Attachment::new(Rc::clone(&group), watched)),
             };
             state.execs.insert(exec, entry);
             exec
@@ -133,11 +148,6 @@ impl ExecTable {
             group.leader_ended();
             ended.send_replace(Some(Ended { status, timed_out }));
             table.remember(exec);
-        });
-        let table = self.clone();
-        spawn_local(async move {
-            sleep(STREAMS_DEADLINE).await;
-            table.give_up_streams(exec);
         });
         Ok(Started { exec, token })
     }

@@ -64,11 +64,23 @@ pub(super) struct Child {
 
 /// Where a command's input comes from and its output goes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stdin {
+pub(super) enum Wiring {
     /// Nowhere.
     Null,
-    /// A pipe.
+    /// There is no input, and pipes take the output.
+    Outputs,
+    /// Pipes.
     Piped,
+}
+
+impl Wiring {
+    fn stdio(self) -> [Stdio; 3] {
+        match self {
+            Self::Null => [Stdio::null(), Stdio::null(), Stdio::null()],
+            Self::Outputs => [Stdio::null(), Stdio::piped(), Stdio::piped()],
+            Self::Piped => [Stdio::piped(), Stdio::piped(), Stdio::piped()],
+        }
+    }
 }
 
 impl Spawner {
@@ -95,7 +107,7 @@ impl Spawner {
     }
 
     /// Starts `command`. Everything that it starts is killed when the group is, and only then.
-    pub(super) fn spawn(&self, command: &Command, stdin: Stdin) -> Result<Child, Failure> {
+    pub(super) fn spawn(&self, command: &Command, wiring: Wiring) -> Result<Child, Failure> {
         command.validate().map_err(|error| Failure::new(FailureKind::Invalid, error.to_string()))?;
         let account = self.account(command.user.as_deref())?;
         let folder = working_folder(command, account.as_ref())?;
@@ -120,13 +132,14 @@ impl Spawner {
 
         let program = command.argv.first().map(String::as_str).unwrap_or_default();
         let mut process = std::process::Command::new(program);
+        let [stdin, stdout, stderr] = wiring.stdio();
         process
             .args(command.argv.get(1..).unwrap_or_default())
             .env_clear()
             .envs(environment)
-            .stdin(if stdin == Stdin::Piped { Stdio::piped() } else { Stdio::null() })
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+            .stdin(stdin)
+            .stdout(stdout)
+            .stderr(stderr);
         let setup = Setup {
             entrance,
             inherited: self.inherited,

@@ -149,6 +149,19 @@ impl AgentClient {
         streams
     }
 
+    /// Starts `command` without streams: nothing is read from it, and nobody has to stay for it. Its number.
+    ///
+    /// # Errors
+    /// [`AgentError::InvalidCommand`]; [`AgentError::Failed`] when it can't be started; [`AgentError::Timeout`];
+    /// [`AgentError::Gone`].
+    pub async fn detach(&self, command: &Command) -> Result<u64, AgentError> {
+        command.validate().map_err(AgentError::InvalidCommand)?;
+        match self.call("start the command", Call::Detach(command.clone())).await? {
+            Answer::Detached { exec } => Ok(exec),
+            _ => Err(AgentError::Nonsense),
+        }
+    }
+
     /// Waits for a command's end; returns at once when it has ended, be it before this connection was made.
     ///
     /// # Errors
@@ -170,7 +183,7 @@ impl AgentClient {
         self.done("send the signal", Call::SignalExec { exec, signal }).await
     }
 
-    /// The commands of [`Self::exec`] that run or ended lately, oldest first.
+    /// The commands of [`Self::exec`] and [`Self::detach`] that run or ended lately, oldest first.
     ///
     /// # Errors
     /// [`AgentError::Timeout`] after 30 s; [`AgentError::Gone`].
