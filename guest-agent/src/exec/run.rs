@@ -13,7 +13,7 @@ use tokio::{
 
 use super::{
     group::Group,
-    spawner::{Spawner, Stdin, system},
+    spawner::{Spawner, Wiring, system},
 };
 
 const CHUNK_BYTES: usize = 16 * 1024;
@@ -22,7 +22,7 @@ const CHUNK_BYTES: usize = 16 * 1024;
 /// is dropped. What it leaves behind when it ends by itself goes on.
 pub(crate) async fn run(spawner: &Spawner, command: &Command) -> Result<Ran, Failure> {
     let deadline = deadline(command);
-    let mut child = spawner.spawn(command, Stdin::Null)?;
+    let mut child = spawner.spawn(command, Wiring::Null)?;
     let mut killer = KillOnDrop(Some(Rc::clone(&child.group)));
     let mut budget = Budget { bytes: MAX_RUN_OUTPUT_BYTES, truncated: false };
     let mut stdout = Output::open(child.stdout.take())?;
