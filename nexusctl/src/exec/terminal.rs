@@ -7,10 +7,10 @@ use nexus_model::ErrorKind;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::watch,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 
-use super::{Guest, is_absent};
+use super::{Guest, PAUSE, is_absent};
 use crate::{
     bus::DEADLINE,
     failure::{Exit, Failure},
@@ -63,6 +63,7 @@ impl Guest<'_> {
             }
             options
         };
+        let until = Instant::now() + self.boot;
         let mut waited = false;
         loop {
             let opening = self.bus.patiently(timeout(DEADLINE, self.proxy.open_shell(argv, options())));
@@ -77,8 +78,12 @@ impl Guest<'_> {
             };
             match answer {
                 Ok((id, stream)) => return Ok(Opened { id, view: View { stream: stream.into(), types, keys }, size }),
-                Err(error) if is_absent(&error) && !waited => {
-                    self.ready(interrupts).await?;
+                Err(error) if is_absent(&error) && Instant::now() < until => {
+                    // What is told of a guest that has just gone may be older than that answer.
+                    if waited {
+                        sleep(PAUSE).await;
+                    }
+                    self.ready(until.saturating_duration_since(Instant::now()), interrupts).await?;
                     waited = true;
                 }
                 Err(error) => {
