@@ -16,6 +16,7 @@ use crate::{
     reaper::Reaper,
     session::Sessions,
     signals,
+    terminal::Terminals,
 };
 
 /// What the agent's parts share.
@@ -27,6 +28,7 @@ pub(crate) struct Agent {
     pub(crate) run_id: Id,
     pub(crate) spawner: Spawner,
     pub(crate) execs: ExecTable,
+    pub(crate) terminals: Terminals,
     pub(crate) sessions: Sessions,
     ending: Cell<Option<ShutdownMode>>,
     demands: mpsc::UnboundedSender<Demand>,
@@ -90,6 +92,7 @@ pub(crate) async fn run(start: Start) -> Result<(), AgentError> {
         run_id,
         spawner: Spawner::new(start.role, run_id, reaper),
         execs: ExecTable::new().map_err(AgentError::Random)?,
+        terminals: Terminals::default(),
         sessions: Sessions::default(),
         ending: Cell::new(None),
         demands,

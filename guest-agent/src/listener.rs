@@ -19,10 +19,11 @@ use tokio::{
 };
 use tokio_vsock::{VMADDR_CID_ANY, VMADDR_CID_HOST, VsockAddr, VsockListener};
 
-use crate::{agent::Agent, log::say, session, stdio, stream::Stream};
+use crate::{agent::Agent, log::say, opening, session, stream::Stream};
 
-/// As many connections are served at a time; the rest waits. 256 commands have three streams each.
-const MAX_CONNECTIONS: usize = 1024;
+/// As many connections are served at a time; the rest waits. 256 commands have three streams each, and 100 terminals
+/// 16 viewers.
+const MAX_CONNECTIONS: usize = 2560;
 
 /// How long a host has to say what it wants.
 pub(crate) const OPENING_DEADLINE: Duration = Duration::from_secs(10);
@@ -154,6 +155,6 @@ async fn serve(stream: Stream, port: u32, agent: Rc<Agent>) {
     if port == CONTROL_PORT {
         session::serve(stream, agent).await;
     } else {
-        stdio::serve(stream, &agent).await;
+        opening::serve(stream, &agent).await;
     }
 }

@@ -12,12 +12,14 @@ mod facts;
 mod init;
 mod listener;
 mod log;
+mod opening;
 mod power;
 mod reaper;
 mod session;
 mod signals;
 mod stdio;
 mod stream;
+mod terminal;
 
 use std::{io::Write, process::ExitCode};
 

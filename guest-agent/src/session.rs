@@ -202,7 +202,7 @@ impl Session {
         let result = match call {
             Call::Hello(_) => Err(Failure::new(FailureKind::Invalid, "there was a hello before")),
             Call::Ping => Ok(Answer::Pong),
-            Call::Run(_) | Call::Exec(_) | Call::Detach(_) if agent.ending().is_some() => {
+            Call::Run(_) | Call::Exec(_) | Call::Detach(_) | Call::OpenTerminal(_) if agent.ending().is_some() => {
                 Err(Failure::new(FailureKind::ShuttingDown, "the guest is going down"))
             }
             Call::Run(command) => {
@@ -214,7 +214,13 @@ impl Session {
                 return self.begin(id, async move { agent.execs.wait(exec).await.map(Answer::Ended) }).await;
             }
             Call::SignalExec { exec, signal } => agent.execs.signal(exec, signal).map(|()| Answer::Done),
-            Call::ListExecs => Ok(Answer::Execs(agent.execs.list())),
+            Call::ListExecs => {
+                let mut execs = agent.execs.list();
+                agent.terminals.describe(&mut execs);
+                Ok(Answer::Execs(execs))
+            }
+            Call::OpenTerminal(open) => agent.terminals.open(&agent.spawner, &agent.execs, open).map(Answer::Terminal),
+            Call::ResizeExec { exec, size } => agent.terminals.resize(exec, size).map(|()| Answer::Done),
             Call::Shutdown { mode } => return self.shut_down(id, mode).await,
             Call::Cancel { request } => {
                 let cancelled = self.running.borrow_mut().remove(&request);

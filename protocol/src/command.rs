@@ -63,9 +63,11 @@ impl Command {
     /// # Errors
     /// The first thing that is wrong with it.
     pub fn validate(&self) -> Result<(), InvalidCommand> {
-        if self.argv.first().is_none_or(String::is_empty) {
-            return Err(InvalidCommand::Empty);
-        }
+        if self.argv.first().is_none_or(String::is_empty) { Err(InvalidCommand::Empty) } else { self.validate_rest() }
+    }
+
+    /// Whether everything but its having a program is right.
+    pub(crate) fn validate_rest(&self) -> Result<(), InvalidCommand> {
         let texts = || {
             let variables = self.env.iter().flat_map(|(name, value)| [name, value]);
             self.argv.iter().chain(variables).chain(&self.cwd).chain(&self.user)

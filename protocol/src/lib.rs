@@ -2,8 +2,8 @@
 //! protocol; the types here are the normative part of it.
 //!
 //! Two vsock ports are used. [`CONTROL_PORT`] carries frames both ways for as long as the guest is up: a [`Request`] by
-//! the host, a [`Message`] by the agent. [`STREAM_PORT`] carries one stdio channel of one command a connection: a
-//! [`StreamHeader`] by the host, a [`StreamAnswer`] by the agent, raw bytes from then on.
+//! the host, a [`Message`] by the agent. [`STREAM_PORT`] carries one stdio channel of one command, or one viewer of a
+//! terminal, a connection: an [`Opening`] by the host, a [`StreamAnswer`] by the agent, raw bytes from then on.
 //!
 //! Each side takes the other for hostile. Every length is bounded before memory is reserved for it, every parser is
 //! total, and [`Text`] is what a host may show of what a guest wrote.
@@ -16,6 +16,7 @@ pub mod frame;
 mod message;
 mod request;
 mod stream;
+mod terminal;
 mod text;
 mod token;
 
@@ -25,7 +26,8 @@ pub use event::Event;
 pub use features::Features;
 pub use message::{Answer, Ended, ExecInfo, ExecState, Failure, FailureKind, Message, Ran, Role, Started, Welcome};
 pub use request::{Call, Hello, Numbered, Request, ShutdownMode};
-pub use stream::{Channel, StreamAnswer, StreamHeader};
+pub use stream::{Channel, Opening, StreamAnswer, StreamHeader, ViewerHeader};
+pub use terminal::{InvalidTerminal, OpenTerminal, OpenedTerminal, TerminalInfo, TerminalSize};
 pub use text::Text;
 pub use token::Token;
 
@@ -36,8 +38,11 @@ pub const REVISION: u32 = 1;
 /// vsock port on which the agent takes control connections.
 pub const CONTROL_PORT: u32 = 100;
 
-/// vsock port on which the agent takes connections that carry one stdio channel each.
+/// vsock port on which the agent takes connections that carry one stdio channel, or one viewer of a terminal, each.
 pub const STREAM_PORT: u32 = 101;
+
+/// What an agent with terminals says in its [`Features`].
+pub const TERMINALS: &str = "terminals";
 
 /// Largest payload of a frame on a control connection, in bytes.
 pub const MAX_FRAME_BYTES: usize = 1024 * 1024;

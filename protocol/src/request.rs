@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Command, Features, Token};
+use crate::{Command, Features, OpenTerminal, TerminalSize, Token};
 
 /// One frame from the host: a call, and the number that its answer will carry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,8 +51,20 @@ pub enum Call {
         /// Number of the signal, 1 to 64.
         signal: i32,
     },
-    /// Commands of [`Call::Exec`] and [`Call::Detach`] that run or ended lately: [`Answer::Execs`](crate::Answer::Execs).
+    /// Commands of [`Call::Exec`], [`Call::Detach`] and [`Call::OpenTerminal`] that run or ended lately:
+    /// [`Answer::Execs`](crate::Answer::Execs).
     ListExecs,
+    /// Starts a command on a terminal, or finds the terminal of that name, and lets the host open one stream to it:
+    /// [`Answer::Terminal`](crate::Answer::Terminal). Of agents with the feature [`TERMINALS`](crate::TERMINALS). The
+    /// command has a number like those of [`Call::Exec`].
+    OpenTerminal(OpenTerminal),
+    /// Gives the terminal on which that command runs another size: [`Answer::Done`](crate::Answer::Done).
+    ResizeExec {
+        /// Which command.
+        exec: u64,
+        /// How large it is from now on.
+        size: TerminalSize,
+    },
     /// Takes the guest down: [`Answer::Done`](crate::Answer::Done) when it has begun.
     Shutdown {
         /// What is to follow.

@@ -7,8 +7,8 @@ use std::{collections::BTreeSet, fs, path::PathBuf};
 
 use nexus_model::ExitStatus;
 use nexus_protocol::{
-    Answer, Call, Channel, Command, Ended, Event, ExecState, FailureKind, Message, Request, Role, ShutdownMode,
-    StreamAnswer, StreamHeader, frame,
+    Answer, Call, Channel, Command, Ended, Event, ExecState, FailureKind, Message, OpenTerminal, Opening, Request,
+    Role, ShutdownMode, StreamAnswer, StreamHeader, TerminalInfo, TerminalSize, Text, frame,
 };
 use serde::de::DeserializeOwned;
 
@@ -55,6 +55,11 @@ fn what_an_agent_said_is_understood() {
         let Answer::Execs(execs) = answer(name) else { panic!("{name} is no list") };
         assert_eq!((execs[0].exec, execs[0].state, execs[0].argv.len()), (started.exec, state, 3));
     }
+    let Answer::Terminal(terminal) = answer("agent-terminal") else { panic!("no terminal") };
+    assert!(terminal.created);
+    let Answer::Execs(execs) = answer("agent-execs-terminal") else { panic!("no list") };
+    let info = TerminalInfo { name: Some(Text::from("main")), size: TerminalSize::new(101, 37), viewers: 1 };
+    assert_eq!((execs[0].exec, execs[0].terminal.as_ref()), (terminal.exec, Some(&info)));
     assert_eq!(answer("agent-done"), Answer::Done);
     assert_eq!(failure("agent-failure-not-found"), FailureKind::NotFound);
     assert_eq!(failure("agent-failure-unsupported"), FailureKind::Unsupported);
@@ -83,9 +88,17 @@ fn what_a_host_said_is_understood() {
     assert_eq!(header.channel, Channel::Stdin);
     assert_eq!(call("host-wait-exec"), Call::WaitExec { exec: header.exec });
     assert_eq!(call("host-signal-exec"), Call::SignalExec { exec: header.exec, signal: 15 });
+    let shell = Command { env: [("TERM".to_owned(), "xterm-256color".to_owned())].into(), ..Command::default() };
+    let (name, size) = (Some("main".to_owned()), Some(TerminalSize::new(132, 43)));
+    let open = OpenTerminal { command: shell, name, size, read_only: false };
+    assert_eq!(call("host-open-terminal"), Call::OpenTerminal(open));
+    let Opening::Viewer(viewer) = recorded("host-viewer") else { panic!("no viewer") };
+    let size = TerminalSize::new(101, 37);
+    assert_eq!(call("host-resize-exec"), Call::ResizeExec { exec: viewer.terminal, size });
     assert_eq!(call("host-list-execs"), Call::ListExecs);
     assert_eq!(call("host-shutdown"), Call::Shutdown { mode: ShutdownMode::Poweroff });
     assert_eq!(call("host-cancel"), Call::Cancel { request: 8 });
+    assert_eq!(recorded::<Opening>("host-stream"), Opening::Stdio(header));
 }
 
 /// What is recorded is looked at above.
@@ -99,5 +112,5 @@ fn no_frame_is_left_out() {
     for name in &names {
         assert!(source.contains(&format!("\"{name}\"")), "nothing is known of {name}");
     }
-    assert_eq!(names.len(), 23);
+    assert_eq!(names.len(), 28);
 }

@@ -103,7 +103,7 @@ impl Engine {
         Ok(running.map(|exec| (exec.exec, words(exec.argv))).collect())
     }
 
-    fn agent(&self, vm: &Name) -> Result<AgentClient, Error> {
+    pub(super) fn agent(&self, vm: &Name) -> Result<AgentClient, Error> {
         // What is sent to a guest that stands still is answered by nobody, and may block its vsock device for good.
         if self.board.vms().get(vm).is_some_and(|picture| picture.lifecycle.state() == VmState::Paused) {
             return Err(unavailable(self, vm));
@@ -111,7 +111,7 @@ impl Engine {
         self.vm(vm)?.agent.borrow().clone().ok_or_else(|| unavailable(self, vm))
     }
 
-    fn guest_command(
+    pub(super) fn guest_command(
         &self,
         origin: &Origin,
         vm: &Name,
@@ -120,7 +120,7 @@ impl Engine {
         let agent = self.agent(vm)?;
         let mut env = self.vm(vm)?.env.borrow().clone();
         env.extend(command.env);
-        let program = command.argv.first().cloned().unwrap_or_default();
+        let program = command.argv.first().map_or("its login shell", String::as_str);
         info!(NEXUS_VM = %vm, NEXUS_REQUEST = %origin.request, DBUS_SENDER = origin.sender, "runs `{program}` in VM {vm}");
         let timeout = command.timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
         let command = Command {

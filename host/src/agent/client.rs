@@ -4,8 +4,8 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use nexus_model::ExitStatus;
 use nexus_protocol::{
-    Answer, CONTROL_PORT, Call, Command, ExecInfo, Features, Hello, Message, REVISION, Request, ShutdownMode, Token,
-    Welcome, frame,
+    Answer, CONTROL_PORT, Call, Command, ExecInfo, Features, Hello, Message, OpenTerminal, REVISION, Request,
+    ShutdownMode, TerminalSize, Token, Welcome, frame,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, split},
@@ -13,10 +13,11 @@ use tokio::{
 };
 
 use super::{
-    AgentError, AgentEvents, Disconnect, ExecStreams,
+    AgentError, AgentEvents, Disconnect, ExecStreams, TerminalStream,
     connection::{self, Caller},
     exec,
     reader::FrameReader,
+    terminal,
     traffic::Meter,
     writer::FrameWriter,
 };
@@ -162,6 +163,36 @@ impl AgentClient {
         }
     }
 
+    /// Starts a command on a terminal, or finds the terminal of that name, and opens a stream to it. A terminal that was
+    /// made and whose stream can't be opened is ended.
+    ///
+    /// # Errors
+    /// [`AgentError::InvalidTerminal`]; else as [`Self::exec`]. An agent without the feature
+    /// [`TERMINALS`](nexus_protocol::TERMINALS) answers with a failure of the kind `Unsupported`.
+    pub async fn open_terminal(&self, open: OpenTerminal) -> Result<TerminalStream, AgentError> {
+        open.validate().map_err(AgentError::InvalidTerminal)?;
+        let opened = match self.call("open the terminal", Call::OpenTerminal(open)).await? {
+            Answer::Terminal(opened) => opened,
+            _ => return Err(AgentError::Nonsense),
+        };
+        let stream =
+            within("open the terminal's stream", ANSWER_DEADLINE, terminal::open(&self.endpoint, &opened)).await;
+        if stream.is_err() && opened.created {
+            // The agent kills a command that nobody has ever looked at by itself, only later.
+            let _ = self.signal_exec(opened.exec, libc::SIGKILL).await;
+        }
+        stream
+    }
+
+    /// Gives the terminal on which a command runs another size. The processes on it are told.
+    ///
+    /// # Errors
+    /// [`AgentError::Failed`] when the command is unknown or runs on no terminal; [`AgentError::Timeout`] after 30 s;
+    /// [`AgentError::Gone`].
+    pub async fn resize_exec(&self, exec: u64, size: TerminalSize) -> Result<(), AgentError> {
+        self.done("resize the terminal", Call::ResizeExec { exec, size }).await
+    }
+
     /// Waits for a command's end; returns at once when it has ended, be it before this connection was made.
     ///
     /// # Errors
@@ -183,7 +214,7 @@ impl AgentClient {
         self.done("send the signal", Call::SignalExec { exec, signal }).await
     }
 
-    /// The commands of [`Self::exec`] and [`Self::detach`] that run or ended lately, oldest first.
+    /// The commands of [`Self::exec`], [`Self::detach`] and [`Self::open_terminal`] that run or ended lately, oldest first.
     ///
     /// # Errors
     /// [`AgentError::Timeout`] after 30 s; [`AgentError::Gone`].

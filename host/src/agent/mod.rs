@@ -1,5 +1,5 @@
 //! Client of the guest agent: one control connection that many callers share ([`AgentClient`]), what the agent says
-//! unasked ([`AgentEvents`]), and the stdio streams of commands ([`ExecStreams`]). The protocol is in
+//! unasked ([`AgentEvents`]), and the stdio streams of commands ([`ExecStreams`]), and streams to terminals ([`TerminalStream`]). The protocol is in
 //! [`nexus_protocol`] and `docs/guest-protocol.md`.
 //!
 //! The guest is hostile. A frame over the limit or without an end, an answer that nobody asked for, a flood of events or
@@ -13,6 +13,8 @@ mod error;
 mod events;
 mod exec;
 mod reader;
+mod stream;
+mod terminal;
 #[cfg(test)]
 mod tests;
 mod traffic;
@@ -22,4 +24,5 @@ pub use client::{AgentClient, RunOutcome};
 pub use error::{AgentError, Disconnect};
 pub use events::AgentEvents;
 pub use exec::ExecStreams;
+pub use terminal::TerminalStream;
 pub use traffic::{Meter, Traffic};
