@@ -79,12 +79,13 @@ bench: ## measure what docs/benchmarks.md claims, or ONLY="restart storm" of it;
 	$(BINARIES)/nexus-bench --programs $(BINARIES) --agent $(AGENT) --guest build/guest --report docs/benchmarks.md \
 		$(ONLY:%=--only %)
 
-chaos: ## random operations while things break; SEED=1 ROUNDS=100 LIVES=10 VMM=process|qemu, STEADY=1 leaves nexusd alone
+chaos: ## random operations while things break; SEED=1 ROUNDS=100 LIVES=10 VMM=process|qemu SETTLE=2, STEADY=1 leaves nexusd alone
 	@tools/packages test
 	$(CARGO) build --locked $(BUILD_debug)
 	$(CARGO) build --locked $(BUILD_failpoints)
 	NEXUS_CHAOS_SEED=$(or $(SEED),1) NEXUS_CHAOS_ROUNDS=$(or $(ROUNDS),100) NEXUS_CHAOS_VMM=$(or $(VMM),process) \
-		NEXUS_CHAOS_STEADY=$(or $(STEADY),0) NEXUS_CHAOS_LIVES=$(or $(LIVES),10) $(CARGO) test --locked --workspace --test chaos -- --nocapture --test-threads 1
+		NEXUS_CHAOS_STEADY=$(or $(STEADY),0) NEXUS_CHAOS_LIVES=$(or $(LIVES),10) NEXUS_CHAOS_SETTLE_SEC=$(or $(SETTLE),2) \
+		$(CARGO) test --locked --workspace --test chaos -- --nocapture --test-threads 1
 
 lint: ## formatting, clippy, licences and sources of crates, Rust version, shell scripts
 	@$(STEP) fmt $(CARGO) fmt --all --check

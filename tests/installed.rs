@@ -273,6 +273,23 @@ async fn in_the_session(nexus: Session) {
     assert_eq!(nexus.properties(UNIT, ["NRestarts"]).await, ["1"]);
     nexus.assert_adopted(&leader).await;
 
+    // Restarted, as after an upgrade, it finds it as well; and one that hangs is ended and started again by systemd.
+    let drop_in = nexus.home.join(".config/systemd/user/nexus.service.d");
+    fs::create_dir_all(&drop_in).unwrap();
+    fs::write(drop_in.join("watchdog.conf"), "[Service]\nWatchdogSec=3\n").unwrap();
+    nexus.systemctl(&["daemon-reload"]).await;
+    let before = nexus.daemon().await;
+    nexus.systemctl(&["restart", "nexus"]).await;
+    let hangs = nexus.daemon().await;
+    assert_ne!(hangs, before);
+    nexus.assert_adopted(&leader).await;
+    let name = nexus.owner(|owner| owner.is_some()).await;
+    let watch = ProcessWatch::open(&hangs).unwrap().unwrap();
+    assert!(watch.signal(Signal::SIGSTOP).unwrap());
+    nexus.owner(|owner| owner.is_some() && owner != name.as_deref()).await;
+    assert_ne!(nexus.daemon().await, hangs);
+    nexus.assert_adopted(&leader).await;
+
     // Stopped, it leaves it running.
     nexus.systemctl(&["stop", "nexus"]).await;
     let state = nexus.properties(UNIT, ["ActiveState", "Result"]).await;

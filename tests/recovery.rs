@@ -110,6 +110,15 @@ fn lose_power(store: &mut Store, runtime: &Path) {
     fs::remove_dir_all(runtime).unwrap();
 }
 
+/// Somebody wants the VM killed while the store can't be written.
+async fn refused_while_locked(test: &TestEngine, name: &Name) {
+    let database = rusqlite::Connection::open(TestEngine::database(&test.folder)).unwrap();
+    database.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let refused = test.engine.kill_vm(&TestEngine::origin(), name).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::StorageFailed);
+    database.execute_batch("ROLLBACK").unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_that_can_not_be_stored_leaves_the_start_alone() {
     let test =
@@ -123,11 +132,7 @@ async fn a_stop_that_can_not_be_stored_leaves_the_start_alone() {
     let start = test.engine.start_vm(&TestEngine::origin(), &name).await.unwrap();
     test.wait(&name, |vm| vm.lifecycle.state() == VmState::Starting).await;
 
-    let database = rusqlite::Connection::open(TestEngine::database(&test.folder)).unwrap();
-    database.execute_batch("BEGIN IMMEDIATE").unwrap();
-    let refused = test.engine.kill_vm(&TestEngine::origin(), &name).await.unwrap_err();
-    assert_eq!(refused.kind(), ErrorKind::StorageFailed);
-    database.execute_batch("ROLLBACK").unwrap();
+    refused_while_locked(&test, &name).await;
     assert_eq!(test.state(&name), VmState::Starting);
     let mut job = test.engine.board().jobs().watch(&start).unwrap();
     fs::write(go, "").unwrap();
@@ -147,11 +152,7 @@ async fn a_stop_that_can_not_be_stored_leaves_the_restart_alone() {
     let restart = test.engine.restart_vm(&TestEngine::origin(), &name, options).await.unwrap();
     test.wait(&name, |vm| vm.lifecycle.state() == VmState::Stopping).await;
 
-    let database = rusqlite::Connection::open(TestEngine::database(&test.folder)).unwrap();
-    database.execute_batch("BEGIN IMMEDIATE").unwrap();
-    let refused = test.engine.kill_vm(&TestEngine::origin(), &name).await.unwrap_err();
-    assert_eq!(refused.kind(), ErrorKind::StorageFailed);
-    database.execute_batch("ROLLBACK").unwrap();
+    refused_while_locked(&test, &name).await;
     assert_eq!(test.state(&name), VmState::Stopping);
     strike(leader, Signal::SIGCONT);
     assert_eq!(test.job(restart).await.state, JobState::Done);

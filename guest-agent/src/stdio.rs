@@ -7,7 +7,7 @@ use nexus_protocol::{
     frame::{read_one, write_one},
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, Interest},
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt, Interest, WriteHalf, split},
     net::unix::pipe,
     task::spawn_local,
     time::timeout,
@@ -88,22 +88,14 @@ async fn carry_input(mut stream: Stream, mut pipe: pipe::Sender, attachment: &At
 
 /// Until everyone has closed the pipe, or the host has closed the stream; which of both. Nothing is to come from the host:
 /// what comes is dropped.
-async fn carry_output(mut stream: Stream, mut pipe: pipe::Receiver, channel: Channel, attachment: &Attachment) -> Side {
-    let mut chunk = vec![0; CHUNK_BYTES];
-    let side = loop {
-        tokio::select! {
-            read = pipe.read(&mut chunk) => match read {
-                Ok(count @ 1..) => {
-                    if stream.write_all(chunk.get(..count).unwrap_or_default()).await.is_err() {
-                        break Side::Host;
-                    }
-                }
-                Ok(0) | Err(_) => break Side::Guest,
-            },
-            () = closed(&mut stream) => break Side::Host,
-        }
+async fn carry_output(stream: Stream, mut pipe: pipe::Receiver, channel: Channel, attachment: &Attachment) -> Side {
+    let (mut from, mut to) = split(stream);
+    // Also while what was written is not taken: a stream that the host has closed may take no more.
+    let side = tokio::select! {
+        side = copy(&mut pipe, &mut to) => side,
+        () = closed(&mut from) => Side::Host,
     };
-    drop(chunk);
+    let mut stream = from.unsplit(to);
     if side == Side::Host {
         if !attachment.is_attached() {
             spawn_local(discard(pipe));
@@ -123,8 +115,23 @@ async fn carry_output(mut stream: Stream, mut pipe: pipe::Receiver, channel: Cha
     side
 }
 
+/// Until everyone has closed the pipe, or the stream takes no more; who has ended it.
+async fn copy(pipe: &mut pipe::Receiver, stream: &mut WriteHalf<Stream>) -> Side {
+    let mut chunk = vec![0; CHUNK_BYTES];
+    loop {
+        match pipe.read(&mut chunk).await {
+            Ok(count @ 1..) => {
+                if stream.write_all(chunk.get(..count).unwrap_or_default()).await.is_err() {
+                    return Side::Host;
+                }
+            }
+            Ok(0) | Err(_) => return Side::Guest,
+        }
+    }
+}
+
 /// Waits until the host has closed the stream.
-async fn closed(stream: &mut Stream) {
+async fn closed(stream: &mut (impl AsyncRead + Unpin)) {
     let mut unwanted = [0; 512];
     while stream.read(&mut unwanted).await.is_ok_and(|count| count > 0) {}
 }

@@ -31,6 +31,8 @@ pub(crate) enum Violation {
     Leak(String),
     /// A process was killed that was none of ours.
     Harmed,
+    /// Somebody wants no more of it.
+    Interrupted,
 }
 
 impl fmt::Display for Violation {
@@ -41,6 +43,7 @@ impl fmt::Display for Violation {
             Self::Wrong(what) => write!(f, "it is not as it should be:\n  {}", what.join("\n  ")),
             Self::Untold(what) => write!(f, "signals and history differ: {what}"),
             Self::Leak(what) => write!(f, "something is left: {what}"),
+            Self::Interrupted => f.write_str("it was interrupted"),
             Self::Harmed => f.write_str("a stranger that got a VMM's process id was killed"),
         }
     }

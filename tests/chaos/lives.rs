@@ -23,20 +23,28 @@ const HEAP_SLOPE: f64 = 4096.0;
 pub(crate) async fn live(vmm: Vmm, lives: usize) -> Result<(Duration, Option<f64>), Violation> {
     let mut world = World::new(vmm).await;
     world.furnish().await;
+    let lived = tokio::select! {
+        lived = live_in(&world, lives) => lived,
+        violation = crate::interrupted() => Err(violation),
+    };
+    world.end().await;
+    lived
+}
+
+async fn live_in(world: &World, lives: usize) -> Result<(Duration, Option<f64>), Violation> {
     let begun = Instant::now();
     let mut first: Option<Level> = None;
     let mut heap = Vec::new();
     for life in 0..lives {
-        one(&world).await.map_err(|error| Violation::Wrong(vec![format!("life {life}: {error}")]))?;
+        one(world).await.map_err(|error| Violation::Wrong(vec![format!("life {life}: {error}")]))?;
         if life % LEVEL_EVERY == 0 || life + 1 == lives {
-            let level = level(&world, first.as_ref()).await?;
+            let level = level(world, first.as_ref()).await?;
             heap.push((life, level.heap_bytes));
             eprintln!("life {life} of {lives}: {:.0} s", begun.elapsed().as_secs_f64());
             first.get_or_insert(level);
         }
     }
     let took = begun.elapsed();
-    world.end().await;
     let slope = trend(&heap);
     match slope {
         Some(slope) if slope > HEAP_SLOPE => {

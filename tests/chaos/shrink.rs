@@ -75,18 +75,23 @@ pub(crate) fn shortest(rounds: &[Round], run: impl Fn(&[Round]) -> Result<Report
         }
         piece /= 2;
     }
-    for number in (0..found.rounds.len()).rev() {
-        for fewer in simpler(&found.rounds[number.min(found.rounds.len() - 1)]) {
+    let mut number = found.rounds.len();
+    while let Some(before) = number.checked_sub(1) {
+        let candidates = found.rounds.get(before).map(simpler).unwrap_or_default();
+        let simplified = candidates.into_iter().any(|fewer| {
             let mut rounds = found.rounds.clone();
-            let at = number.min(rounds.len() - 1);
-            rounds[at] = fewer;
-            fails(&rounds, &mut found);
+            rounds[before] = fewer;
+            fails(&rounds, &mut found)
+        });
+        // What is left of it may be simpler still.
+        if !simplified {
+            number = before;
         }
     }
     found
 }
 
-/// The round without one client, or without one fault.
+/// The round without one client, without one fault, or without one operation.
 fn simpler(round: &Round) -> Vec<Round> {
     let clients = (0..round.clients.len()).filter(|client| !round.clients[*client].is_empty()).map(|client| {
         let mut simpler = round.clone();
@@ -98,5 +103,58 @@ fn simpler(round: &Round) -> Vec<Round> {
         simpler.faults.remove(fault);
         simpler
     });
-    clients.chain(faults).collect()
+    let operations = round.clients.iter().enumerate().flat_map(|(client, ops)| {
+        (0..ops.len()).map(move |op| {
+            let mut simpler = round.clone();
+            simpler.clients[client].remove(op);
+            simpler
+        })
+    });
+    clients.chain(faults).chain(operations).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use fastrand::Rng;
+
+    use super::*;
+    use crate::{
+        Vmm,
+        check::Violation,
+        plan::{Deck, Fault, Op},
+    };
+
+    /// Fails in the first round that has both of these.
+    fn run(rounds: &[Round]) -> Result<Report, Failure> {
+        let fails = |round: &Round| {
+            let ops = || round.clients.iter().flatten();
+            ops().any(|(_, op)| matches!(op, Op::Exec { .. }))
+                && round.faults.iter().any(|(_, fault)| matches!(fault, Fault::KillDaemon))
+        };
+        match rounds.iter().position(fails) {
+            Some(round) => Err(Failure { round, violation: Violation::Harmed, log: String::new() }),
+            None => Ok(Report::default()),
+        }
+    }
+
+    #[test]
+    fn what_is_not_needed_is_left_out() {
+        let deck = Deck { vms: 4, steady: false, vmm: Vmm::Process, failpoints: vec!["actor.machine".to_owned()] };
+        let mut rng = Rng::with_seed(1);
+        let mut rounds: Vec<Round> = (0..40).map(|_| deck.draw(&mut rng)).collect();
+        rounds[30].clients[1].push((5, Op::Exec { vm: 2 }));
+        rounds[30].faults.push((7, Fault::KillDaemon));
+        let found = shortest(&rounds, run);
+        let [round] = found.rounds.as_slice() else { panic!("{} rounds", found.rounds.len()) };
+        assert_eq!((round.clients.iter().flatten().count(), round.faults.len()), (1, 1), "{round}");
+        assert_eq!(run(&found.rounds).unwrap_err().round, 0);
+        let said = found.to_string();
+        assert!(said.contains("Exec") && said.contains("KillDaemon"), "{said}");
+    }
+
+    #[test]
+    fn what_does_not_fail_again_is_said_so() {
+        let found = shortest(&[Round::default()], |_| Ok(Report::default()));
+        assert!(found.to_string().starts_with("It did not fail again in "), "{found}");
+    }
 }

@@ -48,6 +48,18 @@ async fn a_commands_streams_and_end_are_nexusctls_own() {
     has(&said.err, &["stopped", "nexusctl vm start web"]);
 }
 
+/// Regression: one that came before it was told that the guest had gone was refused.
+#[tokio::test]
+async fn a_command_waits_for_a_vm_that_is_started_again() {
+    let (daemon, vm) = web().await;
+    ok(&daemon, &["vm", "set", "web", "--restart-policy", "on-failure"]).await;
+    for _ in 0..2 {
+        let leader = daemon.wait(&vm, |vm| vm.guest_ready).await.leader;
+        kill(Pid::from_raw(i32::try_from(leader).unwrap()), Signal::SIGKILL).unwrap();
+        assert_eq!(ok(&daemon, &["exec", "web", "--", "echo", "back"]).await, "back\n");
+    }
+}
+
 #[tokio::test]
 async fn commands_in_a_guest_are_listed() {
     let (daemon, vm) = web().await;

@@ -1,9 +1,9 @@
 //! A VM for one command, also with a real kernel.
 
-use std::{fmt::Write as _, fs, os::unix::process::ExitStatusExt, process::Stdio, sync::Arc};
+use std::{fs, os::unix::process::ExitStatusExt, process::Stdio};
 
 use nexus_host::{asset::import_kernel, storage::Progress};
-use nexus_tests::{GuestParts, Home, PATIENCE, TestBus, TestDaemon};
+use nexus_tests::{GuestParts, PATIENCE, TestDaemon};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -49,14 +49,17 @@ async fn run_leaves_nothing_however_it_ends() {
     }
 }
 
+/// A daemon that may import the parts of a real guest.
+async fn with_guest_parts() -> Option<(TestDaemon, GuestParts)> {
+    let parts = GuestParts::find()?;
+    let folder = GuestParts::folder().canonicalize().unwrap();
+    let daemon = TestDaemon::configured(&format!("paths:\n  allow:\n    - {}\n", folder.display())).await;
+    Some((daemon, parts))
+}
+
 #[tokio::test]
 async fn a_real_vm_runs_a_command() {
-    let Some(parts) = GuestParts::find() else { return };
-    let home = Home::new();
-    let mut yaml = "vmm:\n  allow-process: true\npaths:\n  allow:\n".to_owned();
-    writeln!(yaml, "    - {}", GuestParts::folder().canonicalize().unwrap().display()).unwrap();
-    home.configure(&yaml);
-    let daemon = TestDaemon::start_in(Arc::new(home), Arc::new(TestBus::start())).await;
+    let Some((daemon, parts)) = with_guest_parts().await else { return };
     let (kernel, initrd) = (parts.kernel.to_str().unwrap(), parts.initrd.to_str().unwrap());
     has(&ok(&daemon, &["kernel", "import", kernel, "--initrd", initrd]).await, &["Kernel kernel-", "initrd-"]);
     has(&ok(&daemon, &["kernel", "list"]).await, &["kernel", "initrd", "yes"]);
@@ -102,12 +105,7 @@ async fn a_real_vm_runs_a_command() {
 
 #[tokio::test]
 async fn an_uncompressed_kernel_is_imported_and_boots() {
-    let Some(parts) = GuestParts::find() else { return };
-    let home = Home::new();
-    let mut yaml = "paths:\n  allow:\n".to_owned();
-    writeln!(yaml, "    - {}", GuestParts::folder().canonicalize().unwrap().display()).unwrap();
-    home.configure(&yaml);
-    let daemon = TestDaemon::start_in(Arc::new(home), Arc::new(TestBus::start())).await;
+    let Some((daemon, parts)) = with_guest_parts().await else { return };
     let vmlinux = daemon.home.user().join("vmlinux");
     let unpacked = daemon.home.user().join("unpacked");
     let bzimage = import_kernel(&parts.kernel, &unpacked, &Progress::default()).unwrap();

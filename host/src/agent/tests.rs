@@ -147,7 +147,8 @@ async fn what_a_connection_carries_is_counted() {
     let (meter, begin) = (client.meter(), client.meter().read());
     assert_eq!((begin.frames_in, begin.frames_out), (1, 1));
     assert!(begin.bytes_in > 100 && begin.bytes_out > 20, "{begin:?}");
-    let pinging = tokio::spawn(async move { client.ping().await });
+    let pinger = client.clone();
+    let pinging = tokio::spawn(async move { pinger.ping().await });
     let Request { id, .. } = request(&mut guest).await;
     send(&mut guest, &Message::Answer { id, answer: Answer::Pong }).await;
     pinging.await.unwrap().unwrap();

@@ -109,7 +109,7 @@ async fn all_end_when_the_keeper_is_killed(scene: Scene) {
     let end = scene.end(&unit, &started).await;
     let known = if scene.manager().is_some() { ExitStatus::Signal(9) } else { ExitStatus::Unknown };
     assert_eq!(end.status, known);
-    assert!(ProcessWatch::open(&sidecar).unwrap().is_none());
+    gone(&sidecar).await;
     // Whoever asks later hears the same.
     assert_eq!(inspect(&scene, &unit).await, UnitState::Ended(end));
     collect(&scene, &unit).await;

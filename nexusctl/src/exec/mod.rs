@@ -14,7 +14,7 @@ use nexus_dbus::{
 use nexus_model::ErrorKind;
 use tokio::{
     sync::watch,
-    time::{error::Elapsed, timeout},
+    time::{Instant, error::Elapsed, sleep, timeout},
 };
 use zbus::{OwnedFd, OwnedObjectPath};
 
@@ -32,6 +32,9 @@ use crate::{
 
 /// How long somebody who pressed Ctrl-C waits for the start of the command, so that it can be ended.
 const ABANDON: Duration = Duration::from_secs(2);
+
+/// Between two tries to start a command in a guest that is told to be there and is not.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// What the guest answers when it has started a command: its number, standard input, output and error.
 type Started = (u64, OwnedFd, OwnedFd, OwnedFd);
@@ -222,6 +225,7 @@ impl<'a> Guest<'a> {
             }
             options
         };
+        let until = Instant::now() + self.boot;
         let mut waited = false;
         loop {
             let starting = self.bus.patiently(timeout(DEADLINE, self.proxy.exec(&argv, options())));
@@ -250,8 +254,13 @@ impl<'a> Guest<'a> {
                 }
                 Err(error) => error,
             };
-            if is_absent(&error) && !waited {
-                self.ready(interrupts).await?;
+            let left = until.saturating_duration_since(Instant::now());
+            if is_absent(&error) && !left.is_zero() {
+                // What is told of a guest that has just gone may be older than that answer.
+                if waited {
+                    sleep(PAUSE).await;
+                }
+                self.ready(left, interrupts).await?;
                 waited = true;
                 continue;
             }
@@ -308,8 +317,8 @@ impl<'a> Guest<'a> {
     }
 
     /// Waits for a guest that is booting.
-    async fn ready(&self, interrupts: &mut Interrupts) -> Result<(), Failure> {
-        ready::wait(self.bus, &self.path, &self.name, self.boot, interrupts).await.map_err(NotReady::of_lasting)
+    async fn ready(&self, limit: Duration, interrupts: &mut Interrupts) -> Result<(), Failure> {
+        ready::wait(self.bus, &self.path, &self.name, limit, interrupts).await.map_err(NotReady::of_lasting)
     }
 
     /// Passes a signal on. The command decides what it makes of it.

@@ -17,9 +17,9 @@ use nexus_model::{
 };
 use nexus_store::{NewEvent, VmRow};
 use tokio_util::task::AbortOnDropHandle;
-use tracing::{error, info, warn};
+use tracing::warn;
 
-use super::{MachineMessage, operation::OperationKind, state::Machine};
+use super::{MachineMessage, journal::journal, operation::OperationKind, state::Machine};
 use crate::{Error, Origin, catalogue, snapshot::Change, vm::Power};
 
 /// Between two tries to watch a process, when descriptors have run out.
@@ -284,10 +284,9 @@ impl Machine {
                     rests(row);
                 })
                 .await?;
-                error!(
-                    NEXUS_VM = %self.vm.name,
-                    NEXUS_ACTOR = self.child.path,
-                    NEXUS_GENERATION = self.child.generation,
+                journal!(
+                    error,
+                    self,
                     MESSAGE_ID = catalogue::VM_GAVE_UP,
                     "VM {} failed too often and is not started again: see `nexusctl vm history {}`",
                     self.vm.name,
@@ -347,10 +346,9 @@ impl Machine {
         self.child.reporter.set_health(Health::Restarting);
         self.child.reporter.set_next_restart((SystemTime::now() + wait).into());
         self.myself.send_after(wait, move || MachineMessage::RestartDue { timer });
-        info!(
-            NEXUS_VM = %self.vm.name,
-            NEXUS_ACTOR = self.child.path,
-            NEXUS_GENERATION = self.child.generation,
+        journal!(
+            info,
+            self,
             MESSAGE_ID = catalogue::VM_RESTART,
             "VM {} is started again in {} ms",
             self.vm.name,
@@ -398,10 +396,9 @@ impl Machine {
         });
         self.commit_telling(events, "", change).await?;
         self.call_off_restart();
-        info!(
-            NEXUS_VM = %self.vm.name,
-            NEXUS_ACTOR = self.child.path,
-            NEXUS_GENERATION = self.child.generation,
+        journal!(
+            info,
+            self,
             NEXUS_REQUEST = %origin.request,
             DBUS_SENDER = origin.sender,
             MESSAGE_ID = catalogue::VM_RESTART_CALLED_OFF,

@@ -8,6 +8,7 @@
 //! callers get an error.
 
 mod end;
+mod journal;
 mod launch;
 mod message;
 mod operation;

@@ -14,9 +14,8 @@ use nexus_model::{
     vm::{Desired, Reason, VmState},
 };
 use nexus_store::ProcessRow;
-use tracing::info;
 
-use super::state::Machine;
+use super::{journal::journal, state::Machine};
 use crate::{
     Error, catalogue,
     vm::{Disks, Power},
@@ -99,10 +98,9 @@ impl Machine {
         self.run += 1;
         self.endpoint = Some(started.endpoint);
         self.watch_leader(leader.clone());
-        info!(
-            NEXUS_VM = %self.vm.name,
-            NEXUS_ACTOR = self.child.path,
-            NEXUS_GENERATION = self.child.generation,
+        journal!(
+            info,
+            self,
             MESSAGE_ID = catalogue::VM_ADOPTED,
             "VM {} was adopted: its VMM is process {}",
             self.vm.name,

@@ -5,9 +5,8 @@ use nexus_model::{
     vm::{Desired, Reason, VmState},
 };
 use nexus_store::{NewEvent, VmRow};
-use tracing::info;
 
-use super::{end::rests, state::Machine};
+use super::{end::rests, journal::journal, state::Machine};
 use crate::{Error, Origin, VmSetting, ask::Reply, catalogue};
 
 impl Machine {
@@ -50,10 +49,9 @@ impl Machine {
     }
 
     fn tell_changed(&self, origin: &Origin, setting: &str, before: &str, after: &str) {
-        info!(
-            NEXUS_VM = %self.vm.name,
-            NEXUS_ACTOR = self.child.path,
-            NEXUS_GENERATION = self.child.generation,
+        journal!(
+            info,
+            self,
             NEXUS_REQUEST = %origin.request,
             DBUS_SENDER = origin.sender,
             MESSAGE_ID = catalogue::VM_CHANGED,

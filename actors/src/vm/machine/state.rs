@@ -15,9 +15,8 @@ use nexus_model::{
 use nexus_store::{HistoryEntry, NewEvent, Store, VmOf, VmRow};
 use ractor::ActorRef;
 use tokio_util::task::AbortOnDropHandle;
-use tracing::{info, warn};
 
-use super::{MachineMessage, Next, operation::Operation};
+use super::{MachineMessage, Next, journal::journal, operation::Operation};
 use crate::{
     Engine, Error, Origin,
     ask::Reply,
@@ -196,10 +195,9 @@ impl Machine {
             self.show_health();
         }
         if from != to {
-            info!(
-                NEXUS_VM = %self.vm.name,
-                NEXUS_ACTOR = self.child.path,
-                NEXUS_GENERATION = self.child.generation,
+            journal!(
+                info,
+                self,
                 NEXUS_JOB = self.cause,
                 MESSAGE_ID = crate::catalogue::VM_STATE,
                 NEXUS_STATE = %to.state(),
@@ -227,10 +225,9 @@ impl Machine {
 
     /// Writes down that somebody wants something done to the VM.
     pub(super) fn asked(&self, origin: &Origin, done: &str) {
-        info!(
-            NEXUS_VM = %self.vm.name,
-            NEXUS_ACTOR = self.child.path,
-            NEXUS_GENERATION = self.child.generation,
+        journal!(
+            info,
+            self,
             NEXUS_REQUEST = %origin.request,
             DBUS_SENDER = origin.sender,
             NEXUS_CALLER_REASON = origin.reason,
@@ -242,12 +239,7 @@ impl Machine {
 
     /// Writes down that something about the VM is not as it should be.
     pub(super) fn warn(&self, text: std::fmt::Arguments<'_>) {
-        warn!(
-            NEXUS_VM = %self.vm.name,
-            NEXUS_ACTOR = self.child.path,
-            NEXUS_GENERATION = self.child.generation,
-            "{text}",
-        );
+        journal!(warn, self, "{text}",);
     }
 
     /// A transition and nothing else.
