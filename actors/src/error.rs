@@ -138,6 +138,7 @@ impl From<AgentError> for Error {
                 FailureKind::NotFound => ErrorKind::NotFound,
                 FailureKind::NotExecutable => ErrorKind::PermissionDenied,
                 FailureKind::Invalid => ErrorKind::InvalidArgs,
+                FailureKind::Exhausted => ErrorKind::ResourcesExhausted,
                 _ => ErrorKind::GuestFailed,
             },
             AgentError::Revision { .. } | AgentError::Nonsense | AgentError::Stream(_) | AgentError::Descriptor(_) => {

@@ -1,6 +1,6 @@
 //! The agent as a whole: what its parts share, and its life from the first instruction to the last.
 
-use std::{cell::Cell, io, rc::Rc};
+use std::{cell::Cell, io, path::Path, rc::Rc};
 
 use nexus_model::Id;
 use nexus_protocol::{Role, ShutdownMode};
@@ -12,11 +12,14 @@ use crate::{
     exec::{ExecTable, Spawner},
     init,
     listener::{HybridListener, serve_vsock},
+    mcp::Tools,
     power,
     reaper::Reaper,
+    root::Root,
     session::Sessions,
     signals,
     terminal::Terminals,
+    tickets::Tickets,
 };
 
 /// What the agent's parts share.
@@ -30,6 +33,8 @@ pub(crate) struct Agent {
     pub(crate) execs: ExecTable,
     pub(crate) terminals: Terminals,
     pub(crate) sessions: Sessions,
+    pub(crate) tickets: Tickets,
+    pub(crate) tools: Tools,
     ending: Cell<Option<ShutdownMode>>,
     demands: mpsc::UnboundedSender<Demand>,
 }
@@ -51,6 +56,8 @@ pub(crate) enum AgentError {
     Signals(#[source] io::Error),
     #[error("cannot listen")]
     Listen(#[source] io::Error),
+    #[error("cannot open the folder of files")]
+    Root(#[source] io::Error),
 }
 
 impl AgentError {
@@ -84,6 +91,9 @@ pub(crate) async fn run(start: Start) -> Result<(), AgentError> {
         Role::Process => BootOptions::default(),
     };
     let run_id = Id::random().map_err(AgentError::Random)?;
+    // A mere process makes its folder with its socket.
+    let hybrid = start.folder.as_deref().map(HybridListener::bind).transpose().map_err(AgentError::Listen)?;
+    let root = Root::open(start.folder.as_deref().unwrap_or(Path::new("/"))).map_err(AgentError::Root)?;
     let reaper = Rc::new(Reaper::start().map_err(AgentError::Signals)?);
     let (demands, mut demanded) = mpsc::unbounded_channel();
     let agent = Rc::new(Agent {
@@ -94,13 +104,14 @@ pub(crate) async fn run(start: Start) -> Result<(), AgentError> {
         execs: ExecTable::new().map_err(AgentError::Random)?,
         terminals: Terminals::default(),
         sessions: Sessions::default(),
+        tickets: Tickets::default(),
+        tools: Tools::new(root),
         ending: Cell::new(None),
         demands,
     });
     signals::listen(&agent).map_err(AgentError::Signals)?;
-    match start.folder {
-        Some(folder) => {
-            let listener = HybridListener::bind(&folder).map_err(AgentError::Listen)?;
+    match hybrid {
+        Some(listener) => {
             spawn_local(listener.serve(Rc::clone(&agent)));
         }
         None => {

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use nexus_protocol::{CONTROL_PORT, STREAM_PORT};
+use nexus_protocol::{CONTROL_PORT, STREAM_PORT, TOOLS_PORT};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{UnixListener, UnixStream},
@@ -19,10 +19,10 @@ use tokio::{
 };
 use tokio_vsock::{VMADDR_CID_ANY, VMADDR_CID_HOST, VsockAddr, VsockListener};
 
-use crate::{agent::Agent, log::say, opening, session, stream::Stream};
+use crate::{agent::Agent, log::say, mcp, opening, session, stream::Stream};
 
-/// As many connections are served at a time; the rest waits. 256 commands have three streams each, and 100 terminals
-/// 16 viewers.
+/// As many connections are served at a time; the rest waits. 256 commands have three streams each, 100 terminals 16 viewers,
+/// and MCP has 32.
 const MAX_CONNECTIONS: usize = 2560;
 
 /// How long a host has to say what it wants.
@@ -31,12 +31,12 @@ pub(crate) const OPENING_DEADLINE: Duration = Duration::from_secs(10);
 /// The longest line that a hybrid client sends: `CONNECT ` and a port of ten digits.
 const MAX_HYBRID_LINE: usize = 18;
 
-/// Serves both ports on vsock for ever. A kernel without vsock may get it later, from a module.
+/// Serves all ports on vsock for ever. A kernel without vsock may get it later, from a module.
 pub(crate) async fn serve_vsock(agent: Rc<Agent>) {
     let mut pause = Duration::from_millis(10);
     let listeners = loop {
         let bind = |port| VsockListener::bind(VsockAddr::new(VMADDR_CID_ANY, port));
-        match bind(CONTROL_PORT).and_then(|control| Ok((control, bind(STREAM_PORT)?))) {
+        match bind(CONTROL_PORT).and_then(|control| Ok((control, bind(STREAM_PORT)?, bind(TOOLS_PORT)?))) {
             Ok(listeners) => break listeners,
             Err(error) => {
                 say!("cannot listen on vsock, trying again in {} ms: {error}", pause.as_millis());
@@ -48,7 +48,8 @@ pub(crate) async fn serve_vsock(agent: Rc<Agent>) {
     let limit = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     tokio::join!(
         accept_vsock(&listeners.0, CONTROL_PORT, &limit, &agent),
-        accept_vsock(&listeners.1, STREAM_PORT, &limit, &agent)
+        accept_vsock(&listeners.1, STREAM_PORT, &limit, &agent),
+        accept_vsock(&listeners.2, TOOLS_PORT, &limit, &agent)
     );
 }
 
@@ -98,7 +99,7 @@ impl HybridListener {
         Ok(Self { listener: listener?, socket })
     }
 
-    /// Serves both ports for ever.
+    /// Serves all ports for ever.
     pub(crate) async fn serve(self, agent: Rc<Agent>) {
         let limit = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let mut number: u32 = 1024;
@@ -142,7 +143,7 @@ async fn hybrid_handshake(stream: &mut UnixStream, number: u32) -> io::Result<u3
     }
     let port = str::from_utf8(&line).ok().and_then(|line| line.strip_prefix("CONNECT ")).map(str::parse);
     match port {
-        Some(Ok(port @ (CONTROL_PORT | STREAM_PORT))) => {
+        Some(Ok(port @ (CONTROL_PORT | STREAM_PORT | TOOLS_PORT))) => {
             stream.write_all(format!("OK {number}\n").as_bytes()).await?;
             Ok(port)
         }
@@ -152,9 +153,9 @@ async fn hybrid_handshake(stream: &mut UnixStream, number: u32) -> io::Result<u3
 }
 
 async fn serve(stream: Stream, port: u32, agent: Rc<Agent>) {
-    if port == CONTROL_PORT {
-        session::serve(stream, agent).await;
-    } else {
-        opening::serve(stream, &agent).await;
+    match port {
+        CONTROL_PORT => session::serve(stream, agent).await,
+        TOOLS_PORT => mcp::serve(stream, agent).await,
+        _ => opening::serve(stream, &agent).await,
     }
 }

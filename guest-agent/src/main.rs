@@ -12,14 +12,17 @@ mod facts;
 mod init;
 mod listener;
 mod log;
+mod mcp;
 mod opening;
 mod power;
 mod reaper;
+mod root;
 mod session;
 mod signals;
 mod stdio;
 mod stream;
 mod terminal;
+mod tickets;
 
 use std::{io::Write, process::ExitCode};
 

@@ -5,7 +5,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     future::Future,
     rc::Rc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::BytesMut;
@@ -202,7 +202,9 @@ impl Session {
         let result = match call {
             Call::Hello(_) => Err(Failure::new(FailureKind::Invalid, "there was a hello before")),
             Call::Ping => Ok(Answer::Pong),
-            Call::Run(_) | Call::Exec(_) | Call::Detach(_) | Call::OpenTerminal(_) if agent.ending().is_some() => {
+            Call::Run(_) | Call::Exec(_) | Call::Detach(_) | Call::OpenTerminal(_) | Call::OpenStream { .. }
+                if agent.ending().is_some() =>
+            {
                 Err(Failure::new(FailureKind::ShuttingDown, "the guest is going down"))
             }
             Call::Run(command) => {
@@ -221,6 +223,7 @@ impl Session {
             }
             Call::OpenTerminal(open) => agent.terminals.open(&agent.spawner, &agent.execs, open).map(Answer::Terminal),
             Call::ResizeExec { exec, size } => agent.terminals.resize(exec, size).map(|()| Answer::Done),
+            Call::OpenStream { purpose } => agent.tickets.issue(purpose, Instant::now()).map(Answer::Opened),
             Call::Shutdown { mode } => return self.shut_down(id, mode).await,
             Call::Cancel { request } => {
                 let cancelled = self.running.borrow_mut().remove(&request);

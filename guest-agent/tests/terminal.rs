@@ -14,7 +14,7 @@ use std::{
 
 use nexus_host::agent::{AgentClient, AgentError, TerminalStream};
 use nexus_model::ExitStatus;
-use nexus_protocol::{Command, ExecState, FailureKind, OpenTerminal, TERMINALS, TerminalInfo, TerminalSize, Text};
+use nexus_protocol::{Command, ExecState, FailureKind, Features, OpenTerminal, TerminalInfo, TerminalSize, Text};
 use support::{Agent, bounded, is_alive, kind, pid_in, sh, until};
 
 /// Somebody in front of a terminal: what it was sent is kept as it comes.
@@ -94,7 +94,7 @@ async fn viewers(client: &AgentClient, exec: u64, count: u32) {
 async fn a_command_runs_on_a_terminal() {
     let agent = Agent::start();
     let (client, welcome, _events) = agent.connect().await;
-    assert!(welcome.features.has(TERMINALS));
+    assert!(welcome.features.has(Features::TERMINALS));
     let script =
         "test -t 0 && test -t 1 && test -t 2 && echo \"$TERM on $(tty)\"; stty size; read line; echo \"<$line>\"";
     let size = Some(TerminalSize::new(132, 43));

@@ -6,9 +6,10 @@
 mod vm;
 
 use std::{
+    collections::BTreeMap,
     fs::File,
     io::{Read, Write},
-    os::fd::OwnedFd,
+    os::{fd::OwnedFd, unix::net::UnixStream},
     thread,
     time::Duration,
 };
@@ -16,6 +17,8 @@ use std::{
 use nexus_host::agent::{AgentClient, AgentError};
 use nexus_model::ExitStatus;
 use nexus_protocol::{Command, Event, FailureKind, Role, ShutdownMode};
+use rmcp::{ServiceExt, model::CallToolRequestParams};
+use serde_json::json;
 use tokio::time::{Instant, timeout};
 use vm::{VM_PATIENCE, Vm};
 
@@ -138,6 +141,39 @@ async fn kills_all_that_a_vanished_client_started(client: &AgentClient) {
     assert_eq!(bounded(client.wait_exec(detached)).await.unwrap(), ExitStatus::Code(3));
 }
 
+/// An MCP session, and what its end does to what it has under way.
+async fn offers_tools(client: &AgentClient) {
+    let stream = UnixStream::from(bounded(client.open_tools(BTreeMap::new())).await.unwrap());
+    stream.set_nonblocking(true).unwrap();
+    let session = bounded(().serve(tokio::net::UnixStream::from_std(stream).unwrap())).await.unwrap();
+    let params = |tool: &'static str, arguments: serde_json::Value| {
+        CallToolRequestParams::new(tool).with_arguments(arguments.as_object().unwrap().clone())
+    };
+    let call = async |tool, arguments| {
+        let result = bounded(session.call_tool(params(tool, arguments))).await.unwrap();
+        assert_eq!(result.is_error, Some(false), "{result:?}");
+        result.structured_content.unwrap()
+    };
+    let start = Instant::now();
+    assert_eq!(call("run_command", json!({"argv": ["hostname"]})).await["stdout"], "box-1\n");
+    eprintln!("run_command of `hostname`: {:?}", start.elapsed());
+    call("file_write", json!({"path": "/root/deep/note", "content": "hello", "create_folders": true})).await;
+    assert_eq!(call("file_read", json!({"path": "/root/deep/note"})).await["content"], "hello");
+    assert_eq!(output(client, "cat /root/deep/note").await, "hello");
+    call("file_delete", json!({"path": "/root/deep", "recursive": true})).await;
+    output(client, "test ! -e /root/deep; rm -f /tmp/pid").await;
+
+    let script = format!("{DAEMONISES}; exec sleep 1000");
+    let peer = session.peer().clone();
+    let calling = tokio::spawn(async move { peer.call_tool(params("run_command", json!({"script": script}))).await });
+    let left = daemon(client).await;
+    let start = Instant::now();
+    bounded(session.cancel()).await.unwrap();
+    has_died(client, &left).await;
+    eprintln!("MCP client gone → command killed: {:?}", start.elapsed());
+    assert!(bounded(calling).await.unwrap().is_err());
+}
+
 #[tokio::test]
 async fn is_the_init_of_a_bare_root_file_system() {
     let Some(mut vm) = Vm::start("nexus.hostname=box-1 nexus.token=5ecret") else { return };
@@ -186,6 +222,7 @@ async fn is_the_init_of_a_bare_root_file_system() {
 
     tells_how_commands_end(&client).await;
     kills_all_that_a_vanished_client_started(&client).await;
+    offers_tools(&client).await;
     carries_fifty_megabytes(&client).await;
     loses_nothing_for_slow_readers(&client).await;
 

@@ -15,6 +15,7 @@ use crate::{
     image::ImageCommand,
     job::JobCommand,
     kernel::KernelCommand,
+    mcp::Mcp,
     orphan::{Orphans, Prune},
     records::{Audit, Events},
     run::{Guard, Run},
@@ -56,6 +57,7 @@ enum Command {
     Attach(Attach),
     Exec(Exec),
     Run(Run),
+    Mcp(Mcp),
     #[command(subcommand)]
     Image(ImageCommand),
     #[command(subcommand, visible_alias = "workspace")]
@@ -95,6 +97,7 @@ impl Cli {
             Command::Attach(args) => args.run(&Bus::connect().await?).await,
             Command::Exec(args) => args.run(&connect_to_run().await?).await,
             Command::Run(args) => args.run(&connect_to_run().await?).await,
+            Command::Mcp(args) => args.run(&Bus::connect().await?).await,
             Command::Image(command) => command.run(&Bus::connect().await?).await,
             Command::Ws(command) => command.run(&Bus::connect().await?).await,
             Command::Kernel(command) => command.run(&Bus::connect().await?).await,

@@ -12,6 +12,7 @@ mod image;
 mod interrupt;
 mod job;
 mod kernel;
+mod mcp;
 mod news;
 mod objects;
 mod orphan;

@@ -16,6 +16,12 @@ pub struct Features(BTreeSet<String>);
 impl Features {
     /// Most words.
     pub const MAX: usize = 64;
+    /// What an agent with terminals says: it takes [`Call::OpenTerminal`](crate::Call::OpenTerminal) and
+    /// [`Call::ResizeExec`](crate::Call::ResizeExec).
+    pub const TERMINALS: &str = "terminals";
+    /// What an agent says that offers MCP: it takes [`Call::OpenStream`](crate::Call::OpenStream) for
+    /// [`Purpose::Tools`](crate::Purpose::Tools).
+    pub const TOOLS: &str = "tools";
     /// Longest word, in bytes.
     pub const MAX_WORD_BYTES: usize = 64;
 

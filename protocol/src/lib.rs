@@ -1,9 +1,11 @@
 //! What host and guest agent say to each other, and how it is put on a stream. `docs/guest-protocol.md` tells the whole
 //! protocol; the types here are the normative part of it.
 //!
-//! Two vsock ports are used. [`CONTROL_PORT`] carries frames both ways for as long as the guest is up: a [`Request`] by
+//! Three vsock ports are used. [`CONTROL_PORT`] carries frames both ways for as long as the guest is up: a [`Request`] by
 //! the host, a [`Message`] by the agent. [`STREAM_PORT`] carries one stdio channel of one command, or one viewer of a
 //! terminal, a connection: an [`Opening`] by the host, a [`StreamAnswer`] by the agent, raw bytes from then on.
+//! [`TOOLS_PORT`] carries one session of the Model Context Protocol a connection, behind a [`Ticket`] and its
+//! [`StreamAnswer`].
 //!
 //! Each side takes the other for hostile. Every length is bounded before memory is reserved for it, every parser is
 //! total, and [`Text`] is what a host may show of what a guest wrote.
@@ -26,7 +28,7 @@ pub use event::Event;
 pub use features::Features;
 pub use message::{Answer, Ended, ExecInfo, ExecState, Failure, FailureKind, Message, Ran, Role, Started, Welcome};
 pub use request::{Call, Hello, Numbered, Request, ShutdownMode};
-pub use stream::{Channel, Opening, StreamAnswer, StreamHeader, ViewerHeader};
+pub use stream::{Channel, Opened, Opening, Purpose, StreamAnswer, StreamHeader, Ticket, ViewerHeader};
 pub use terminal::{InvalidTerminal, OpenTerminal, OpenedTerminal, TerminalInfo, TerminalSize};
 pub use text::Text;
 pub use token::Token;
@@ -41,14 +43,17 @@ pub const CONTROL_PORT: u32 = 100;
 /// vsock port on which the agent takes connections that carry one stdio channel, or one viewer of a terminal, each.
 pub const STREAM_PORT: u32 = 101;
 
-/// What an agent with terminals says in its [`Features`].
-pub const TERMINALS: &str = "terminals";
+/// vsock port on which the agent takes connections that carry one session of the Model Context Protocol each.
+pub const TOOLS_PORT: u32 = 200;
 
 /// Largest payload of a frame on a control connection, in bytes.
 pub const MAX_FRAME_BYTES: usize = 1024 * 1024;
 
 /// Largest payload of the two frames that open a stream, in bytes.
 pub const MAX_STREAM_FRAME_BYTES: usize = 4 * 1024;
+
+/// Largest message on a connection to [`TOOLS_PORT`], in bytes, with the end of its line.
+pub const MAX_TOOLS_LINE_BYTES: usize = 16 * 1024 * 1024;
 
 /// Most bytes of standard output and standard error together that [`Call::Run`] answers with.
 pub const MAX_RUN_OUTPUT_BYTES: usize = 256 * 1024;

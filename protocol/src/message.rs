@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 use nexus_model::ExitStatus;
 use serde::{Deserialize, Serialize};
 
-use crate::{Blob, Event, Features, OpenedTerminal, TerminalInfo, Text, Token};
+use crate::{Blob, Event, Features, Opened, OpenedTerminal, TerminalInfo, Text, Token};
 
 /// One frame from the agent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -52,6 +52,8 @@ pub enum Answer {
     Execs(Vec<ExecInfo>),
     /// To [`Call::OpenTerminal`](crate::Call::OpenTerminal).
     Terminal(OpenedTerminal),
+    /// To [`Call::OpenStream`](crate::Call::OpenStream).
+    Opened(Opened),
     /// To every other call.
     Done,
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Command, Features, OpenTerminal, TerminalSize, Token};
+use crate::{Command, Features, OpenTerminal, Purpose, TerminalSize, Token};
 
 /// One frame from the host: a call, and the number that its answer will carry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,7 +55,7 @@ pub enum Call {
     /// [`Answer::Execs`](crate::Answer::Execs).
     ListExecs,
     /// Starts a command on a terminal, or finds the terminal of that name, and lets the host open one stream to it:
-    /// [`Answer::Terminal`](crate::Answer::Terminal). Of agents with the feature [`TERMINALS`](crate::TERMINALS). The
+    /// [`Answer::Terminal`](crate::Answer::Terminal). Of agents with the feature [`TERMINALS`](crate::Features::TERMINALS). The
     /// command has a number like those of [`Call::Exec`].
     OpenTerminal(OpenTerminal),
     /// Gives the terminal on which that command runs another size: [`Answer::Done`](crate::Answer::Done).
@@ -64,6 +64,11 @@ pub enum Call {
         exec: u64,
         /// How large it is from now on.
         size: TerminalSize,
+    },
+    /// Allows one connection that is no command's: [`Answer::Opened`](crate::Answer::Opened) says where and by which secret.
+    OpenStream {
+        /// What it is to carry.
+        purpose: Purpose,
     },
     /// Takes the guest down: [`Answer::Done`](crate::Answer::Done) when it has begun.
     Shutdown {

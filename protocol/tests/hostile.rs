@@ -7,8 +7,8 @@ use nexus_model::ExitStatus;
 use nexus_protocol::{
     Answer, Blob, Call, Channel, Command, Ended, Event, ExecInfo, ExecState, Failure, FailureKind, Features, Hello,
     MAX_COMMAND_BYTES, MAX_FRAME_BYTES, MAX_RUN_OUTPUT_BYTES, MAX_STREAM_FRAME_BYTES, Message, Numbered, OpenTerminal,
-    OpenedTerminal, Opening, Ran, Request, Role, ShutdownMode, Started, StreamAnswer, StreamHeader, TerminalInfo,
-    TerminalSize, Text, Token, ViewerHeader, Welcome,
+    Opened, OpenedTerminal, Opening, Purpose, Ran, Request, Role, ShutdownMode, Started, StreamAnswer, StreamHeader,
+    TerminalInfo, TerminalSize, Text, Ticket, Token, ViewerHeader, Welcome,
     frame::{self, FrameError, read_one, write_one},
 };
 use proptest::{collection::vec, option, prelude::*};
@@ -63,6 +63,8 @@ fn call() -> impl Strategy<Value = Call> {
         (any::<u64>(), size()).prop_map(|(exec, size)| Call::ResizeExec { exec, size }),
         mode().prop_map(|mode| Call::Shutdown { mode }),
         any::<u64>().prop_map(|request| Call::Cancel { request }),
+        proptest::collection::btree_map(any::<String>(), any::<String>(), 0..4)
+            .prop_map(|env| Call::OpenStream { purpose: Purpose::Tools { env } }),
     ]
 }
 
@@ -126,6 +128,8 @@ fn answer() -> impl Strategy<Value = Answer> {
             Answer::Terminal(OpenedTerminal { exec, token: Token::from(token.as_str()), created })
         }),
         vec(exec, 0..3).prop_map(Answer::Execs),
+        (any::<u32>(), any::<String>())
+            .prop_map(|(port, token)| Answer::Opened(Opened { port, token: Token::from(token.as_str()) })),
         Just(Answer::Done),
     ]
 }
@@ -147,6 +151,7 @@ fn parse_all(bytes: &[u8]) {
     let _ = frame::decode::<Numbered>(bytes);
     let _ = frame::decode::<Message>(bytes);
     let _ = frame::decode::<Opening>(bytes);
+    let _ = frame::decode::<Ticket>(bytes);
     let _ = frame::decode::<StreamAnswer>(bytes);
 }
 

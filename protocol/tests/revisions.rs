@@ -7,8 +7,8 @@ use std::{collections::BTreeSet, fs, path::PathBuf};
 
 use nexus_model::ExitStatus;
 use nexus_protocol::{
-    Answer, Call, Channel, Command, Ended, Event, ExecState, FailureKind, Message, OpenTerminal, Opening, Request,
-    Role, ShutdownMode, StreamAnswer, StreamHeader, TerminalInfo, TerminalSize, Text, frame,
+    Answer, Call, Channel, Command, Ended, Event, ExecState, FailureKind, Message, OpenTerminal, Opening, Purpose,
+    Request, Role, ShutdownMode, StreamAnswer, StreamHeader, TerminalInfo, TerminalSize, Text, Ticket, frame,
 };
 use serde::de::DeserializeOwned;
 
@@ -60,6 +60,8 @@ fn what_an_agent_said_is_understood() {
     let Answer::Execs(execs) = answer("agent-execs-terminal") else { panic!("no list") };
     let info = TerminalInfo { name: Some(Text::from("main")), size: TerminalSize::new(101, 37), viewers: 1 };
     assert_eq!((execs[0].exec, execs[0].terminal.as_ref()), (terminal.exec, Some(&info)));
+    let Answer::Opened(opened) = answer("agent-opened") else { panic!("not opened") };
+    assert_eq!((opened.port, opened.token), (200, recorded::<Ticket>("host-ticket").token));
     assert_eq!(answer("agent-done"), Answer::Done);
     assert_eq!(failure("agent-failure-not-found"), FailureKind::NotFound);
     assert_eq!(failure("agent-failure-unsupported"), FailureKind::Unsupported);
@@ -99,6 +101,8 @@ fn what_a_host_said_is_understood() {
     assert_eq!(call("host-shutdown"), Call::Shutdown { mode: ShutdownMode::Poweroff });
     assert_eq!(call("host-cancel"), Call::Cancel { request: 8 });
     assert_eq!(recorded::<Opening>("host-stream"), Opening::Stdio(header));
+    let env = [("K".to_owned(), "V".to_owned())].into();
+    assert_eq!(call("host-open-stream"), Call::OpenStream { purpose: Purpose::Tools { env } });
 }
 
 /// What is recorded is looked at above.
@@ -112,5 +116,5 @@ fn no_frame_is_left_out() {
     for name in &names {
         assert!(source.contains(&format!("\"{name}\"")), "nothing is known of {name}");
     }
-    assert_eq!(names.len(), 28);
+    assert_eq!(names.len(), 31);
 }

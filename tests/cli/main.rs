@@ -6,6 +6,7 @@ mod attach;
 mod console;
 mod daemon;
 mod exec;
+mod mcp;
 mod run;
 mod said;
 mod storage;

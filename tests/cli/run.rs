@@ -3,7 +3,7 @@
 use std::{fs, os::unix::process::ExitStatusExt, process::Stdio};
 
 use nexus_host::{asset::import_kernel, storage::Progress};
-use nexus_tests::{GuestParts, PATIENCE, TestDaemon};
+use nexus_tests::PATIENCE;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -12,7 +12,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::said::{ctl, has, interrupt, json, nothing_left, ok, with_image};
+use crate::said::{ctl, has, interrupt, json, nothing_left, ok, with_guest_parts, with_image};
 
 #[tokio::test]
 async fn run_is_a_vm_for_one_command() {
@@ -50,13 +50,6 @@ async fn run_leaves_nothing_however_it_ends() {
 }
 
 /// A daemon that may import the parts of a real guest.
-async fn with_guest_parts() -> Option<(TestDaemon, GuestParts)> {
-    let parts = GuestParts::find()?;
-    let folder = GuestParts::folder().canonicalize().unwrap();
-    let daemon = TestDaemon::configured(&format!("paths:\n  allow:\n    - {}\n", folder.display())).await;
-    Some((daemon, parts))
-}
-
 #[tokio::test]
 async fn a_real_vm_runs_a_command() {
     let Some((daemon, parts)) = with_guest_parts().await else { return };

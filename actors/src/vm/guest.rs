@@ -1,10 +1,10 @@
 //! What can be asked of guests.
 
-use std::time::Duration;
+use std::{os::fd::OwnedFd, time::Duration};
 
 use nexus_host::agent::{AgentClient, AgentError, RunOutcome};
 use nexus_model::{ErrorKind, Name, vm::VmState};
-use nexus_protocol::{Command, Text};
+use nexus_protocol::{Command, FailureKind, Text};
 use tracing::info;
 
 use crate::{Engine, Error, GuestCommand, GuestOutcome, GuestStreams, Origin};
@@ -101,6 +101,35 @@ impl Engine {
         let running = execs.into_iter().filter(|exec| exec.state == nexus_protocol::ExecState::Running);
         let words = |argv: Vec<Text>| argv.iter().map(|word| word.as_str().to_owned()).collect();
         Ok(running.map(|exec| (exec.exec, words(exec.argv))).collect())
+    }
+
+    /// Opens a session of the Model Context Protocol with a guest's agent and gives its stream, on which every client can
+    /// speak it: a JSON-RPC message a line.
+    ///
+    /// # Errors
+    /// `NotFound`, `GuestUnavailable`, `GuestFailed`; `ResourcesExhausted` when there are too many sessions;
+    /// `NotImplemented` when the agent is older than that; `Timeout` when it does not answer.
+    pub async fn guest_open_tools(&self, origin: &Origin, vm: &Name) -> Result<OwnedFd, Error> {
+        let agent = self.agent(vm)?;
+        let env = self.vm(vm)?.env.borrow().clone();
+        info!(NEXUS_VM = %vm, NEXUS_REQUEST = %origin.request, DBUS_SENDER = origin.sender, "opens the tools of VM {vm}");
+        agent.open_tools(env).await.map_err(|error| match error {
+            AgentError::Failed(failure) if failure.kind == FailureKind::Unsupported => self.too_old(vm, "MCP"),
+            other => other.into(),
+        })
+    }
+
+    /// What to say of a guest whose agent can't do `what` yet.
+    pub(super) fn too_old(&self, vm: &Name, what: &str) -> Error {
+        let guest = self
+            .board
+            .vms()
+            .get(vm)
+            .and_then(|picture| picture.guest.as_ref().map(|guest| guest.agent_version.clone()));
+        let version = guest.unwrap_or_default();
+        let message =
+            format!("the agent {version} in VM `{vm}` has no {what}: build its image again, with a newer agent");
+        Error::new(ErrorKind::NotImplemented, message)
     }
 
     pub(super) fn agent(&self, vm: &Name) -> Result<AgentClient, Error> {

@@ -26,6 +26,8 @@ pub trait Guest {
     fn signal_exec(&self, id: u64, signal: i32) -> Result<(), Error>;
     /// Number and arguments of every command that runs.
     fn list_execs(&self) -> Result<Vec<(u64, Vec<String>)>, Error>;
+    /// Opens a session of the Model Context Protocol (MCP) with the guest. Its bytes do not pass through nexusd.
+    fn open_tools(&self, options: Options<'_>) -> Result<OwnedFd, Error>;
     /// What the image says of itself in `/etc/nexus/image.yaml`.
     fn get_image_metadata(&self) -> Result<HashMap<String, OwnedVariant>, Error>;
     /// Version of the agent.

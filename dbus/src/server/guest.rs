@@ -232,6 +232,17 @@ impl Guest {
         self.call(bus, &header).query(self.engine.guest_list_execs(&self.vm)).await
     }
 
+    #[zbus(out_args("stream"))]
+    async fn open_tools(
+        &self,
+        options: Dict,
+        #[zbus(connection)] bus: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<OwnedFd, Error> {
+        let open = |origin, ()| async move { self.engine.guest_open_tools(&origin, &self.vm).await };
+        self.call(bus, &header).change(options, nothing, open).await.map(OwnedFd::from)
+    }
+
     #[zbus(out_args("metadata"))]
     fn get_image_metadata(&self) -> Dict {
         let owned = |(key, value): (&String, &String)| (key.clone(), OwnedVariant::from(Str::from(value.clone())));

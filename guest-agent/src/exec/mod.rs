@@ -3,6 +3,7 @@
 mod account;
 mod attachment;
 mod cgroup;
+mod follow;
 mod group;
 mod leader;
 mod named;
@@ -11,6 +12,7 @@ mod run;
 mod spawner;
 
 pub(crate) use attachment::{Attachment, Side};
+pub(crate) use follow::follow;
 pub(crate) use leader::Leader;
 pub(crate) use named::{Claimed, ExecTable};
 pub(crate) use run::run;

@@ -17,9 +17,9 @@ use tokio::{sync::watch, task::spawn_local, time::sleep};
 
 use super::{
     attachment::{Attachment, Side},
+    follow::{at, deadline},
     group::Group,
     leader::Leader,
-    run::{at, deadline},
     spawner::{Child, Spawner, Wiring},
 };
 

@@ -5,7 +5,7 @@ mod os_release;
 
 use std::{fs::File, io::Read, net::IpAddr, path::Path};
 
-use nexus_protocol::{REVISION, TERMINALS, Text, Welcome};
+use nexus_protocol::{Features, REVISION, Text, Welcome};
 use nix::{
     ifaddrs::getifaddrs,
     time::{ClockId, clock_gettime},
@@ -33,7 +33,7 @@ pub(crate) fn welcome(agent: &Agent) -> Welcome {
         metadata,
         metadata_problem,
         uptime_us: uptime_us(),
-        features: [TERMINALS].into_iter().collect(),
+        features: Features::from_iter([Features::TERMINALS, Features::TOOLS]),
     }
 }
 

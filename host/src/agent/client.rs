@@ -1,10 +1,10 @@
 //! Calls to the agent.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, future::Future, os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use nexus_model::ExitStatus;
 use nexus_protocol::{
-    Answer, CONTROL_PORT, Call, Command, ExecInfo, Features, Hello, Message, OpenTerminal, REVISION, Request,
+    Answer, CONTROL_PORT, Call, Command, ExecInfo, Features, Hello, Message, OpenTerminal, Purpose, REVISION, Request,
     ShutdownMode, TerminalSize, Token, Welcome, frame,
 };
 use tokio::{
@@ -17,7 +17,7 @@ use super::{
     connection::{self, Caller},
     exec,
     reader::FrameReader,
-    terminal,
+    terminal, tools,
     traffic::Meter,
     writer::FrameWriter,
 };
@@ -168,7 +168,7 @@ impl AgentClient {
     ///
     /// # Errors
     /// [`AgentError::InvalidTerminal`]; else as [`Self::exec`]. An agent without the feature
-    /// [`TERMINALS`](nexus_protocol::TERMINALS) answers with a failure of the kind `Unsupported`.
+    /// [`TERMINALS`](nexus_protocol::Features::TERMINALS) answers with a failure of the kind `Unsupported`.
     pub async fn open_terminal(&self, open: OpenTerminal) -> Result<TerminalStream, AgentError> {
         open.validate().map_err(AgentError::InvalidTerminal)?;
         let opened = match self.call("open the terminal", Call::OpenTerminal(open)).await? {
@@ -223,6 +223,22 @@ impl AgentClient {
             Answer::Execs(execs) => Ok(execs),
             _ => Err(AgentError::Nonsense),
         }
+    }
+
+    /// Opens a session of the Model Context Protocol, in which the agent is the server: one JSON-RPC message a line, at
+    /// most [`MAX_TOOLS_LINE_BYTES`](nexus_protocol::MAX_TOOLS_LINE_BYTES) each, in blocking mode, to be handed to a
+    /// client. It depends on nothing in this process. `env` holds variables for the commands of the session.
+    ///
+    /// # Errors
+    /// [`AgentError::Failed`], as `unsupported` by an agent that is older than that; [`AgentError::Unreachable`] and
+    /// [`AgentError::Stream`] when the stream can't be opened; [`AgentError::Timeout`]; [`AgentError::Gone`].
+    pub async fn open_tools(&self, env: BTreeMap<String, String>) -> Result<OwnedFd, AgentError> {
+        let call = Call::OpenStream { purpose: Purpose::Tools { env } };
+        let opened = match self.call("allow a stream", call).await? {
+            Answer::Opened(opened) => opened,
+            _ => return Err(AgentError::Nonsense),
+        };
+        within("open the stream", ANSWER_DEADLINE, tools::open(&self.endpoint, opened)).await
     }
 
     /// Tells the guest to go down. It has only begun to when this returns.

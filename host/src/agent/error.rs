@@ -47,11 +47,11 @@ pub enum AgentError {
     /// The terminal can't be opened on any machine.
     #[error("this is not a terminal")]
     InvalidTerminal(#[source] InvalidTerminal),
-    /// A stream of a command could not be opened.
-    #[error("cannot open a stream of the command")]
+    /// A stream could not be opened.
+    #[error("cannot open a stream to the guest")]
     Stream(#[source] FrameError),
     /// A stream's descriptor could not be made ready for another process.
-    #[error("cannot hand over a stream of the command")]
+    #[error("cannot hand over a stream to the guest")]
     Descriptor(#[source] io::Error),
 }
 

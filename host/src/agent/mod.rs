@@ -1,5 +1,6 @@
 //! Client of the guest agent: one control connection that many callers share ([`AgentClient`]), what the agent says
-//! unasked ([`AgentEvents`]), and the stdio streams of commands ([`ExecStreams`]), and streams to terminals ([`TerminalStream`]). The protocol is in
+//! unasked ([`AgentEvents`]), the stdio streams of commands ([`ExecStreams`]), streams to terminals ([`TerminalStream`]), and
+//! sessions of MCP. The protocol is in
 //! [`nexus_protocol`] and `docs/guest-protocol.md`.
 //!
 //! The guest is hostile. A frame over the limit or without an end, an answer that nobody asked for, a flood of events or
@@ -17,6 +18,7 @@ mod stream;
 mod terminal;
 #[cfg(test)]
 mod tests;
+mod tools;
 mod traffic;
 mod writer;
 
