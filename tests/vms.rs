@@ -29,7 +29,6 @@ fn command(words: &[&str]) -> GuestCommand {
         working_directory: None,
         user: None,
         timeout: None,
-        attached: false,
     }
 }
 

@@ -133,7 +133,7 @@ impl From<AgentError> for Error {
             AgentError::Unreachable(_) | AgentError::Gone(_) => ErrorKind::GuestUnavailable,
             AgentError::Timeout { .. } => ErrorKind::Timeout,
             AgentError::Busy { .. } => ErrorKind::Busy,
-            AgentError::InvalidCommand(_) => ErrorKind::InvalidArgs,
+            AgentError::InvalidCommand(_) | AgentError::InvalidTerminal(_) => ErrorKind::InvalidArgs,
             AgentError::Failed(failure) => match failure.kind {
                 FailureKind::NotFound => ErrorKind::NotFound,
                 FailureKind::NotExecutable => ErrorKind::PermissionDenied,

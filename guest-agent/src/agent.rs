@@ -18,6 +18,7 @@ use crate::{
     reaper::Reaper,
     session::Sessions,
     signals,
+    terminal::Terminals,
     tickets::Tickets,
 };
 
@@ -30,6 +31,7 @@ pub(crate) struct Agent {
     pub(crate) run_id: Id,
     pub(crate) spawner: Spawner,
     pub(crate) execs: ExecTable,
+    pub(crate) terminals: Terminals,
     pub(crate) sessions: Sessions,
     pub(crate) tickets: Tickets,
     pub(crate) tools: Tools,
@@ -104,6 +106,7 @@ pub(crate) async fn run(start: Start) -> Result<(), AgentError> {
         run_id,
         spawner: Spawner::new(start.role, run_id, reaper),
         execs: ExecTable::new().map_err(AgentError::Random)?,
+        terminals: Terminals::default(),
         sessions: Sessions::default(),
         tickets: Tickets::default(),
         tools: Tools::new(Arc::clone(&root)),

@@ -19,10 +19,11 @@ use tokio::{
 };
 use tokio_vsock::{VMADDR_CID_ANY, VMADDR_CID_HOST, VsockAddr, VsockListener};
 
-use crate::{agent::Agent, files, log::say, mcp, session, stdio, stream::Stream};
+use crate::{agent::Agent, files, log::say, mcp, opening, session, stream::Stream};
 
-/// As many connections are served at a time; the rest waits. 256 commands have three streams each, and MCP has 32.
-const MAX_CONNECTIONS: usize = 1024;
+/// As many connections are served at a time; the rest waits. 256 commands have three streams each, 100 terminals 16 viewers,
+/// and MCP has 32.
+const MAX_CONNECTIONS: usize = 2560;
 
 /// How long a host has to say what it wants.
 pub(crate) const OPENING_DEADLINE: Duration = Duration::from_secs(10);
@@ -159,6 +160,6 @@ async fn serve(stream: Stream, port: u32, agent: Rc<Agent>) {
         CONTROL_PORT => session::serve(stream, agent).await,
         TOOLS_PORT => mcp::serve(stream, agent).await,
         BULK_PORT => files::copy(stream, agent).await,
-        _ => stdio::serve(stream, &agent).await,
+        _ => opening::serve(stream, &agent).await,
     }
 }

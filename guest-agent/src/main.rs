@@ -14,12 +14,14 @@ mod init;
 mod listener;
 mod log;
 mod mcp;
+mod opening;
 mod power;
 mod reaper;
 mod session;
 mod signals;
 mod stdio;
 mod stream;
+mod terminal;
 mod tickets;
 
 use std::{io::Write, process::ExitCode};

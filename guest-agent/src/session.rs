@@ -203,24 +203,33 @@ impl Session {
         let result = match call {
             Call::Hello(_) => Err(Failure::new(FailureKind::Invalid, "there was a hello before")),
             Call::Ping => Ok(Answer::Pong),
-            Call::Run(_) | Call::Exec(_) | Call::OpenStream { .. } if agent.ending().is_some() => {
+            Call::Run(_) | Call::Exec(_) | Call::Detach(_) | Call::OpenTerminal(_) | Call::OpenStream { .. }
+                if agent.ending().is_some() =>
+            {
                 Err(Failure::new(FailureKind::ShuttingDown, "the guest is going down"))
             }
             Call::Run(command) => {
                 return self.begin(id, async move { exec::run(&agent.spawner, &command).await.map(Answer::Ran) }).await;
             }
             Call::Exec(command) => agent.execs.start(&agent.spawner, &command).map(Answer::Started),
+            Call::Detach(command) => agent.execs.detach(&agent.spawner, &command).map(|exec| Answer::Detached { exec }),
             Call::WaitExec { exec } => {
                 return self.begin(id, async move { agent.execs.wait(exec).await.map(Answer::Ended) }).await;
             }
             Call::SignalExec { exec, signal } => agent.execs.signal(exec, signal).map(|()| Answer::Done),
+            Call::ListExecs => {
+                let mut execs = agent.execs.list();
+                agent.terminals.describe(&mut execs);
+                Ok(Answer::Execs(execs))
+            }
+            Call::OpenTerminal(open) => agent.terminals.open(&agent.spawner, &agent.execs, open).map(Answer::Terminal),
+            Call::ResizeExec { exec, size } => agent.terminals.resize(exec, size).map(|()| Answer::Done),
             Call::OpenStream { purpose } => agent.tickets.issue(purpose, Instant::now()).map(Answer::Opened),
             Call::ReadFile(read) => return self.begin(id, files::answer_read(Arc::clone(&agent.root), read)).await,
             Call::WriteFile(write) => return self.begin(id, files::answer_write(Arc::clone(&agent.root), write)).await,
             Call::DeleteFile { path, recursive } => {
                 return self.begin(id, files::answer_delete(Arc::clone(&agent.root), path, recursive)).await;
             }
-            Call::ListExecs => Ok(Answer::Execs(agent.execs.list())),
             Call::Shutdown { mode } => return self.shut_down(id, mode).await,
             Call::Cancel { request } => {
                 let cancelled = self.running.borrow_mut().remove(&request);

@@ -116,7 +116,7 @@ async fn kills_all_that_a_vanished_client_started(client: &AgentClient) {
     let leaves = "echo $$ >/sys/fs/cgroup/cgroup.procs; echo $$ >/tmp/pid; echo ready; sleep 1000; exit 1";
     let closes = format!("{DAEMONISES}; echo ready; exec >&- 2>&-; sleep 1000; exit 1");
     for script in [daemonises.as_str(), leaves, closes.as_str()] {
-        let exec = client.exec(&Command { attached: true, ..sh(script) }).await.unwrap();
+        let exec = client.exec(&sh(script)).await.unwrap();
         let mut stdout = File::from(exec.stdout);
         let ready = thread::spawn(move || {
             stdout.read_exact(&mut [0; 6]).unwrap();
@@ -137,10 +137,8 @@ async fn kills_all_that_a_vanished_client_started(client: &AgentClient) {
         has_died(client, &left).await;
     }
     // What nobody has to read is dropped.
-    let detached = client.exec(&sh("head -c 1000000 /dev/zero; exit 3")).await.unwrap();
-    let id = detached.id;
-    drop(detached);
-    assert_eq!(bounded(client.wait_exec(id)).await.unwrap(), ExitStatus::Code(3));
+    let detached = client.detach(&sh("head -c 1000000 /dev/zero; exit 3")).await.unwrap();
+    assert_eq!(bounded(client.wait_exec(detached)).await.unwrap(), ExitStatus::Code(3));
 }
 
 /// An MCP session, and what its end does to what it has under way.

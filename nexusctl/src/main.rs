@@ -1,5 +1,6 @@
 //! `nexusctl`: Nexus on the command line. A client of the session bus like any other; what it can do, any client can.
 
+mod attach;
 mod bus;
 mod cli;
 mod completions;
@@ -25,6 +26,7 @@ mod run;
 mod screen;
 mod several;
 mod status;
+mod terminal;
 mod tree;
 mod version;
 mod vm;

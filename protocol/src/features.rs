@@ -22,6 +22,9 @@ impl Features {
     /// What an agent says that takes [`Call::ReadFile`](crate::Call::ReadFile), [`Call::WriteFile`](crate::Call::WriteFile)
     /// and [`Call::DeleteFile`](crate::Call::DeleteFile).
     pub const FILES: &str = "files";
+    /// What an agent with terminals says: it takes [`Call::OpenTerminal`](crate::Call::OpenTerminal) and
+    /// [`Call::ResizeExec`](crate::Call::ResizeExec).
+    pub const TERMINALS: &str = "terminals";
     /// What an agent says that offers MCP: it takes [`Call::OpenStream`](crate::Call::OpenStream) for
     /// [`Purpose::Tools`](crate::Purpose::Tools).
     pub const TOOLS: &str = "tools";

@@ -2,9 +2,10 @@
 //! protocol; the types here are the normative part of it.
 //!
 //! Four vsock ports are used. [`CONTROL_PORT`] carries frames both ways for as long as the guest is up: a [`Request`] by
-//! the host, a [`Message`] by the agent. [`STREAM_PORT`] carries one stdio channel of one command a connection: a
-//! [`StreamHeader`] by the host, a [`StreamAnswer`] by the agent, raw bytes from then on. [`BULK_PORT`] carries one
-//! copy of files a connection, and [`TOOLS_PORT`] one session of the Model Context Protocol, both behind a [`Ticket`] and its
+//! the host, a [`Message`] by the agent. [`STREAM_PORT`] carries one stdio channel of one command, or one viewer of a
+//! terminal, a connection: an [`Opening`] by the host, a [`StreamAnswer`] by the agent, raw bytes from then on.
+//! [`BULK_PORT`] carries one copy of files a connection, and [`TOOLS_PORT`] one session of the Model Context Protocol, both
+//! behind a [`Ticket`] and its
 //! [`StreamAnswer`].
 //!
 //! Each side takes the other for hostile. Every length is bounded before memory is reserved for it, every parser is
@@ -20,6 +21,7 @@ pub mod frame;
 mod message;
 mod request;
 mod stream;
+mod terminal;
 mod text;
 mod token;
 
@@ -31,7 +33,8 @@ pub use features::Features;
 pub use file::{FileContent, ReadFile, WriteFile};
 pub use message::{Answer, Ended, ExecInfo, ExecState, Failure, FailureKind, Message, Ran, Role, Started, Welcome};
 pub use request::{Call, Hello, Numbered, Request, ShutdownMode};
-pub use stream::{Channel, Opened, Purpose, StreamAnswer, StreamHeader, Ticket};
+pub use stream::{Channel, Opened, Opening, Purpose, StreamAnswer, StreamHeader, Ticket, ViewerHeader};
+pub use terminal::{InvalidTerminal, OpenTerminal, OpenedTerminal, TerminalInfo, TerminalSize};
 pub use text::Text;
 pub use token::Token;
 
@@ -42,7 +45,7 @@ pub const REVISION: u32 = 1;
 /// vsock port on which the agent takes control connections.
 pub const CONTROL_PORT: u32 = 100;
 
-/// vsock port on which the agent takes connections that carry one stdio channel each.
+/// vsock port on which the agent takes connections that carry one stdio channel, or one viewer of a terminal, each.
 pub const STREAM_PORT: u32 = 101;
 
 /// vsock port on which the agent takes connections that carry one copy of files each.

@@ -1,4 +1,5 @@
-"""Lists and calls the tools of a VM with the Python SDK of MCP. Arguments: the server's command line."""
+"""Lists and calls the tools of a VM with the Python SDK of MCP. Prints the revision of the protocol that they speak, and the
+name that the VM has for itself. Arguments: the server's command line."""
 
 import asyncio
 import sys
@@ -21,6 +22,7 @@ async def use(call, names):
     assert (ran["stdout"], ran["exit_code"]) == ("first\nlast\n", 3), ran
     assert heard[0] == (6, "first\n") and "".join(text for _, text in heard) == ran["stdout"], heard
     await call("file_delete", {"path": "/tmp/note"})
+    return (await call("run_command", {"argv": ["uname", "-n"]}))["stdout"].strip()
 
 
 async def newest(server):
@@ -33,8 +35,8 @@ async def newest(server):
             assert not result.is_error, result
             return result.structured_content
 
-        await use(call, [tool.name for tool in (await client.list_tools()).tools])
-        return client.protocol_version
+        host_name = await use(call, [tool.name for tool in (await client.list_tools()).tools])
+        return client.protocol_version, host_name
 
 
 async def before(server):
@@ -49,8 +51,7 @@ async def before(server):
             assert not result.isError, result
             return result.structuredContent
 
-        await use(call, [tool.name for tool in (await session.list_tools()).tools])
-        return revision
+        return revision, await use(call, [tool.name for tool in (await session.list_tools()).tools])
 
 
 def main():
@@ -60,7 +61,7 @@ def main():
     # The SDK gives a server only a few of its own variables.
     server = StdioServerParameters(command=sys.argv[1], args=sys.argv[2:], env=dict(environ))
     talk = before if version("mcp").startswith("1.") else newest
-    print(asyncio.run(asyncio.wait_for(talk(server), 60)))
+    print(*asyncio.run(talk(server)))
 
 
 main()

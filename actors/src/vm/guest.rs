@@ -43,6 +43,15 @@ impl Engine {
         Ok(GuestStreams { exec: streams.id, stdin: streams.stdin, stdout: streams.stdout, stderr: streams.stderr })
     }
 
+    /// Starts a command in a guest that has no streams and is nobody's. Its number.
+    ///
+    /// # Errors
+    /// As [`guest_exec`](Self::guest_exec)'s.
+    pub async fn guest_detach(&self, origin: &Origin, vm: &Name, command: GuestCommand) -> Result<u64, Error> {
+        let (agent, command) = self.guest_command(origin, vm, command)?;
+        Ok(agent.detach(&command).await?)
+    }
+
     /// Waits for the end of a command, however long that takes. When the connection to the agent is lost meanwhile, it
     /// asks again on the next one.
     ///
@@ -131,7 +140,7 @@ impl Engine {
         self.vm(vm)?.agent.borrow().clone().ok_or_else(|| unavailable(self, vm))
     }
 
-    fn guest_command(
+    pub(super) fn guest_command(
         &self,
         origin: &Origin,
         vm: &Name,
@@ -140,7 +149,7 @@ impl Engine {
         let agent = self.agent(vm)?;
         let mut env = self.vm(vm)?.env.borrow().clone();
         env.extend(command.env);
-        let program = command.argv.first().cloned().unwrap_or_default();
+        let program = command.argv.first().map_or("its login shell", String::as_str);
         info!(NEXUS_VM = %vm, NEXUS_REQUEST = %origin.request, DBUS_SENDER = origin.sender, "runs `{program}` in VM {vm}");
         let timeout = command.timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
         let command = Command {
@@ -149,7 +158,6 @@ impl Engine {
             cwd: command.working_directory,
             user: command.user,
             timeout_ms: timeout,
-            attached: command.attached,
         };
         Ok((agent, command))
     }

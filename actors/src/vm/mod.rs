@@ -12,6 +12,7 @@ mod memory;
 mod power;
 mod removal;
 mod statistics;
+mod terminal;
 
 pub(crate) use context::{Power, VmContext, child_spec};
 #[cfg(test)]

@@ -5,6 +5,7 @@ mod attachment;
 mod cgroup;
 mod follow;
 mod group;
+mod leader;
 mod named;
 mod process_table;
 mod run;
@@ -12,7 +13,8 @@ mod spawner;
 
 pub(crate) use account::Account;
 pub(crate) use attachment::{Attachment, Side};
-pub(crate) use follow::{discard, follow};
+pub(crate) use follow::follow;
+pub(crate) use leader::Leader;
 pub(crate) use named::{Claimed, ExecTable};
 pub(crate) use run::run;
-pub(crate) use spawner::Spawner;
+pub(crate) use spawner::{Spawner, system};

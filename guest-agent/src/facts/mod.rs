@@ -33,7 +33,7 @@ pub(crate) fn welcome(agent: &Agent) -> Welcome {
         metadata,
         metadata_problem,
         uptime_us: uptime_us(),
-        features: Features::from_iter([Features::COPY, Features::FILES, Features::TOOLS]),
+        features: Features::from_iter([Features::COPY, Features::FILES, Features::TERMINALS, Features::TOOLS]),
     }
 }
 

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, future::Future, os::fd::OwnedFd, sync::Arc, tim
 use nexus_model::ExitStatus;
 use nexus_protocol::{
     Answer, BULK_PORT, CONTROL_PORT, Call, Command, CopyIn, CopyOut, ExecInfo, Features, FileContent, Hello,
-    MAX_FILE_BYTES, Message, Purpose, REVISION, ReadFile, Request, ShutdownMode, TOOLS_PORT, Token, Welcome, WriteFile,
-    frame,
+    MAX_FILE_BYTES, Message, OpenTerminal, Purpose, REVISION, ReadFile, Request, ShutdownMode, TOOLS_PORT,
+    TerminalSize, Ticket, Token, Welcome, WriteFile, frame,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, split},
@@ -14,11 +14,11 @@ use tokio::{
 };
 
 use super::{
-    AgentError, AgentEvents, Disconnect, ExecStreams,
+    AgentError, AgentEvents, Disconnect, ExecStreams, TerminalStream,
     connection::{self, Caller},
     exec,
     reader::FrameReader,
-    ticketed,
+    stream, terminal,
     traffic::Meter,
     writer::FrameWriter,
 };
@@ -151,6 +151,49 @@ impl AgentClient {
         streams
     }
 
+    /// Starts `command` without streams: nothing is read from it, and nobody has to stay for it. Its number.
+    ///
+    /// # Errors
+    /// [`AgentError::InvalidCommand`]; [`AgentError::Failed`] when it can't be started; [`AgentError::Timeout`];
+    /// [`AgentError::Gone`].
+    pub async fn detach(&self, command: &Command) -> Result<u64, AgentError> {
+        command.validate().map_err(AgentError::InvalidCommand)?;
+        match self.call("start the command", Call::Detach(command.clone())).await? {
+            Answer::Detached { exec } => Ok(exec),
+            _ => Err(AgentError::Nonsense),
+        }
+    }
+
+    /// Starts a command on a terminal, or finds the terminal of that name, and opens a stream to it. A terminal that was
+    /// made and whose stream can't be opened is ended.
+    ///
+    /// # Errors
+    /// [`AgentError::InvalidTerminal`]; else as [`Self::exec`]. An agent without the feature
+    /// [`TERMINALS`](nexus_protocol::Features::TERMINALS) answers with a failure of the kind `Unsupported`.
+    pub async fn open_terminal(&self, open: OpenTerminal) -> Result<TerminalStream, AgentError> {
+        open.validate().map_err(AgentError::InvalidTerminal)?;
+        let opened = match self.call("open the terminal", Call::OpenTerminal(open)).await? {
+            Answer::Terminal(opened) => opened,
+            _ => return Err(AgentError::Nonsense),
+        };
+        let stream =
+            within("open the terminal's stream", ANSWER_DEADLINE, terminal::open(&self.endpoint, &opened)).await;
+        if stream.is_err() && opened.created {
+            // The agent kills a command that nobody has ever looked at by itself, only later.
+            let _ = self.signal_exec(opened.exec, libc::SIGKILL).await;
+        }
+        stream
+    }
+
+    /// Gives the terminal on which a command runs another size. The processes on it are told.
+    ///
+    /// # Errors
+    /// [`AgentError::Failed`] when the command is unknown or runs on no terminal; [`AgentError::Timeout`] after 30 s;
+    /// [`AgentError::Gone`].
+    pub async fn resize_exec(&self, exec: u64, size: TerminalSize) -> Result<(), AgentError> {
+        self.done("resize the terminal", Call::ResizeExec { exec, size }).await
+    }
+
     /// Waits for a command's end; returns at once when it has ended, be it before this connection was made.
     ///
     /// # Errors
@@ -172,7 +215,7 @@ impl AgentClient {
         self.done("send the signal", Call::SignalExec { exec, signal }).await
     }
 
-    /// The commands of [`Self::exec`] that run or ended lately, oldest first.
+    /// The commands of [`Self::exec`], [`Self::detach`] and [`Self::open_terminal`] that run or ended lately, oldest first.
     ///
     /// # Errors
     /// [`AgentError::Timeout`] after 30 s; [`AgentError::Gone`].
@@ -216,7 +259,11 @@ impl AgentClient {
             Answer::Opened(opened) => opened,
             _ => return Err(AgentError::Nonsense),
         };
-        within("open the stream", ANSWER_DEADLINE, ticketed::open(&self.endpoint, opened, port)).await
+        if opened.port != port {
+            return Err(AgentError::Nonsense);
+        }
+        let ticket = Ticket { token: opened.token };
+        within("open the stream", ANSWER_DEADLINE, stream::open(&self.endpoint, port, &ticket)).await
     }
 
     /// Reads a file of the guest's from `offset` on, at most [`MAX_FILE_BYTES`].

@@ -2,7 +2,7 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use nexus_protocol::{Failure, InvalidCommand, REVISION, frame::FrameError};
+use nexus_protocol::{Failure, InvalidCommand, InvalidTerminal, REVISION, frame::FrameError};
 
 use crate::vsock::VsockError;
 
@@ -44,6 +44,9 @@ pub enum AgentError {
     /// The command can't be run on any machine.
     #[error("this is not a command")]
     InvalidCommand(#[source] InvalidCommand),
+    /// The terminal can't be opened on any machine.
+    #[error("this is not a terminal")]
+    InvalidTerminal(#[source] InvalidTerminal),
     /// A stream could not be opened.
     #[error("cannot open a stream to the guest")]
     Stream(#[source] FrameError),
