@@ -17,7 +17,7 @@ use nix::{
 use tempfile::TempDir;
 use tokio::time::timeout;
 
-use crate::said::{ctl, has, ok, web};
+use crate::said::{ctl, has, nothing_left, ok, web, with_guest_parts};
 
 /// What is at each path: kind and permissions, name count, content or target.
 fn look(top: &Path) -> BTreeMap<PathBuf, (u32, u64, Vec<u8>)> {
@@ -204,4 +204,42 @@ async fn wait_for(mut done: impl FnMut() -> bool) {
         }
     });
     waited.await.expect("it happens in time");
+}
+
+#[tokio::test]
+async fn a_tree_goes_into_a_real_vm_and_comes_back() {
+    const FILES: usize = 2_000;
+    let Some((daemon, parts)) = with_guest_parts().await else { return };
+    let (kernel, initrd) = (parts.kernel.to_str().unwrap(), parts.initrd.to_str().unwrap());
+    ok(&daemon, &["kernel", "import", kernel, "--initrd", initrd]).await;
+    ok(&daemon, &["image", "import", parts.rootfs.to_str().unwrap(), "guest"]).await;
+    ok(&daemon, &["vm", "create", "web", "--image", "guest", "--vmm", "qemu"]).await;
+    // It is not waited for: the copy waits for the guest itself.
+    ok(&daemon, &["vm", "start", "web", "--no-wait"]).await;
+    let folder = TempDir::new().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    plant(&folder.path().join("tree"));
+    fs::create_dir(path("tree/many")).unwrap();
+    for number in 0..FILES {
+        fs::write(folder.path().join("tree/many").join(number.to_string()), number.to_string()).unwrap();
+    }
+    fs::write(path("tree/large"), vec![0x5a; 8 << 20]).unwrap();
+    ok(&daemon, &["cp", &path("tree"), "web:/root/tree"]).await;
+    let script = "stat -c '%a %u:%g' /root/tree/folder/script; find /root/tree/many -type f | wc -l; ls -A /root";
+    let said = ok(&daemon, &["exec", "web", "--", "sh", "-c", script]).await;
+    assert_eq!(said, format!("751 0:0\n{FILES}\ntree\n"));
+    ok(&daemon, &["cp", "web:/root/tree", &path("back")]).await;
+    assert_eq!(look(&folder.path().join("tree")), look(&folder.path().join("back")));
+
+    // One that is ended amid leaves what was there.
+    let mut child = daemon.nexusctl(&["cp", "--replace", &path("tree"), "web:/root"]).spawn().unwrap();
+    let begun = ["exec", "web", "--", "sh", "-c", "until ls -A /root | grep -q nexus; do sleep 0.1; done"];
+    ok(&daemon, &begun).await;
+    kill(Pid::from_raw(i32::try_from(child.id().unwrap()).unwrap()), Signal::SIGKILL).unwrap();
+    timeout(PATIENCE, child.wait()).await.expect("it ends").unwrap();
+    let gone = "while ls -A /root | grep -q nexus; do sleep 0.1; done; find /root/tree/many -type f | wc -l";
+    assert_eq!(ok(&daemon, &["exec", "web", "--", "sh", "-c", gone]).await, format!("{FILES}\n"));
+
+    ok(&daemon, &["vm", "delete", "web", "--force", "--workspaces", "--yes"]).await;
+    nothing_left(&daemon).await;
 }
