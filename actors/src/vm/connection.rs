@@ -27,7 +27,7 @@ use tokio::{
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, info, warn};
 
-use super::{Power, VmContext, machine::MachineMessage};
+use super::{Power, VmContext, machine::MachineMessage, provision::provision};
 use crate::{
     Engine, Error, Place,
     ask::{ACTOR_DEADLINE, Reply},
@@ -253,6 +253,18 @@ impl Dialer {
         // Whoever came too late for the one before does not mean this one.
         while let Ok(reply) = self.to_close.try_recv() {
             let _ = reply.send(Err(not_open()));
+        }
+        let files = self.vm.files.borrow().clone();
+        if let Err(problem) = provision(&agent, welcome.boot_id.as_str(), &files).await {
+            warn!(
+                NEXUS_VM = %self.vm.name,
+                NEXUS_ACTOR = self.child.path,
+                NEXUS_GENERATION = self.child.generation,
+                "the guest of VM {} is not ready: {problem}",
+                self.vm.name,
+            );
+            self.opened_at = Timestamp::NEVER;
+            return Loss::Sudden;
         }
         self.vm.agent.send_replace(Some(agent.clone()));
         self.show(ConnectionState::Open);
