@@ -72,5 +72,5 @@ async fn a_file_that_no_vm_can_have_is_refused() {
         assert_eq!(answer.code, Some(code), "{answer:?}");
         has(&answer.err, &[said]);
     }
-    assert!(daemon.objects().await.is_empty());
+    assert_eq!(ok(&daemon, &["vm", "list", "--quiet"]).await, "");
 }
