@@ -1,17 +1,20 @@
 //! The agent as a whole: what its parts share, and its life from the first instruction to the last.
 
-use std::{cell::Cell, io, rc::Rc};
+use std::{cell::Cell, io, rc::Rc, sync::Arc};
 
 use nexus_model::Id;
 use nexus_protocol::{Role, ShutdownMode};
-use tokio::{sync::mpsc, task::spawn_local};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    task::spawn_local,
+};
 
 use crate::{
     arguments::Start,
     boot_options::BootOptions,
     exec::{ExecTable, Spawner},
     init,
-    listener::{HybridListener, serve_vsock},
+    listener::{HybridListener, MAX_CONNECTIONS, serve_vsock},
     power,
     reaper::Reaper,
     session::Sessions,
@@ -30,6 +33,8 @@ pub(crate) struct Agent {
     pub(crate) execs: ExecTable,
     pub(crate) terminals: Terminals,
     pub(crate) sessions: Sessions,
+    /// How many more connections may be served.
+    pub(crate) connections: Arc<Semaphore>,
     ending: Cell<Option<ShutdownMode>>,
     demands: mpsc::UnboundedSender<Demand>,
 }
@@ -92,8 +97,9 @@ pub(crate) async fn run(start: Start) -> Result<(), AgentError> {
         run_id,
         spawner: Spawner::new(start.role, run_id, reaper),
         execs: ExecTable::new().map_err(AgentError::Random)?,
-        terminals: Terminals::default(),
+        terminals: Terminals::new(start.folder.is_none()),
         sessions: Sessions::default(),
+        connections: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
         ending: Cell::new(None),
         demands,
     });

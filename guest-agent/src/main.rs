@@ -12,7 +12,6 @@ mod facts;
 mod init;
 mod listener;
 mod log;
-mod opening;
 mod power;
 mod reaper;
 mod session;

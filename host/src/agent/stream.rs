@@ -3,17 +3,19 @@
 use std::os::fd::OwnedFd;
 
 use nexus_protocol::{
-    MAX_STREAM_FRAME_BYTES, Opening, STREAM_PORT, StreamAnswer,
+    MAX_STREAM_FRAME_BYTES, StreamAnswer,
     frame::{read_one, write_one},
 };
+
+use serde::Serialize;
 
 use super::AgentError;
 use crate::vsock::Endpoint;
 
-/// Opens one: raw bytes both ways, in blocking mode.
-pub(super) async fn open(endpoint: &Endpoint, opening: &Opening) -> Result<OwnedFd, AgentError> {
-    let mut stream = endpoint.connect(STREAM_PORT).await.map_err(AgentError::Unreachable)?;
-    write_one(&mut stream, MAX_STREAM_FRAME_BYTES, opening).await.map_err(AgentError::Stream)?;
+/// Opens one on that port: raw bytes both ways, in blocking mode.
+pub(super) async fn open(endpoint: &Endpoint, port: u32, header: &impl Serialize) -> Result<OwnedFd, AgentError> {
+    let mut stream = endpoint.connect(port).await.map_err(AgentError::Unreachable)?;
+    write_one(&mut stream, MAX_STREAM_FRAME_BYTES, header).await.map_err(AgentError::Stream)?;
     match read_one(&mut stream, MAX_STREAM_FRAME_BYTES).await.map_err(AgentError::Stream)? {
         StreamAnswer::Open => stream.into_fd().map_err(AgentError::Descriptor),
         StreamAnswer::Failure(failure) => Err(AgentError::Failed(failure)),
