@@ -211,7 +211,8 @@ async fn carries_fifty_megabytes_in() {
     let agent = Agent::start();
     let client = agent.client().await;
     let bytes = noise(MEGABYTES * 1_000_000);
-    let wanted = format!("{:x}  -\n", Sha256::digest(&bytes));
+    let digest: String = Sha256::digest(&bytes).iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
+    let wanted = format!("{digest}  -\n");
     for (program, expected) in [("sha256sum", wanted.into_bytes()), ("cat", bytes.clone())] {
         let exec = client.exec(&Command::new([program])).await.unwrap();
         let stdout = read_all(exec.stdout);
