@@ -1,17 +1,20 @@
 //! The agent as a whole: what its parts share, and its life from the first instruction to the last.
 
-use std::{cell::Cell, io, path::Path, rc::Rc};
+use std::{cell::Cell, io, path::Path, rc::Rc, sync::Arc};
 
 use nexus_model::Id;
 use nexus_protocol::{Role, ShutdownMode};
-use tokio::{sync::mpsc, task::spawn_local};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    task::spawn_local,
+};
 
 use crate::{
     arguments::Start,
     boot_options::BootOptions,
     exec::{ExecTable, Spawner},
     init,
-    listener::{HybridListener, serve_vsock},
+    listener::{HybridListener, MAX_CONNECTIONS, serve_vsock},
     mcp::Tools,
     power,
     reaper::Reaper,
@@ -35,6 +38,8 @@ pub(crate) struct Agent {
     pub(crate) sessions: Sessions,
     pub(crate) tickets: Tickets,
     pub(crate) tools: Tools,
+    /// How many more connections may be served.
+    pub(crate) connections: Arc<Semaphore>,
     ending: Cell<Option<ShutdownMode>>,
     demands: mpsc::UnboundedSender<Demand>,
 }
@@ -102,10 +107,11 @@ pub(crate) async fn run(start: Start) -> Result<(), AgentError> {
         run_id,
         spawner: Spawner::new(start.role, run_id, reaper),
         execs: ExecTable::new().map_err(AgentError::Random)?,
-        terminals: Terminals::default(),
+        terminals: Terminals::new(start.folder.is_none()),
         sessions: Sessions::default(),
         tickets: Tickets::default(),
         tools: Tools::new(root),
+        connections: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
         ending: Cell::new(None),
         demands,
     });

@@ -13,7 +13,6 @@ mod init;
 mod listener;
 mod log;
 mod mcp;
-mod opening;
 mod power;
 mod reaper;
 mod root;

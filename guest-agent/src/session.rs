@@ -221,7 +221,7 @@ impl Session {
                 agent.terminals.describe(&mut execs);
                 Ok(Answer::Execs(execs))
             }
-            Call::OpenTerminal(open) => agent.terminals.open(&agent.spawner, &agent.execs, open).map(Answer::Terminal),
+            Call::OpenTerminal(open) => agent.terminals.open(&agent, open).map(Answer::Terminal),
             Call::ResizeExec { exec, size } => agent.terminals.resize(exec, size).map(|()| Answer::Done),
             Call::OpenStream { purpose } => agent.tickets.issue(purpose, Instant::now()).map(Answer::Opened),
             Call::Shutdown { mode } => return self.shut_down(id, mode).await,

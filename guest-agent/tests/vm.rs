@@ -16,7 +16,7 @@ use std::{
 
 use nexus_host::agent::{AgentClient, AgentError};
 use nexus_model::ExitStatus;
-use nexus_protocol::{Command, Event, FailureKind, Role, ShutdownMode};
+use nexus_protocol::{Command, Event, FailureKind, OpenTerminal, Role, ShutdownMode};
 use rmcp::{ServiceExt, model::CallToolRequestParams};
 use serde_json::json;
 use tokio::time::{Instant, timeout};
@@ -174,6 +174,28 @@ async fn offers_tools(client: &AgentClient) {
     assert!(bounded(calling).await.unwrap().is_err());
 }
 
+/// Each listens on a port of its own, which another one gets after its end.
+async fn shows_terminals(client: &AgentClient) {
+    let open = async || {
+        let command = sh("stty -echo; echo ready; read line; echo \"<$line>\"; exit 4");
+        let opened = client.open_terminal(OpenTerminal { command, ..OpenTerminal::default() });
+        bounded(opened).await.unwrap()
+    };
+    for _ in 0..2 {
+        let terminals = [open().await, open().await, open().await];
+        let start = Instant::now();
+        for (number, terminal) in terminals.into_iter().enumerate() {
+            let mut keys = File::from(terminal.stream);
+            let display = read_all(keys.try_clone().unwrap().into());
+            keys.write_all(format!("line {number}\r").as_bytes()).unwrap();
+            let text = String::from_utf8(joined(display).await).unwrap();
+            assert!(text.ends_with(&format!("<line {number}>\r\n")), "{text:?}");
+            assert_eq!(bounded(client.wait_exec(terminal.id)).await.unwrap(), ExitStatus::Code(4));
+        }
+        eprintln!("3 terminals: {:?}", start.elapsed());
+    }
+}
+
 #[tokio::test]
 async fn is_the_init_of_a_bare_root_file_system() {
     let Some(mut vm) = Vm::start("nexus.hostname=box-1 nexus.token=5ecret") else { return };
@@ -223,6 +245,7 @@ async fn is_the_init_of_a_bare_root_file_system() {
     tells_how_commands_end(&client).await;
     kills_all_that_a_vanished_client_started(&client).await;
     offers_tools(&client).await;
+    shows_terminals(&client).await;
     carries_fifty_megabytes(&client).await;
     loses_nothing_for_slow_readers(&client).await;
 

@@ -7,7 +7,7 @@ use nexus_model::ExitStatus;
 use nexus_protocol::{
     Answer, Blob, Call, Channel, Command, Ended, Event, ExecInfo, ExecState, Failure, FailureKind, Features, Hello,
     MAX_COMMAND_BYTES, MAX_FRAME_BYTES, MAX_RUN_OUTPUT_BYTES, MAX_STREAM_FRAME_BYTES, Message, Numbered, OpenTerminal,
-    Opened, OpenedTerminal, Opening, Purpose, Ran, Request, Role, ShutdownMode, Started, StreamAnswer, StreamHeader,
+    Opened, OpenedTerminal, Purpose, Ran, Request, Role, ShutdownMode, Started, StreamAnswer, StreamHeader,
     TerminalInfo, TerminalSize, Text, Ticket, Token, ViewerHeader, Welcome,
     frame::{self, FrameError, read_one, write_one},
 };
@@ -124,8 +124,8 @@ fn answer() -> impl Strategy<Value = Answer> {
         (any::<u64>(), any::<String>())
             .prop_map(|(exec, token)| Answer::Started(Started { exec, token: Token::from(token.as_str()) })),
         ended().prop_map(Answer::Ended),
-        (any::<u64>(), any::<String>(), any::<bool>()).prop_map(|(exec, token, created)| {
-            Answer::Terminal(OpenedTerminal { exec, token: Token::from(token.as_str()), created })
+        any::<(u64, u32, String, bool)>().prop_map(|(exec, port, token, created)| {
+            Answer::Terminal(OpenedTerminal { exec, port, token: Token::from(token.as_str()), created })
         }),
         vec(exec, 0..3).prop_map(Answer::Execs),
         (any::<u32>(), any::<String>())
@@ -150,7 +150,8 @@ fn parse_all(bytes: &[u8]) {
     let _ = frame::decode::<Request>(bytes);
     let _ = frame::decode::<Numbered>(bytes);
     let _ = frame::decode::<Message>(bytes);
-    let _ = frame::decode::<Opening>(bytes);
+    let _ = frame::decode::<StreamHeader>(bytes);
+    let _ = frame::decode::<ViewerHeader>(bytes);
     let _ = frame::decode::<Ticket>(bytes);
     let _ = frame::decode::<StreamAnswer>(bytes);
 }
@@ -165,11 +166,9 @@ proptest! {
         for channel in Channel::ALL {
             let header = StreamHeader { exec, token: Token::from(secret.as_str()), channel };
             prop_assert_eq!(&frame::decode::<StreamHeader>(&frame::encode(&header).unwrap()).unwrap(), &header);
-            let opening = Opening::Stdio(header);
-            prop_assert_eq!(&frame::decode::<Opening>(&frame::encode(&opening).unwrap()).unwrap(), &opening);
         }
-        let opening = Opening::Viewer(ViewerHeader { terminal: exec, token: Token::from(secret.as_str()) });
-        prop_assert_eq!(&frame::decode::<Opening>(&frame::encode(&opening).unwrap()).unwrap(), &opening);
+        let header = ViewerHeader { terminal: exec, token: Token::from(secret.as_str()) };
+        prop_assert_eq!(&frame::decode::<ViewerHeader>(&frame::encode(&header).unwrap()).unwrap(), &header);
     }
 
     #[test]
@@ -189,7 +188,7 @@ proptest! {
         call in call(),
         changes in vec((any::<prop::sample::Index>(), any::<u8>(), 0..3_u8), 1..8),
     ) {
-        let opening = Opening::Viewer(ViewerHeader { terminal: 7, token: Token::from("5ecret") });
+        let opening = ViewerHeader { terminal: 7, token: Token::from("5ecret") };
         let request = Request { id: 1, call };
         for payload in [frame::encode(&message), frame::encode(&request), frame::encode(&opening)] {
             let payload = payload.unwrap();
