@@ -22,7 +22,7 @@ use tokio_util::codec::{Framed, LengthDelimitedCodec};
 
 use crate::{
     agent::{Agent, Demand},
-    exec, facts,
+    clock, exec, facts,
     listener::OPENING_DEADLINE,
     log::say,
     power,
@@ -206,7 +206,18 @@ impl Session {
                 Err(Failure::new(FailureKind::ShuttingDown, "the guest is going down"))
             }
             Call::Run(command) => {
-                return self.begin(id, async move { exec::run(&agent.spawner, &command).await.map(Answer::Ran) }).await;
+                let work = async move {
+                    agent.spawner.freezer().thawed().await;
+                    exec::run(&agent.spawner, &command).await.map(Answer::Ran)
+                };
+                return self.begin(id, work).await;
+            }
+            Call::Exec(command) if agent.spawner.freezer().is_frozen() => {
+                let work = async move {
+                    agent.spawner.freezer().thawed().await;
+                    agent.execs.start(&agent.spawner, &command).map(Answer::Started)
+                };
+                return self.begin(id, work).await;
             }
             Call::Exec(command) => agent.execs.start(&agent.spawner, &command).map(Answer::Started),
             Call::WaitExec { exec } => {
@@ -214,6 +225,18 @@ impl Session {
             }
             Call::SignalExec { exec, signal } => agent.execs.signal(exec, signal).map(|()| Answer::Done),
             Call::ListExecs => Ok(Answer::Execs(agent.execs.list())),
+            Call::Freeze | Call::Refresh(_) if agent.role == Role::Process => {
+                Err(Failure::new(FailureKind::Refused, "the agent is a mere process: the clock is the host's own"))
+            }
+            Call::Freeze => {
+                let work = async move { agent.spawner.freezer().freeze().await.map(|()| Answer::Done) };
+                return self.begin(id, work).await;
+            }
+            Call::Refresh(refresh) => {
+                let refreshed = clock::refresh(&refresh);
+                agent.spawner.freezer().thaw();
+                refreshed.map(Answer::Refreshed)
+            }
             Call::Shutdown { mode } => return self.shut_down(id, mode).await,
             Call::Cancel { request } => {
                 let cancelled = self.running.borrow_mut().remove(&request);

@@ -8,12 +8,15 @@
 //! Each side takes the other for hostile. Every length is bounded before memory is reserved for it, every parser is
 //! total, and [`Text`] is what a host may show of what a guest wrote.
 
+use std::time::Duration;
+
 mod bytes_field;
 mod command;
 mod event;
 mod features;
 pub mod frame;
 mod message;
+mod refresh;
 mod request;
 mod stream;
 mod text;
@@ -24,6 +27,7 @@ pub use command::{Command, InvalidCommand};
 pub use event::Event;
 pub use features::Features;
 pub use message::{Answer, Ended, ExecInfo, ExecState, Failure, FailureKind, Message, Ran, Role, Started, Welcome};
+pub use refresh::{Refresh, Refreshed};
 pub use request::{Call, Hello, Numbered, Request, ShutdownMode};
 pub use stream::{Channel, StreamAnswer, StreamHeader};
 pub use text::Text;
@@ -38,6 +42,13 @@ pub const CONTROL_PORT: u32 = 100;
 
 /// vsock port on which the agent takes connections that carry one stdio channel each.
 pub const STREAM_PORT: u32 = 101;
+
+/// What an agent says in its [`Features`] that sets its guest's clock and has its commands stand still.
+pub const CLOCK: &str = "clock";
+
+/// How long the commands of a guest stand still after [`Call::Freeze`] if the host is not heard of again, by the guest's
+/// monotonic clock, which stands still with its virtual CPUs.
+pub const MAX_FREEZE: Duration = Duration::from_secs(30);
 
 /// Largest payload of a frame on a control connection, in bytes.
 pub const MAX_FRAME_BYTES: usize = 1024 * 1024;

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 use nexus_model::ExitStatus;
 use serde::{Deserialize, Serialize};
 
-use crate::{Blob, Event, Features, Text, Token};
+use crate::{Blob, Event, Features, Refreshed, Text, Token};
 
 /// One frame from the agent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -45,6 +45,8 @@ pub enum Answer {
     Ended(Ended),
     /// To [`Call::ListExecs`](crate::Call::ListExecs), oldest first.
     Execs(Vec<ExecInfo>),
+    /// To [`Call::Refresh`](crate::Call::Refresh).
+    Refreshed(Refreshed),
     /// To every other call.
     Done,
 }

@@ -6,8 +6,8 @@ use bytes::BytesMut;
 use nexus_model::ExitStatus;
 use nexus_protocol::{
     Answer, Blob, Call, Channel, Command, Ended, Event, ExecInfo, ExecState, Failure, FailureKind, Features, Hello,
-    MAX_COMMAND_BYTES, MAX_FRAME_BYTES, MAX_RUN_OUTPUT_BYTES, MAX_STREAM_FRAME_BYTES, Message, Numbered, Ran, Request,
-    Role, ShutdownMode, Started, StreamAnswer, StreamHeader, Text, Token, Welcome,
+    MAX_COMMAND_BYTES, MAX_FRAME_BYTES, MAX_RUN_OUTPUT_BYTES, MAX_STREAM_FRAME_BYTES, Message, Numbered, Ran, Refresh,
+    Refreshed, Request, Role, ShutdownMode, Started, StreamAnswer, StreamHeader, Text, Token, Welcome,
     frame::{self, FrameError, read_one, write_one},
 };
 use proptest::{collection::vec, option, prelude::*};
@@ -49,6 +49,9 @@ fn call() -> impl Strategy<Value = Call> {
         any::<u64>().prop_map(|exec| Call::WaitExec { exec }),
         any::<(u64, i32)>().prop_map(|(exec, signal)| Call::SignalExec { exec, signal }),
         Just(Call::ListExecs),
+        Just(Call::Freeze),
+        (any::<u64>(), any::<Vec<u8>>())
+            .prop_map(|(clock_us, entropy)| Call::Refresh(Refresh { clock_us, entropy: Blob(entropy) })),
         mode().prop_map(|mode| Call::Shutdown { mode }),
         any::<u64>().prop_map(|request| Call::Cancel { request }),
     ]
@@ -99,6 +102,7 @@ fn answer() -> impl Strategy<Value = Answer> {
     prop_oneof![
         welcome,
         Just(Answer::Pong),
+        any::<i64>().prop_map(|stepped_us| Answer::Refreshed(Refreshed { stepped_us })),
         ran,
         (any::<u64>(), any::<String>())
             .prop_map(|(exec, token)| Answer::Started(Started { exec, token: Token::from(token.as_str()) })),

@@ -7,8 +7,8 @@ use std::{collections::BTreeSet, fs, path::PathBuf};
 
 use nexus_model::ExitStatus;
 use nexus_protocol::{
-    Answer, Call, Channel, Command, Ended, Event, ExecState, FailureKind, Message, Request, Role, ShutdownMode,
-    StreamAnswer, StreamHeader, frame,
+    Answer, Blob, Call, Channel, Command, Ended, Event, ExecState, FailureKind, Message, Refresh, Refreshed, Request,
+    Role, ShutdownMode, StreamAnswer, StreamHeader, frame,
 };
 use serde::de::DeserializeOwned;
 
@@ -56,6 +56,7 @@ fn what_an_agent_said_is_understood() {
         assert_eq!((execs[0].exec, execs[0].state, execs[0].argv.len()), (started.exec, state, 3));
     }
     assert_eq!(answer("agent-done"), Answer::Done);
+    assert_eq!(answer("agent-refreshed"), Answer::Refreshed(Refreshed { stepped_us: 5_003_217 }));
     assert_eq!(failure("agent-failure-not-found"), FailureKind::NotFound);
     assert_eq!(failure("agent-failure-unsupported"), FailureKind::Unsupported);
     let ending = Message::Event(Event::Ending { mode: ShutdownMode::Poweroff });
@@ -86,6 +87,9 @@ fn what_a_host_said_is_understood() {
     assert_eq!(call("host-list-execs"), Call::ListExecs);
     assert_eq!(call("host-shutdown"), Call::Shutdown { mode: ShutdownMode::Poweroff });
     assert_eq!(call("host-cancel"), Call::Cancel { request: 8 });
+    assert_eq!(call("host-freeze"), Call::Freeze);
+    let entropy = Blob(b"not random".to_vec());
+    assert_eq!(call("host-refresh"), Call::Refresh(Refresh { clock_us: 1_763_751_600_000_000, entropy }));
 }
 
 /// What is recorded is looked at above.
@@ -99,5 +103,5 @@ fn no_frame_is_left_out() {
     for name in &names {
         assert!(source.contains(&format!("\"{name}\"")), "nothing is known of {name}");
     }
-    assert_eq!(names.len(), 23);
+    assert_eq!(names.len(), 26);
 }

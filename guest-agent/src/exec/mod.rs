@@ -3,6 +3,7 @@
 mod account;
 mod attachment;
 mod cgroup;
+mod freezer;
 mod group;
 mod named;
 mod process_table;

@@ -5,7 +5,7 @@ mod os_release;
 
 use std::{fs::File, io::Read, net::IpAddr, path::Path};
 
-use nexus_protocol::{Features, REVISION, Text, Welcome};
+use nexus_protocol::{CLOCK, Features, REVISION, Role, Text, Welcome};
 use nix::{
     ifaddrs::getifaddrs,
     time::{ClockId, clock_gettime},
@@ -33,8 +33,13 @@ pub(crate) fn welcome(agent: &Agent) -> Welcome {
         metadata,
         metadata_problem,
         uptime_us: uptime_us(),
-        features: Features::default(),
+        features: features(agent.role),
     }
+}
+
+/// A mere process has no clock of its own.
+fn features(role: Role) -> Features {
+    (role != Role::Process).then_some(CLOCK).into_iter().collect()
 }
 
 fn addresses() -> Vec<IpAddr> {
