@@ -1,6 +1,6 @@
 //! What can be asked of guests.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use nexus_host::agent::{AgentClient, AgentError, RunOutcome};
 use nexus_model::{ErrorKind, Name, vm::VmState};
@@ -99,7 +99,11 @@ impl Engine {
         if self.board.vms().get(vm).is_some_and(|picture| picture.lifecycle.state() == VmState::Paused) {
             return Err(unavailable(self, vm));
         }
-        self.vm(vm)?.agent.borrow().clone().ok_or_else(|| unavailable(self, vm))
+        let context = self.vm(vm)?;
+        if context.closed.load(Ordering::Relaxed) {
+            return Err(Error::new(ErrorKind::GuestUnavailable, format!("VM `{vm}` is being paused: resume it first")));
+        }
+        context.agent.borrow().clone().ok_or_else(|| unavailable(self, vm))
     }
 
     fn guest_command(
