@@ -64,7 +64,7 @@ test: ## all checks and all tests, with real VMs
 	@rm -f build/steps
 	@$(STEP) packages tools/packages test
 	@$(STEP) agent $(MAKE) --no-print-directory agent
-	@$(STEP) guest tools/guest $(AGENT)
+	@$(STEP) guest tools/guest $(AGENT) test
 	@$(MAKE) --no-print-directory lint docs units
 	@$(STEP) build $(CARGO) build --locked $(BUILD_debug)
 	@$(STEP) failpoints $(CARGO) build --locked $(BUILD_failpoints)
