@@ -7,6 +7,7 @@
 mod agent;
 mod arguments;
 mod boot_options;
+mod clock;
 mod exec;
 mod facts;
 mod init;

@@ -22,7 +22,7 @@ use tokio_util::codec::{Framed, LengthDelimitedCodec};
 
 use crate::{
     agent::{Agent, Demand},
-    exec, facts,
+    clock, exec, facts,
     listener::OPENING_DEADLINE,
     log::say,
     power,
@@ -210,8 +210,27 @@ impl Session {
             Call::Run(command) => {
                 return self.begin(id, async move { exec::run(&agent.spawner, &command).await.map(Answer::Ran) }).await;
             }
-            Call::Exec(command) => agent.execs.start(&agent.spawner, &command).map(Answer::Started),
-            Call::Detach(command) => agent.execs.detach(&agent.spawner, &command).map(|exec| Answer::Detached { exec }),
+            Call::Exec(command) => {
+                let work = async move {
+                    agent.spawner.freezer().thawed().await;
+                    agent.execs.start(&agent.spawner, &command).map(Answer::Started)
+                };
+                return self.begin(id, work).await;
+            }
+            Call::Detach(command) => {
+                let work = async move {
+                    agent.spawner.freezer().thawed().await;
+                    agent.execs.detach(&agent.spawner, &command).map(|exec| Answer::Detached { exec })
+                };
+                return self.begin(id, work).await;
+            }
+            Call::OpenTerminal(open) => {
+                let work = async move {
+                    agent.spawner.freezer().thawed().await;
+                    agent.terminals.open(&agent, open).map(Answer::Terminal)
+                };
+                return self.begin(id, work).await;
+            }
             Call::WaitExec { exec } => {
                 return self.begin(id, async move { agent.execs.wait(exec).await.map(Answer::Ended) }).await;
             }
@@ -221,9 +240,20 @@ impl Session {
                 agent.terminals.describe(&mut execs);
                 Ok(Answer::Execs(execs))
             }
-            Call::OpenTerminal(open) => agent.terminals.open(&agent, open).map(Answer::Terminal),
             Call::ResizeExec { exec, size } => agent.terminals.resize(exec, size).map(|()| Answer::Done),
             Call::OpenStream { purpose } => agent.tickets.issue(purpose, Instant::now()).map(Answer::Opened),
+            Call::Freeze | Call::Refresh(_) if agent.role == Role::Process => {
+                Err(Failure::new(FailureKind::Refused, "the agent is a mere process: the clock is the host's own"))
+            }
+            Call::Freeze => {
+                let work = async move { agent.spawner.freezer().freeze().await.map(|()| Answer::Done) };
+                return self.begin(id, work).await;
+            }
+            Call::Refresh(refresh) => {
+                let refreshed = clock::refresh(&refresh);
+                agent.spawner.freezer().thaw();
+                refreshed.map(Answer::Refreshed)
+            }
             Call::Shutdown { mode } => return self.shut_down(id, mode).await,
             Call::Cancel { request } => {
                 let cancelled = self.running.borrow_mut().remove(&request);

@@ -112,6 +112,11 @@ async fn an_unknown_call_and_a_second_hello_are_answered_and_the_connection_goes
     assert!(receive(&mut stream).contains("\"kind\":\"unsupported\""));
     stream.write_all(&hello()).unwrap();
     assert!(receive(&mut stream).contains("\"kind\":\"invalid\""));
+    // As a mere process it would change the host's own clock.
+    for call in ["\"freeze\"", "{\"refresh\":{\"clock_us\":0,\"entropy\":\"\"}}"] {
+        stream.write_all(&frame(&format!("{{\"id\":1,\"call\":{call}}}"))).unwrap();
+        assert!(receive(&mut stream).contains("\"kind\":\"refused\""), "{call}");
+    }
     stream.write_all(&frame("{\"id\":2,\"call\":\"ping\"}")).unwrap();
     assert!(receive(&mut stream).contains("pong"));
 }

@@ -10,7 +10,7 @@
 //! Each side takes the other for hostile. Every length is bounded before memory is reserved for it, every parser is
 //! total, and [`Text`] is what a host may show of what a guest wrote.
 
-use std::ops::RangeInclusive;
+use std::{ops::RangeInclusive, time::Duration};
 
 mod bytes_field;
 mod command;
@@ -18,6 +18,7 @@ mod event;
 mod features;
 pub mod frame;
 mod message;
+mod refresh;
 mod request;
 mod stream;
 mod terminal;
@@ -29,6 +30,7 @@ pub use command::{Command, InvalidCommand};
 pub use event::Event;
 pub use features::Features;
 pub use message::{Answer, Ended, ExecInfo, ExecState, Failure, FailureKind, Message, Ran, Role, Started, Welcome};
+pub use refresh::{Refresh, Refreshed};
 pub use request::{Call, Hello, Numbered, Request, ShutdownMode};
 pub use stream::{Channel, Opened, Purpose, StreamAnswer, StreamHeader, Ticket};
 pub use terminal::{InvalidTerminal, OpenTerminal, OpenedTerminal, TerminalInfo, TerminalSize, ViewerHeader};
@@ -50,6 +52,10 @@ pub const TOOLS_PORT: u32 = 200;
 
 /// vsock ports of terminals. As long as a terminal is open, the agent takes connections of its viewers on one of them.
 pub const TERMINAL_PORTS: RangeInclusive<u32> = 300..=399;
+
+/// How long the commands of a guest stand still after [`Call::Freeze`] if the host is not heard of again, by the guest's
+/// monotonic clock, which stands still with its virtual CPUs.
+pub const MAX_FREEZE: Duration = Duration::from_secs(30);
 
 /// Largest payload of a frame on a control connection, in bytes.
 pub const MAX_FRAME_BYTES: usize = 1024 * 1024;

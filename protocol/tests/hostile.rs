@@ -7,8 +7,8 @@ use nexus_model::ExitStatus;
 use nexus_protocol::{
     Answer, Blob, Call, Channel, Command, Ended, Event, ExecInfo, ExecState, Failure, FailureKind, Features, Hello,
     MAX_COMMAND_BYTES, MAX_FRAME_BYTES, MAX_RUN_OUTPUT_BYTES, MAX_STREAM_FRAME_BYTES, Message, Numbered, OpenTerminal,
-    Opened, OpenedTerminal, Purpose, Ran, Request, Role, ShutdownMode, Started, StreamAnswer, StreamHeader,
-    TerminalInfo, TerminalSize, Text, Ticket, Token, ViewerHeader, Welcome,
+    Opened, OpenedTerminal, Purpose, Ran, Refresh, Refreshed, Request, Role, ShutdownMode, Started, StreamAnswer,
+    StreamHeader, TerminalInfo, TerminalSize, Text, Ticket, Token, ViewerHeader, Welcome,
     frame::{self, FrameError, read_one, write_one},
 };
 use proptest::{collection::vec, option, prelude::*};
@@ -61,6 +61,9 @@ fn call() -> impl Strategy<Value = Call> {
         Just(Call::ListExecs),
         open_terminal().prop_map(Call::OpenTerminal),
         (any::<u64>(), size()).prop_map(|(exec, size)| Call::ResizeExec { exec, size }),
+        Just(Call::Freeze),
+        (any::<u64>(), any::<Vec<u8>>())
+            .prop_map(|(clock_us, entropy)| Call::Refresh(Refresh { clock_us, entropy: Blob(entropy) })),
         mode().prop_map(|mode| Call::Shutdown { mode }),
         any::<u64>().prop_map(|request| Call::Cancel { request }),
         proptest::collection::btree_map(any::<String>(), any::<String>(), 0..4)
@@ -120,6 +123,7 @@ fn answer() -> impl Strategy<Value = Answer> {
     prop_oneof![
         welcome,
         Just(Answer::Pong),
+        any::<i64>().prop_map(|stepped_us| Answer::Refreshed(Refreshed { stepped_us })),
         ran,
         (any::<u64>(), any::<String>())
             .prop_map(|(exec, token)| Answer::Started(Started { exec, token: Token::from(token.as_str()) })),

@@ -7,8 +7,9 @@ use std::{collections::BTreeSet, fs, path::PathBuf};
 
 use nexus_model::ExitStatus;
 use nexus_protocol::{
-    Answer, Call, Channel, Command, Ended, Event, ExecState, FailureKind, Message, OpenTerminal, Purpose, Request,
-    Role, ShutdownMode, StreamAnswer, StreamHeader, TerminalInfo, TerminalSize, Text, Ticket, ViewerHeader, frame,
+    Answer, Blob, Call, Channel, Command, Ended, Event, ExecState, FailureKind, Message, OpenTerminal, Purpose,
+    Refresh, Refreshed, Request, Role, ShutdownMode, StreamAnswer, StreamHeader, TerminalInfo, TerminalSize, Text,
+    Ticket, ViewerHeader, frame,
 };
 use serde::de::DeserializeOwned;
 
@@ -63,6 +64,7 @@ fn what_an_agent_said_is_understood() {
     let Answer::Opened(opened) = answer("agent-opened") else { panic!("not opened") };
     assert_eq!((opened.port, opened.token), (200, recorded::<Ticket>("host-ticket").token));
     assert_eq!(answer("agent-done"), Answer::Done);
+    assert_eq!(answer("agent-refreshed"), Answer::Refreshed(Refreshed { stepped_us: 5_003_217 }));
     assert_eq!(failure("agent-failure-not-found"), FailureKind::NotFound);
     assert_eq!(failure("agent-failure-unsupported"), FailureKind::Unsupported);
     let ending = Message::Event(Event::Ending { mode: ShutdownMode::Poweroff });
@@ -102,6 +104,9 @@ fn what_a_host_said_is_understood() {
     assert_eq!(call("host-cancel"), Call::Cancel { request: 8 });
     let env = [("K".to_owned(), "V".to_owned())].into();
     assert_eq!(call("host-open-stream"), Call::OpenStream { purpose: Purpose::Tools { env } });
+    assert_eq!(call("host-freeze"), Call::Freeze);
+    let entropy = Blob(b"not random".to_vec());
+    assert_eq!(call("host-refresh"), Call::Refresh(Refresh { clock_us: 1_763_751_600_000_000, entropy }));
 }
 
 /// What is recorded is looked at above.
@@ -115,5 +120,5 @@ fn no_frame_is_left_out() {
     for name in &names {
         assert!(source.contains(&format!("\"{name}\"")), "nothing is known of {name}");
     }
-    assert_eq!(names.len(), 31);
+    assert_eq!(names.len(), 34);
 }

@@ -10,6 +10,7 @@ mod machine;
 mod memory;
 mod power;
 mod removal;
+mod standstill;
 mod statistics;
 mod terminal;
 

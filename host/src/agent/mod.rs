@@ -13,6 +13,7 @@ mod error;
 mod events;
 mod exec;
 mod reader;
+mod refresh;
 mod stream;
 mod terminal;
 #[cfg(test)]
