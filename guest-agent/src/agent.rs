@@ -5,14 +5,17 @@ use std::{cell::Cell, io, path::Path, rc::Rc, sync::Arc};
 use nexus_archive::Root;
 use nexus_model::Id;
 use nexus_protocol::{Role, ShutdownMode};
-use tokio::{sync::mpsc, task::spawn_local};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    task::spawn_local,
+};
 
 use crate::{
     arguments::Start,
     boot_options::BootOptions,
     exec::{ExecTable, Spawner},
     files, init,
-    listener::{HybridListener, serve_vsock},
+    listener::{HybridListener, MAX_CONNECTIONS, serve_vsock},
     mcp::Tools,
     power,
     reaper::Reaper,
@@ -35,6 +38,8 @@ pub(crate) struct Agent {
     pub(crate) sessions: Sessions,
     pub(crate) tickets: Tickets,
     pub(crate) tools: Tools,
+    /// How many more connections may be served.
+    pub(crate) connections: Arc<Semaphore>,
     pub(crate) copies: files::Seats,
     /// Where the files are.
     pub(crate) root: Arc<Root>,
@@ -106,12 +111,13 @@ pub(crate) async fn run(start: Start) -> Result<(), AgentError> {
         run_id,
         spawner: Spawner::new(start.role, run_id, reaper),
         execs: ExecTable::new().map_err(AgentError::Random)?,
-        terminals: Terminals::default(),
+        terminals: Terminals::new(start.folder.is_none()),
         sessions: Sessions::default(),
         tickets: Tickets::default(),
         tools: Tools::new(Arc::clone(&root)),
-        root,
         copies: files::Seats::default(),
+        root,
+        connections: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
         ending: Cell::new(None),
         demands,
     });

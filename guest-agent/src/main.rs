@@ -7,6 +7,7 @@
 mod agent;
 mod arguments;
 mod boot_options;
+mod clock;
 mod exec;
 mod facts;
 mod files;
@@ -14,7 +15,6 @@ mod init;
 mod listener;
 mod log;
 mod mcp;
-mod opening;
 mod power;
 mod reaper;
 mod session;

@@ -23,7 +23,7 @@ use tokio_util::codec::{Framed, LengthDelimitedCodec};
 
 use crate::{
     agent::{Agent, Demand},
-    exec, facts, files,
+    clock, exec, facts, files,
     listener::OPENING_DEADLINE,
     log::say,
     power,
@@ -211,8 +211,27 @@ impl Session {
             Call::Run(command) => {
                 return self.begin(id, async move { exec::run(&agent.spawner, &command).await.map(Answer::Ran) }).await;
             }
-            Call::Exec(command) => agent.execs.start(&agent.spawner, &command).map(Answer::Started),
-            Call::Detach(command) => agent.execs.detach(&agent.spawner, &command).map(|exec| Answer::Detached { exec }),
+            Call::Exec(command) => {
+                let work = async move {
+                    agent.spawner.freezer().thawed().await;
+                    agent.execs.start(&agent.spawner, &command).map(Answer::Started)
+                };
+                return self.begin(id, work).await;
+            }
+            Call::Detach(command) => {
+                let work = async move {
+                    agent.spawner.freezer().thawed().await;
+                    agent.execs.detach(&agent.spawner, &command).map(|exec| Answer::Detached { exec })
+                };
+                return self.begin(id, work).await;
+            }
+            Call::OpenTerminal(open) => {
+                let work = async move {
+                    agent.spawner.freezer().thawed().await;
+                    agent.terminals.open(&agent, open).map(Answer::Terminal)
+                };
+                return self.begin(id, work).await;
+            }
             Call::WaitExec { exec } => {
                 return self.begin(id, async move { agent.execs.wait(exec).await.map(Answer::Ended) }).await;
             }
@@ -222,9 +241,20 @@ impl Session {
                 agent.terminals.describe(&mut execs);
                 Ok(Answer::Execs(execs))
             }
-            Call::OpenTerminal(open) => agent.terminals.open(&agent.spawner, &agent.execs, open).map(Answer::Terminal),
             Call::ResizeExec { exec, size } => agent.terminals.resize(exec, size).map(|()| Answer::Done),
             Call::OpenStream { purpose } => agent.tickets.issue(purpose, Instant::now()).map(Answer::Opened),
+            Call::Freeze | Call::Refresh(_) if agent.role == Role::Process => {
+                Err(Failure::new(FailureKind::Refused, "the agent is a mere process: the clock is the host's own"))
+            }
+            Call::Freeze => {
+                let work = async move { agent.spawner.freezer().freeze().await.map(|()| Answer::Done) };
+                return self.begin(id, work).await;
+            }
+            Call::Refresh(refresh) => {
+                let refreshed = clock::refresh(&refresh);
+                agent.spawner.freezer().thaw();
+                refreshed.map(Answer::Refreshed)
+            }
             Call::ReadFile(read) => return self.begin(id, files::answer_read(Arc::clone(&agent.root), read)).await,
             Call::WriteFile(write) => return self.begin(id, files::answer_write(Arc::clone(&agent.root), write)).await,
             Call::DeleteFile { path, recursive } => {

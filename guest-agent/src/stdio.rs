@@ -2,16 +2,20 @@
 
 use std::rc::Rc;
 
-use nexus_protocol::{Channel, Failure, FailureKind, StreamAnswer, StreamHeader};
+use nexus_protocol::{
+    Channel, Failure, FailureKind, MAX_STREAM_FRAME_BYTES, StreamAnswer, StreamHeader,
+    frame::{read_one, write_one},
+};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWriteExt, Interest, WriteHalf, split},
     net::unix::pipe,
+    time::timeout,
 };
 
 use crate::{
     agent::Agent,
     exec::{Attachment, Claimed, Side},
-    opening::answer,
+    listener::OPENING_DEADLINE,
     stream::Stream,
 };
 
@@ -23,27 +27,31 @@ enum Pipe {
     Output(pipe::Receiver),
 }
 
-/// Carries the channel that the stream is for to its end.
-pub(crate) async fn serve(mut stream: Stream, header: &StreamHeader, agent: &Rc<Agent>) {
-    let (pipe, attachment) = match open(header, agent) {
-        Ok(open) => open,
-        Err(failure) => {
-            if answer(&mut stream, &StreamAnswer::Failure(failure)).await.is_ok() {
-                stream.finish().await;
-            }
-            return;
+/// Lets the stream say which channel it is for, and carries that channel to its end.
+pub(crate) async fn serve(mut stream: Stream, agent: &Rc<Agent>) {
+    let opened = timeout(OPENING_DEADLINE, async {
+        let header = read_one(&mut stream, MAX_STREAM_FRAME_BYTES).await.ok()?;
+        let (open, answer) = match open(&header, agent) {
+            Ok(open) => (Some(open), StreamAnswer::Open),
+            Err(failure) => (None, StreamAnswer::Failure(failure)),
+        };
+        let answered = write_one(&mut stream, MAX_STREAM_FRAME_BYTES, &answer).await;
+        Some((header.channel, open, answered))
+    })
+    .await;
+    match opened {
+        Ok(Some((_, None, Ok(())))) => stream.finish().await,
+        Ok(Some((channel, Some((pipe, attachment)), Ok(())))) => {
+            let side = match pipe {
+                Pipe::Input(pipe) => carry_input(stream, pipe, &attachment).await,
+                Pipe::Output(pipe) => carry_output(stream, pipe, channel, &attachment).await,
+            };
+            attachment.closed(channel, side);
         }
-    };
-    let channel = header.channel;
-    let side = match answer(&mut stream, &StreamAnswer::Open).await {
         // A host that is gone before it could use the stream has closed it.
-        Err(_) => Side::Host,
-        Ok(()) => match pipe {
-            Pipe::Input(pipe) => carry_input(stream, pipe, &attachment).await,
-            Pipe::Output(pipe) => carry_output(stream, pipe, channel, &attachment).await,
-        },
-    };
-    attachment.closed(channel, side);
+        Ok(Some((channel, Some((_, attachment)), Err(_)))) => attachment.closed(channel, Side::Host),
+        Ok(Some((_, None, Err(_))) | None) | Err(_) => {}
+    }
 }
 
 fn open(header: &StreamHeader, agent: &Agent) -> Result<(Pipe, Rc<Attachment>), Failure> {

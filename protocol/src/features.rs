@@ -16,6 +16,9 @@ pub struct Features(BTreeSet<String>);
 impl Features {
     /// Most words.
     pub const MAX: usize = 64;
+    /// What an agent says that sets its guest's clock and has its commands stand still: it takes
+    /// [`Call::Freeze`](crate::Call::Freeze) and [`Call::Refresh`](crate::Call::Refresh).
+    pub const CLOCK: &str = "clock";
     /// What an agent says that takes [`Call::OpenStream`](crate::Call::OpenStream) for
     /// [`Purpose::CopyIn`](crate::Purpose::CopyIn) and [`Purpose::CopyOut`](crate::Purpose::CopyOut).
     pub const COPY: &str = "copy";

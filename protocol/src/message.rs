@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 use nexus_model::ExitStatus;
 use serde::{Deserialize, Serialize};
 
-use crate::{Blob, Event, Features, FileContent, Opened, OpenedTerminal, TerminalInfo, Text, Token};
+use crate::{Blob, Event, Features, FileContent, Opened, OpenedTerminal, Refreshed, TerminalInfo, Text, Token};
 
 /// One frame from the agent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -54,6 +54,8 @@ pub enum Answer {
     Terminal(OpenedTerminal),
     /// To [`Call::OpenStream`](crate::Call::OpenStream).
     Opened(Opened),
+    /// To [`Call::Refresh`](crate::Call::Refresh).
+    Refreshed(Refreshed),
     /// To [`Call::ReadFile`](crate::Call::ReadFile).
     File(FileContent),
     /// To every other call.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Command, Features, OpenTerminal, Purpose, ReadFile, TerminalSize, Token, WriteFile};
+use crate::{Command, Features, OpenTerminal, Purpose, ReadFile, Refresh, TerminalSize, Token, WriteFile};
 
 /// One frame from the host: a call, and the number that its answer will carry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,6 +70,13 @@ pub enum Call {
         /// What it is to carry.
         purpose: Purpose,
     },
+    /// Has all commands of the agent stand still, as good as it can, until the next [`Call::Refresh`] or for
+    /// [`MAX_FREEZE`](crate::MAX_FREEZE): [`Answer::Done`](crate::Answer::Done) once they do. Of agents with the feature
+    /// [`CLOCK`](crate::Features::CLOCK). A command that is to start meanwhile starts afterwards.
+    Freeze,
+    /// Puts the guest's clock right, brings new randomness, and lets commands go on that stand still:
+    /// [`Answer::Refreshed`](crate::Answer::Refreshed). Of agents with the feature [`CLOCK`](crate::Features::CLOCK).
+    Refresh(Refresh),
     /// Reads a file, or a part of it: [`Answer::File`](crate::Answer::File).
     ReadFile(ReadFile),
     /// Writes a file: [`Answer::Done`](crate::Answer::Done) when it is on the disk.

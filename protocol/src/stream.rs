@@ -8,25 +8,6 @@ use crate::{CopyIn, CopyOut, Failure, Token};
 
 /// First frame on a stream, from the host. At most [`MAX_STREAM_FRAME_BYTES`](crate::MAX_STREAM_FRAME_BYTES).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum Opening {
-    /// For a channel of a command's stdio.
-    Stdio(StreamHeader),
-    /// For a viewer of a terminal.
-    Viewer(ViewerHeader),
-}
-
-/// Opens a stream to a terminal: what is typed goes one way, what is to be shown the other.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ViewerHeader {
-    /// The command on the terminal.
-    pub terminal: u64,
-    /// The secret from [`OpenedTerminal`](crate::OpenedTerminal).
-    pub token: Token,
-}
-
-/// Opens a stream of a command's stdio.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StreamHeader {
     /// Whose stdio.
     pub exec: u64,
@@ -86,7 +67,7 @@ pub struct Ticket {
     pub token: Token,
 }
 
-/// The agent's answer to an [`Opening`] or a [`Ticket`]. Raw bytes follow, or the end.
+/// The agent's answer to a [`StreamHeader`], a [`ViewerHeader`](crate::ViewerHeader) or a [`Ticket`]. Raw bytes follow, or the end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum StreamAnswer {

@@ -114,10 +114,22 @@ impl OpenTerminal {
 pub struct OpenedTerminal {
     /// Names the command on it, as [`Started::exec`](crate::Started::exec) does.
     pub exec: u64,
+    /// Its vsock port, one of [`TERMINAL_PORTS`](crate::TERMINAL_PORTS).
+    pub port: u32,
     /// Opens one stream to it.
     pub token: Token,
     /// It was not there before.
     pub created: bool,
+}
+
+/// First frame on a viewer's stream, from the host. At most [`MAX_STREAM_FRAME_BYTES`](crate::MAX_STREAM_FRAME_BYTES). Then
+/// what is typed goes one way, what is to be shown the other.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ViewerHeader {
+    /// The command on the terminal, as a port may be another terminal's by now.
+    pub terminal: u64,
+    /// The secret from [`OpenedTerminal`].
+    pub token: Token,
 }
 
 /// A terminal in the list of commands.

@@ -7,8 +7,8 @@ use nexus_model::ExitStatus;
 use nexus_protocol::{
     Answer, Blob, Call, Channel, Command, CopyIn, CopyOut, CopyReport, Ended, Event, ExecInfo, ExecState, Failure,
     FailureKind, Features, FileContent, Hello, MAX_COMMAND_BYTES, MAX_FILE_BYTES, MAX_FRAME_BYTES,
-    MAX_RUN_OUTPUT_BYTES, MAX_STREAM_FRAME_BYTES, Message, Numbered, OpenTerminal, Opened, OpenedTerminal, Opening,
-    Purpose, Ran, ReadFile, Request, Role, ShutdownMode, Started, StreamAnswer, StreamHeader, TerminalInfo,
+    MAX_RUN_OUTPUT_BYTES, MAX_STREAM_FRAME_BYTES, Message, Numbered, OpenTerminal, Opened, OpenedTerminal, Purpose,
+    Ran, ReadFile, Refresh, Refreshed, Request, Role, ShutdownMode, Started, StreamAnswer, StreamHeader, TerminalInfo,
     TerminalSize, Text, Ticket, Token, ViewerHeader, Welcome, WriteFile,
     frame::{self, FrameError, read_one, write_one},
 };
@@ -62,6 +62,9 @@ fn call() -> impl Strategy<Value = Call> {
         Just(Call::ListExecs),
         open_terminal().prop_map(Call::OpenTerminal),
         (any::<u64>(), size()).prop_map(|(exec, size)| Call::ResizeExec { exec, size }),
+        Just(Call::Freeze),
+        (any::<u64>(), any::<Vec<u8>>())
+            .prop_map(|(clock_us, entropy)| Call::Refresh(Refresh { clock_us, entropy: Blob(entropy) })),
         mode().prop_map(|mode| Call::Shutdown { mode }),
         any::<u64>().prop_map(|request| Call::Cancel { request }),
         (any::<String>(), option::of(any::<String>()), any::<bool>()).prop_map(|(path, name, replace)| {
@@ -133,12 +136,13 @@ fn answer() -> impl Strategy<Value = Answer> {
     prop_oneof![
         welcome,
         Just(Answer::Pong),
+        any::<i64>().prop_map(|stepped_us| Answer::Refreshed(Refreshed { stepped_us })),
         ran,
         (any::<u64>(), any::<String>())
             .prop_map(|(exec, token)| Answer::Started(Started { exec, token: Token::from(token.as_str()) })),
         ended().prop_map(Answer::Ended),
-        (any::<u64>(), any::<String>(), any::<bool>()).prop_map(|(exec, token, created)| {
-            Answer::Terminal(OpenedTerminal { exec, token: Token::from(token.as_str()), created })
+        any::<(u64, u32, String, bool)>().prop_map(|(exec, port, token, created)| {
+            Answer::Terminal(OpenedTerminal { exec, port, token: Token::from(token.as_str()), created })
         }),
         vec(exec, 0..3).prop_map(Answer::Execs),
         (any::<u32>(), any::<String>())
@@ -166,7 +170,8 @@ fn parse_all(bytes: &[u8]) {
     let _ = frame::decode::<Request>(bytes);
     let _ = frame::decode::<Numbered>(bytes);
     let _ = frame::decode::<Message>(bytes);
-    let _ = frame::decode::<Opening>(bytes);
+    let _ = frame::decode::<StreamHeader>(bytes);
+    let _ = frame::decode::<ViewerHeader>(bytes);
     let _ = frame::decode::<Ticket>(bytes);
     let _ = frame::decode::<CopyReport>(bytes);
     let _ = frame::decode::<StreamAnswer>(bytes);
@@ -182,11 +187,9 @@ proptest! {
         for channel in Channel::ALL {
             let header = StreamHeader { exec, token: Token::from(secret.as_str()), channel };
             prop_assert_eq!(&frame::decode::<StreamHeader>(&frame::encode(&header).unwrap()).unwrap(), &header);
-            let opening = Opening::Stdio(header);
-            prop_assert_eq!(&frame::decode::<Opening>(&frame::encode(&opening).unwrap()).unwrap(), &opening);
         }
-        let opening = Opening::Viewer(ViewerHeader { terminal: exec, token: Token::from(secret.as_str()) });
-        prop_assert_eq!(&frame::decode::<Opening>(&frame::encode(&opening).unwrap()).unwrap(), &opening);
+        let header = ViewerHeader { terminal: exec, token: Token::from(secret.as_str()) };
+        prop_assert_eq!(&frame::decode::<ViewerHeader>(&frame::encode(&header).unwrap()).unwrap(), &header);
     }
 
     #[test]
@@ -206,7 +209,7 @@ proptest! {
         call in call(),
         changes in vec((any::<prop::sample::Index>(), any::<u8>(), 0..3_u8), 1..8),
     ) {
-        let opening = Opening::Viewer(ViewerHeader { terminal: 7, token: Token::from("5ecret") });
+        let opening = ViewerHeader { terminal: 7, token: Token::from("5ecret") };
         let request = Request { id: 1, call };
         for payload in [frame::encode(&message), frame::encode(&request), frame::encode(&opening)] {
             let payload = payload.unwrap();

@@ -8,8 +8,8 @@ use std::{collections::BTreeSet, fs, path::PathBuf};
 use nexus_model::ExitStatus;
 use nexus_protocol::{
     Answer, Blob, Call, Channel, Command, CopyIn, CopyOut, CopyReport, Ended, Event, ExecState, FailureKind,
-    FileContent, Message, OpenTerminal, Opening, Purpose, ReadFile, Request, Role, ShutdownMode, StreamAnswer,
-    StreamHeader, TerminalInfo, TerminalSize, Text, Ticket, WriteFile, frame,
+    FileContent, Message, OpenTerminal, Purpose, ReadFile, Refresh, Refreshed, Request, Role, ShutdownMode,
+    StreamAnswer, StreamHeader, TerminalInfo, TerminalSize, Text, Ticket, ViewerHeader, WriteFile, frame,
 };
 use serde::de::DeserializeOwned;
 
@@ -57,7 +57,7 @@ fn what_an_agent_said_is_understood() {
         assert_eq!((execs[0].exec, execs[0].state, execs[0].argv.len()), (started.exec, state, 3));
     }
     let Answer::Terminal(terminal) = answer("agent-terminal") else { panic!("no terminal") };
-    assert!(terminal.created);
+    assert!(terminal.created && terminal.port == 300);
     let Answer::Execs(execs) = answer("agent-execs-terminal") else { panic!("no list") };
     let info = TerminalInfo { name: Some(Text::from("main")), size: TerminalSize::new(101, 37), viewers: 1 };
     assert_eq!((execs[0].exec, execs[0].terminal.as_ref()), (terminal.exec, Some(&info)));
@@ -67,6 +67,7 @@ fn what_an_agent_said_is_understood() {
     assert_eq!(file, FileContent { data: Blob(b"web\n".to_vec()), size: 4, mode: 0o644, more: false });
     assert_eq!(recorded::<CopyReport>("agent-copy-working"), CopyReport::Working);
     assert_eq!(answer("agent-done"), Answer::Done);
+    assert_eq!(answer("agent-refreshed"), Answer::Refreshed(Refreshed { stepped_us: 5_003_217 }));
     assert_eq!(failure("agent-failure-not-found"), FailureKind::NotFound);
     assert_eq!(failure("agent-failure-unsupported"), FailureKind::Unsupported);
     let ending = Message::Event(Event::Ending { mode: ShutdownMode::Poweroff });
@@ -98,7 +99,7 @@ fn what_a_host_said_is_understood() {
     let (name, size) = (Some("main".to_owned()), Some(TerminalSize::new(132, 43)));
     let open = OpenTerminal { command: shell, name, size, read_only: false };
     assert_eq!(call("host-open-terminal"), Call::OpenTerminal(open));
-    let Opening::Viewer(viewer) = recorded("host-viewer") else { panic!("no viewer") };
+    let viewer: ViewerHeader = recorded("host-viewer");
     let size = TerminalSize::new(101, 37);
     assert_eq!(call("host-resize-exec"), Call::ResizeExec { exec: viewer.terminal, size });
     assert_eq!(call("host-list-execs"), Call::ListExecs);
@@ -118,9 +119,11 @@ fn what_a_host_said_is_understood() {
     assert_eq!((done.entries, done.bytes, done.left_out, &done.sha256.as_str()[..4]), (3, 1000, 1, "ba78"));
     let CopyReport::Failure(failure) = recorded("copy-failure") else { panic!("no failure") };
     assert_eq!(failure.kind, FailureKind::Invalid);
-    assert_eq!(recorded::<Opening>("host-stream"), Opening::Stdio(header));
     let env = [("K".to_owned(), "V".to_owned())].into();
     assert_eq!(call("host-open-stream"), Call::OpenStream { purpose: Purpose::Tools { env } });
+    assert_eq!(call("host-freeze"), Call::Freeze);
+    let entropy = Blob(b"not random".to_vec());
+    assert_eq!(call("host-refresh"), Call::Refresh(Refresh { clock_us: 1_763_751_600_000_000, entropy }));
 }
 
 /// What is recorded is looked at above.
@@ -134,5 +137,5 @@ fn no_frame_is_left_out() {
     for name in &names {
         assert!(source.contains(&format!("\"{name}\"")), "nothing is known of {name}");
     }
-    assert_eq!(names.len(), 40);
+    assert_eq!(names.len(), 43);
 }

@@ -2,9 +2,8 @@
 
 use std::os::fd::OwnedFd;
 
-use nexus_host::agent::AgentError;
 use nexus_model::{ErrorKind, Name};
-use nexus_protocol::{Blob, CopyIn, CopyOut, FailureKind, MAX_FILE_BYTES, WriteFile};
+use nexus_protocol::{Blob, CopyIn, CopyOut, MAX_FILE_BYTES, WriteFile};
 use tracing::info;
 
 use crate::{Engine, Error, GuestCopyIn, GuestFile, Origin};
@@ -17,7 +16,7 @@ impl Engine {
     /// `NotImplemented` when the agent is older than that; `Timeout` when it does not answer.
     pub async fn guest_read_file(&self, vm: &Name, path: &str, offset: u64) -> Result<(Vec<u8>, bool), Error> {
         is_path(path)?;
-        let file = self.agent(vm)?.read_file(path, offset).await.map_err(|error| self.explain_file(vm, error))?;
+        let file = self.agent(vm)?.read_file(path, offset).await?;
         Ok((file.data.0, file.more))
     }
 
@@ -35,7 +34,7 @@ impl Engine {
         }
         info!(NEXUS_VM = %vm, NEXUS_REQUEST = %origin.request, DBUS_SENDER = origin.sender, "writes `{path}` in VM {vm}");
         let write = WriteFile { path, data: Blob(content), mode, owner, append, folders: create_folders };
-        self.agent(vm)?.write_file(write).await.map_err(|error| self.explain_file(vm, error))
+        Ok(self.agent(vm)?.write_file(write).await?)
     }
 
     /// Deletes a file or a link in a guest; a folder with everything in it only if `recursive` says so.
@@ -51,7 +50,7 @@ impl Engine {
     ) -> Result<(), Error> {
         is_path(path)?;
         info!(NEXUS_VM = %vm, NEXUS_REQUEST = %origin.request, DBUS_SENDER = origin.sender, "deletes `{path}` in VM {vm}");
-        self.agent(vm)?.delete_file(path, recursive).await.map_err(|error| self.explain_file(vm, error))
+        Ok(self.agent(vm)?.delete_file(path, recursive).await?)
     }
 
     /// Opens a stream that carries files of a client's to a guest. It goes by nexusd.
@@ -63,8 +62,7 @@ impl Engine {
         let GuestCopyIn { path, name, replace } = copy;
         is_path(&path)?;
         info!(NEXUS_VM = %vm, NEXUS_REQUEST = %origin.request, DBUS_SENDER = origin.sender, "copies to `{path}` in VM {vm}");
-        let stream = self.agent(vm)?.copy_in(CopyIn { path, name, replace }).await;
-        stream.map_err(|error| self.explain_copy(vm, error))
+        Ok(self.agent(vm)?.copy_in(CopyIn { path, name, replace }).await?)
     }
 
     /// Opens a stream that carries files of a guest's to a client. It goes by nexusd.
@@ -74,22 +72,7 @@ impl Engine {
     pub async fn guest_copy_out(&self, origin: &Origin, vm: &Name, path: String) -> Result<OwnedFd, Error> {
         is_path(&path)?;
         info!(NEXUS_VM = %vm, NEXUS_REQUEST = %origin.request, DBUS_SENDER = origin.sender, "copies `{path}` from VM {vm}");
-        let stream = self.agent(vm)?.copy_out(CopyOut { path }).await;
-        stream.map_err(|error| self.explain_copy(vm, error))
-    }
-
-    fn explain_copy(&self, vm: &Name, error: AgentError) -> Error {
-        match error {
-            AgentError::Failed(failure) if failure.kind == FailureKind::Unsupported => self.too_old(vm, "copies"),
-            other => other.into(),
-        }
-    }
-
-    fn explain_file(&self, vm: &Name, error: AgentError) -> Error {
-        match error {
-            AgentError::Failed(failure) if failure.kind == FailureKind::Unsupported => self.too_old(vm, "files"),
-            other => other.into(),
-        }
+        Ok(self.agent(vm)?.copy_out(CopyOut { path }).await?)
     }
 }
 

@@ -1,10 +1,10 @@
 //! What can be asked of guests.
 
-use std::{os::fd::OwnedFd, time::Duration};
+use std::{os::fd::OwnedFd, sync::atomic::Ordering, time::Duration};
 
 use nexus_host::agent::{AgentClient, AgentError, RunOutcome};
 use nexus_model::{ErrorKind, Name, vm::VmState};
-use nexus_protocol::{Command, FailureKind, Text};
+use nexus_protocol::{Command, Text};
 use tracing::info;
 
 use crate::{Engine, Error, GuestCommand, GuestOutcome, GuestStreams, Origin};
@@ -113,23 +113,7 @@ impl Engine {
         let agent = self.agent(vm)?;
         let env = self.vm(vm)?.env.borrow().clone();
         info!(NEXUS_VM = %vm, NEXUS_REQUEST = %origin.request, DBUS_SENDER = origin.sender, "opens the tools of VM {vm}");
-        agent.open_tools(env).await.map_err(|error| match error {
-            AgentError::Failed(failure) if failure.kind == FailureKind::Unsupported => self.too_old(vm, "MCP"),
-            other => other.into(),
-        })
-    }
-
-    /// What to say of a guest whose agent can't do `what` yet.
-    pub(super) fn too_old(&self, vm: &Name, what: &str) -> Error {
-        let guest = self
-            .board
-            .vms()
-            .get(vm)
-            .and_then(|picture| picture.guest.as_ref().map(|guest| guest.agent_version.clone()));
-        let version = guest.unwrap_or_default();
-        let message =
-            format!("the agent {version} in VM `{vm}` has no {what}: build its image again, with a newer agent");
-        Error::new(ErrorKind::NotImplemented, message)
+        Ok(agent.open_tools(env).await?)
     }
 
     pub(super) fn agent(&self, vm: &Name) -> Result<AgentClient, Error> {
@@ -137,7 +121,11 @@ impl Engine {
         if self.board.vms().get(vm).is_some_and(|picture| picture.lifecycle.state() == VmState::Paused) {
             return Err(unavailable(self, vm));
         }
-        self.vm(vm)?.agent.borrow().clone().ok_or_else(|| unavailable(self, vm))
+        let context = self.vm(vm)?;
+        if context.closed.load(Ordering::Relaxed) {
+            return Err(Error::new(ErrorKind::GuestUnavailable, format!("VM `{vm}` is being paused: resume it first")));
+        }
+        context.agent.borrow().clone().ok_or_else(|| unavailable(self, vm))
     }
 
     pub(super) fn guest_command(

@@ -12,6 +12,7 @@ mod memory;
 mod power;
 mod provision;
 mod removal;
+mod standstill;
 mod statistics;
 mod terminal;
 

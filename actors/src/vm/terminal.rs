@@ -64,10 +64,6 @@ fn explain(vm: &Name, error: AgentError) -> Error {
         _ => return error.into(),
     };
     match kind {
-        FailureKind::Unsupported => {
-            let message = format!("the agent in VM `{vm}` is too old to have terminals: build its image again");
-            Error::caused(ErrorKind::NotImplemented, message, error)
-        }
         FailureKind::Exhausted => {
             let message = format!("nothing more can be opened in VM `{vm}`: end a command or leave a terminal first");
             Error::caused(ErrorKind::ResourcesExhausted, message, error)

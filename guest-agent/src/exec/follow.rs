@@ -30,6 +30,7 @@ pub(crate) async fn follow(
     input: Option<Vec<u8>>,
     mut heard: impl FnMut(Channel, &[u8]),
 ) -> Result<Ended, Failure> {
+    spawner.freezer().thawed().await;
     let deadline = deadline(command);
     let wiring = if input.is_some() { Wiring::Piped } else { Wiring::Outputs };
     let mut child = spawner.spawn(command, wiring)?;

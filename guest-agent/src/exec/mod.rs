@@ -4,6 +4,7 @@ mod account;
 mod attachment;
 mod cgroup;
 mod follow;
+mod freezer;
 mod group;
 mod leader;
 mod named;

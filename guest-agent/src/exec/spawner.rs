@@ -21,6 +21,7 @@ use tokio::sync::oneshot;
 use super::{
     account::{self, Account},
     cgroup::Parent,
+    freezer::Freezer,
     group::{Group, Hold, Leftovers},
     process_table::MARK,
 };
@@ -42,7 +43,8 @@ pub(crate) struct Spawner {
     role: Role,
     run_id: Id,
     reaper: Rc<Reaper>,
-    parent: Option<Parent>,
+    parent: Option<Rc<Parent>>,
+    freezer: Rc<Freezer>,
     leftovers: Rc<Leftovers>,
     count: Cell<u64>,
     inherited: Inherited,
@@ -93,15 +95,22 @@ impl Spawner {
 
         let before = std::fs::read_to_string(OOM_SCORE).ok().and_then(|score| score.trim().parse().ok());
         let oom_score = before.filter(|_| std::fs::write(OOM_SCORE, "-1000").is_ok());
+        let parent = Parent::find(role).map(Rc::new);
         Self {
             role,
             run_id,
             reaper,
-            parent: Parent::find(role),
+            freezer: Freezer::new(parent.clone()),
+            parent,
             leftovers: Rc::default(),
             count: Cell::new(0),
             inherited: Inherited { descriptors, oom_score },
         }
+    }
+
+    /// Has commands stand still, and go on.
+    pub(crate) const fn freezer(&self) -> &Rc<Freezer> {
+        &self.freezer
     }
 
     /// Starts `command`. Everything that it starts is killed when the group is, and only then.

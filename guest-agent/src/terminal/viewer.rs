@@ -8,15 +8,18 @@ use std::{
 };
 
 use bytes::Bytes;
-use nexus_protocol::{StreamAnswer, ViewerHeader};
+use nexus_protocol::{
+    Failure, MAX_STREAM_FRAME_BYTES, StreamAnswer,
+    frame::{read_one, write_one},
+};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split},
     sync::Notify,
     time::timeout,
 };
 
-use super::session::Session;
-use crate::{agent::Agent, opening::answer, stream::Stream};
+use super::session::{Seat, Session};
+use crate::{agent::Agent, listener::OPENING_DEADLINE, stream::Stream};
 
 /// As much may wait for one viewer.
 const MAX_QUEUED: usize = 64 * 1024;
@@ -100,18 +103,11 @@ fn cost(output: &Bytes) -> usize {
     output.len() + OVERHEAD
 }
 
-/// Carries a viewer's stream to its end.
-pub(crate) async fn serve(mut stream: Stream, header: &ViewerHeader, agent: &Rc<Agent>) {
-    let claimed = agent.terminals.claim(header);
-    let (seat, said) = match claimed {
-        Ok(seat) => (Some(seat), StreamAnswer::Open),
-        Err(failure) => (None, StreamAnswer::Failure(failure)),
-    };
+/// Lets a stream on a terminal's port say who it is for, and carries it to its end.
+pub(crate) async fn serve(mut stream: Stream, port: u32, agent: &Rc<Agent>) {
     // What was claimed is given back with the seat.
-    if answer(&mut stream, &said).await.is_err() {
-        return;
-    }
-    let Some(seat) = seat else { return stream.finish().await };
+    let Ok(Some(claimed)) = timeout(OPENING_DEADLINE, open(&mut stream, port, agent)).await else { return };
+    let Ok(seat) = claimed else { return stream.finish().await };
     let (mut keys, mut display) = split(stream);
     let is_over = tokio::select! {
         () = typing(&mut keys, &seat.session, seat.read_only) => false,
@@ -121,6 +117,18 @@ pub(crate) async fn serve(mut stream: Stream, header: &ViewerHeader, agent: &Rc<
     if is_over {
         keys.unsplit(display).finish().await;
     }
+}
+
+/// The place of the viewer, or why it has none; nothing when the host does not hear of that.
+async fn open(stream: &mut Stream, port: u32, agent: &Agent) -> Option<Result<Seat, Failure>> {
+    let header = read_one(stream, MAX_STREAM_FRAME_BYTES).await.ok()?;
+    let claimed = agent.terminals.claim(port, &header);
+    let answer = match &claimed {
+        Ok(_) => StreamAnswer::Open,
+        Err(failure) => StreamAnswer::Failure(failure.clone()),
+    };
+    write_one(stream, MAX_STREAM_FRAME_BYTES, &answer).await.ok()?;
+    Some(claimed)
 }
 
 /// Until the host closes.

@@ -4,9 +4,9 @@ use std::{collections::BTreeMap, future::Future, os::fd::OwnedFd, sync::Arc, tim
 
 use nexus_model::ExitStatus;
 use nexus_protocol::{
-    Answer, BULK_PORT, CONTROL_PORT, Call, Command, CopyIn, CopyOut, ExecInfo, Features, FileContent, Hello,
-    MAX_FILE_BYTES, Message, OpenTerminal, Purpose, REVISION, ReadFile, Request, ShutdownMode, TOOLS_PORT,
-    TerminalSize, Ticket, Token, Welcome, WriteFile, frame,
+    Answer, BULK_PORT, CONTROL_PORT, Call, Command, CopyIn, CopyOut, ExecInfo, FailureKind, Features, FileContent,
+    Hello, MAX_FILE_BYTES, Message, OpenTerminal, Purpose, REVISION, ReadFile, Request, ShutdownMode, TOOLS_PORT,
+    TerminalSize, Text, Ticket, Token, Welcome, WriteFile, frame,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, split},
@@ -35,6 +35,20 @@ const RUN_GRACE: Duration = Duration::from_secs(30);
 pub struct AgentClient {
     caller: Arc<Caller>,
     endpoint: Endpoint,
+    about: Arc<About>,
+}
+
+/// What an agent said about itself.
+#[derive(Debug)]
+struct About {
+    version: Text,
+    features: Features,
+}
+
+impl About {
+    fn of(welcome: &Welcome) -> Arc<Self> {
+        Arc::new(Self { version: welcome.agent_version.clone(), features: welcome.features.clone() })
+    }
 }
 
 /// How a command of [`AgentClient::run`] ended, and what it wrote.
@@ -67,7 +81,8 @@ impl AgentClient {
         within("shake hands", deadline, async {
             let stream = endpoint.connect(CONTROL_PORT).await.map_err(AgentError::Unreachable)?;
             let (caller, welcome, events) = shake_hands(stream, token).await?;
-            Ok((Self { caller: Arc::new(caller), endpoint: endpoint.clone() }, welcome, events))
+            let about = About::of(&welcome);
+            Ok((Self { caller: Arc::new(caller), endpoint: endpoint.clone(), about }, welcome, events))
         })
         .await
     }
@@ -80,7 +95,14 @@ impl AgentClient {
     {
         let (caller, welcome, events) = shake_hands(stream, token).await?;
         let nowhere = Endpoint::Hybrid { socket: std::path::PathBuf::new() };
-        Ok((Self { caller: Arc::new(caller), endpoint: nowhere }, welcome, events))
+        let about = About::of(&welcome);
+        Ok((Self { caller: Arc::new(caller), endpoint: nowhere, about }, welcome, events))
+    }
+
+    /// Whether the agent has that feature.
+    #[must_use]
+    pub fn has(&self, feature: &str) -> bool {
+        self.about.features.has(feature)
     }
 
     /// Counts what this connection carries, from its first byte.
@@ -311,7 +333,25 @@ impl AgentClient {
     }
 
     async fn call(&self, act: &'static str, call: Call) -> Result<Answer, AgentError> {
-        within(act, ANSWER_DEADLINE, self.caller.call(call)).await
+        self.call_within(act, ANSWER_DEADLINE, call).await
+    }
+
+    /// An agent that does not know the call is too old for it.
+    pub(super) async fn call_within(
+        &self,
+        act: &'static str,
+        deadline: Duration,
+        call: Call,
+    ) -> Result<Answer, AgentError> {
+        match within(act, deadline, self.caller.call(call)).await {
+            Err(AgentError::Failed(failure)) if failure.kind == FailureKind::Unsupported => Err(self.too_old(act)),
+            result => result,
+        }
+    }
+
+    /// Why the agent can't do what it has no feature for.
+    pub(super) fn too_old(&self, act: &'static str) -> AgentError {
+        AgentError::TooOld { version: self.about.version.clone(), act }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
-use nexus_protocol::{Channel, Opening, STREAM_PORT, Started, StreamHeader};
+use nexus_protocol::{Channel, STREAM_PORT, Started, StreamHeader};
 
 use super::{AgentError, stream};
 use crate::vsock::Endpoint;
@@ -37,5 +37,5 @@ pub(super) async fn open(endpoint: &Endpoint, started: &Started) -> Result<ExecS
 
 async fn open_one(endpoint: &Endpoint, started: &Started, channel: Channel) -> Result<OwnedFd, AgentError> {
     let header = StreamHeader { exec: started.exec, token: started.token.clone(), channel };
-    stream::open(endpoint, STREAM_PORT, &Opening::Stdio(header)).await
+    stream::open(endpoint, STREAM_PORT, &header).await
 }

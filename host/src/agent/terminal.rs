@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
-use nexus_protocol::{OpenedTerminal, Opening, STREAM_PORT, ViewerHeader};
+use nexus_protocol::{OpenedTerminal, TERMINAL_PORTS, ViewerHeader};
 
 use super::{AgentError, stream};
 use crate::vsock::Endpoint;
@@ -22,7 +22,10 @@ pub struct TerminalStream {
 
 /// Opens a stream to a terminal that was opened.
 pub(super) async fn open(endpoint: &Endpoint, opened: &OpenedTerminal) -> Result<TerminalStream, AgentError> {
+    if !TERMINAL_PORTS.contains(&opened.port) {
+        return Err(AgentError::Nonsense);
+    }
     let header = ViewerHeader { terminal: opened.exec, token: opened.token.clone() };
-    let stream = stream::open(endpoint, STREAM_PORT, &Opening::Viewer(header)).await?;
+    let stream = stream::open(endpoint, opened.port, &header).await?;
     Ok(TerminalStream { id: opened.exec, stream, created: opened.created })
 }
