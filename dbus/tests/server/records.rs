@@ -270,6 +270,7 @@ fn nothing_of(signature: &str) -> Variant<'static> {
         "i" => 0_i32.into(),
         "o" => ObjectPath::from_static_str("/").unwrap().into(),
         "as" => vec![""].into(),
+        "ay" => Vec::<u8>::new().into(),
         "a{sv}" => HashMap::<&str, Variant<'_>>::new().into(),
         other => panic!("say here what nothing of `{other}` is"),
     }
@@ -280,7 +281,9 @@ fn nothing_of(signature: &str) -> Variant<'static> {
 async fn whatever_may_change_something_is_a_row() {
     let fixture = Fixture::with(one_of_everything).await;
     let reads = |method: &str| {
-        ["Get", "List", "Open", "Wait"].iter().any(|verb| method.starts_with(verb)) || method == "CheckHost"
+        let only_reads = ["Get", "List", "Open", "Read", "Wait"].iter().any(|verb| method.starts_with(verb));
+        // Each of the many sizes of a window that is dragged would be a row.
+        only_reads || ["CheckHost", "ResizeExec"].contains(&method)
     };
     let objects = |interface: &str| match interface.strip_prefix("org.workfort.Nexus1.") {
         None => LOG_CONTROL.to_owned(),
