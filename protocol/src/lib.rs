@@ -14,6 +14,7 @@ mod command;
 mod event;
 mod features;
 pub mod frame;
+pub mod mcp;
 mod message;
 mod request;
 mod stream;
