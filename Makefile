@@ -66,7 +66,7 @@ test: ## all checks and all tests, with real VMs
 # Where it can't be had, the tests that need it fail, and all others run.
 	@-$(STEP) mcp-client tools/mcp-client
 	@$(STEP) agent $(MAKE) --no-print-directory agent
-	@$(STEP) guest tools/guest $(AGENT)
+	@$(STEP) guest tools/guest $(AGENT) test
 	@$(MAKE) --no-print-directory lint docs units
 	@$(STEP) build $(CARGO) build --locked $(BUILD_debug)
 	@$(STEP) failpoints $(CARGO) build --locked $(BUILD_failpoints)

@@ -33,6 +33,8 @@ const STOP: [&str; 5] =
     ["machine.after-store", "stop.before-guest", "clear.killed", "unit.forgotten", "clear.collected"];
 /// Where a kill comes by.
 const KILL: [&str; 4] = ["machine.after-store", "stop.before-kill", "unit.killed", "stop.killed"];
+/// Where a pause comes by.
+const PAUSE: [&str; 1] = ["pause.frozen"];
 /// Where the creation of a VM with a disk of its own comes by.
 const CREATE: [&str; 6] = [
     "create.stored",
@@ -178,6 +180,18 @@ async fn a_stop_is_finished_once_it_is_wanted() {
     }
 }
 
+/// Its commands may stand still by then: whoever adopts it lets them go on.
+#[tokio::test]
+async fn a_vm_that_was_about_to_be_paused_runs() {
+    let mut victim = Victim::start().await;
+    victim.nexus.start_vm(&victim.vm).await;
+    for place in PAUSE {
+        let pause = async |nexus: &BreakableDaemon, vm: &VmPath| drop(nexus.vm(vm).await.pause().await);
+        victim = victim.cut_off(&ends_at(place), pause).await;
+        victim.runs(place).await;
+    }
+}
+
 /// An image to make disks of, and the folder it was made of.
 async fn import(nexus: &BreakableDaemon, name: &str) -> Result<PathBuf, nexus_dbus::Error> {
     let folder = nexus.home.user().join("rootfs");
@@ -270,7 +284,7 @@ fn no_place_is_left_out() {
     }
     // An actor's is a panic, which tests/faults.rs has; orphans are tests/orphans.rs'.
     all.retain(|name| !name.starts_with("actor.") && !name.starts_with("orphan."));
-    let tried = [&[INTENT][..], &START, &STOP, &KILL, &CREATE, &REMOVE, &IMPORT].concat();
+    let tried = [&[INTENT][..], &START, &STOP, &KILL, &PAUSE, &CREATE, &REMOVE, &IMPORT].concat();
     let tried: BTreeSet<String> = tried.into_iter().filter(|place| !place.contains("->")).map(str::to_owned).collect();
     assert_eq!(all, tried);
 }

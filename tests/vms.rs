@@ -2,7 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::{fs::File, io::Write, time::Duration};
+use std::{
+    fs::File,
+    io::Write,
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use nexus_actors::{
     GuestCommand, RemoveOptions, StopOptions,
@@ -13,6 +18,7 @@ use nexus_model::{
     restart::RestartPolicy,
     vm::{Reason, VmSpec, VmState, VmmChoice},
 };
+use nexus_protocol::Features;
 use nexus_tests::TestEngine;
 use nix::{
     sys::signal::{Signal, kill},
@@ -29,7 +35,6 @@ fn command(words: &[&str]) -> GuestCommand {
         working_directory: None,
         user: None,
         timeout: None,
-        attached: false,
     }
 }
 
@@ -118,6 +123,46 @@ async fn what_the_guest_does_to_itself_is_told_apart() {
     assert_eq!(off.lifecycle.reason(), Reason::GuestPoweroff);
     let status = test.engine.board().actors().get(&"root/vms/web/machine".to_owned()).unwrap();
     assert_eq!(status.failure_count, 0, "{status:?}");
+}
+
+/// Seconds by which the guest's clock is not that of this machine, as a command finds it that is run at once.
+async fn seconds_off(test: &TestEngine, vm: &Name) -> u64 {
+    let there: u64 = run(test, vm, &["date", "+%s"]).await.trim().parse().unwrap();
+    there.abs_diff(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs())
+}
+
+/// How long this machine says to have slept, in seconds.
+static SLEPT: AtomicU64 = AtomicU64::new(0);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_is_told_how_late_it_is() {
+    let test = TestEngine::start_with(|settings| {
+        settings.slept = || Duration::from_secs(SLEPT.load(Ordering::Relaxed));
+    })
+    .await;
+    let Some(_turn) = test.import_guest().await else { return };
+    let name = create(&test, |_| ()).await;
+    let started = test.start_vm(&name).await;
+    assert!(started.guest.as_ref().unwrap().features.contains(&Features::CLOCK.to_owned()));
+    assert!(seconds_off(&test, &name).await < 2);
+
+    test.engine.pause_vm(&TestEngine::origin(), &name).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    test.engine.resume_vm(&TestEngine::origin(), &name).await.unwrap();
+    assert!(seconds_off(&test, &name).await < 2, "after a pause");
+
+    // It was left alone for long.
+    let wrong = ["date", "-s", "@1000000000"];
+    run(&test, &name, &wrong).await;
+    let test = test.restart().await;
+    test.wait(&name, |vm| vm.guest.is_some()).await;
+    assert!(seconds_off(&test, &name).await < 2, "after an adoption");
+
+    // Nobody can say when this machine wakes up.
+    run(&test, &name, &wrong).await;
+    SLEPT.store(3600, Ordering::Relaxed);
+    let told = async { while seconds_off(&test, &name).await > 1 {} };
+    tokio::time::timeout(PATIENCE, told).await.expect("the guest is told that the machine has slept");
 }
 
 /// Waits until the guest has answered again, and says whether nobody could believe meanwhile that it was there.

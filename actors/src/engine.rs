@@ -52,6 +52,8 @@ use crate::{
 /// The bus is started anew for ever: ten faults in 60 s, and it is the root's turn.
 const BUS_BACKOFF: Backoff = Backoff { initial: Duration::from_millis(100), max: Duration::from_secs(10), jitter: 0.2 };
 const BUS_INTENSITY: Intensity = Intensity { max: 10, window: Duration::from_secs(60) };
+/// A sleep of this machine that is worth telling guests of: their clocks may be late by as much.
+const NAP: Duration = Duration::from_secs(1);
 
 /// A handle to the running engine. Cheap to clone.
 #[derive(Clone)]
@@ -86,6 +88,8 @@ pub struct Inner {
     pub(crate) vms_supervisor: ActorSlot<SupervisorMessage>,
     pub(crate) workspaces_supervisor: ActorSlot<SupervisorMessage>,
     pub(crate) heartbeat: watch::Sender<u64>,
+    /// How long this machine had slept when it was last noticed to have done so.
+    pub(crate) slept: watch::Sender<Duration>,
     pub(crate) found: Found,
     draining: AtomicBool,
 }
@@ -166,7 +170,8 @@ impl Engine {
         let (sink, changes) = mpsc::unbounded_channel();
         tokio::spawn(statuses::carry(board.clone(), recorder.clone(), changes));
         let heartbeat = watch::Sender::new(0);
-        tokio::spawn(beat(heartbeat.clone(), settings.heartbeat));
+        let slept = watch::Sender::new((settings.slept)());
+        tokio::spawn(beat(heartbeat.clone(), slept.clone(), settings.slept, settings.heartbeat));
         let reaper = Reaper::new();
         Self(Arc::new(Inner {
             statuses: StatusBoard::new(sink),
@@ -191,6 +196,7 @@ impl Engine {
             vms_supervisor: ActorSlot::new(),
             workspaces_supervisor: ActorSlot::new(),
             heartbeat,
+            slept,
             found: Found::default(),
             draining: AtomicBool::new(false),
             settings,
@@ -399,12 +405,18 @@ fn daemon_started() -> NewEvent {
     }
 }
 
-/// The one heartbeat of all guests.
-async fn beat(heartbeat: watch::Sender<u64>, every: Duration) {
+/// The one heartbeat of all guests, at which it is seen as well that this machine has slept.
+async fn beat(heartbeat: watch::Sender<u64>, slept: watch::Sender<Duration>, clock: fn() -> Duration, every: Duration) {
     let mut ticks = tokio::time::interval(every);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
+        let now = clock();
+        let nap = now.saturating_sub(*slept.borrow());
+        if nap > NAP {
+            info!("this machine has slept for {} s: guests are told how late it is", nap.as_secs());
+            slept.send_replace(now);
+        }
         heartbeat.send_modify(|beat| *beat += 1);
     }
 }

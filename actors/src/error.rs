@@ -133,7 +133,9 @@ impl From<AgentError> for Error {
             AgentError::Unreachable(_) | AgentError::Gone(_) => ErrorKind::GuestUnavailable,
             AgentError::Timeout { .. } => ErrorKind::Timeout,
             AgentError::Busy { .. } => ErrorKind::Busy,
-            AgentError::InvalidCommand(_) => ErrorKind::InvalidArgs,
+            AgentError::TooOld { .. } => ErrorKind::NotImplemented,
+            AgentError::Entropy(_) => ErrorKind::HostUnsupported,
+            AgentError::InvalidCommand(_) | AgentError::InvalidTerminal(_) => ErrorKind::InvalidArgs,
             AgentError::Failed(failure) => match failure.kind {
                 FailureKind::NotFound => ErrorKind::NotFound,
                 FailureKind::NotExecutable => ErrorKind::PermissionDenied,

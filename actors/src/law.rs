@@ -59,6 +59,7 @@ async fn engine(root: &tempfile::TempDir) -> Engine {
         job_retention: Duration::ZERO,
         history: Bounds::default(),
         orphan_grace: Duration::ZERO,
+        slept: nexus_host::process::slept,
     };
     Engine::assemble(settings, manager, vmms, Keeper::detect(path("nexus-shim"), None).await, storage)
 }

@@ -83,6 +83,8 @@ pub struct Settings {
     pub history: Bounds,
     /// How long something must have been without an owner before it is removed.
     pub orphan_grace: Duration,
+    /// Says how long this machine has slept since it booted.
+    pub slept: fn() -> Duration,
 }
 
 impl Settings {

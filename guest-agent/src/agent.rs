@@ -1,23 +1,27 @@
 //! The agent as a whole: what its parts share, and its life from the first instruction to the last.
 
-use std::{cell::Cell, io, path::Path, rc::Rc};
+use std::{cell::Cell, io, path::Path, rc::Rc, sync::Arc};
 
+use nexus_archive::Root;
 use nexus_model::Id;
 use nexus_protocol::{Role, ShutdownMode};
-use tokio::{sync::mpsc, task::spawn_local};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    task::spawn_local,
+};
 
 use crate::{
     arguments::Start,
     boot_options::BootOptions,
     exec::{ExecTable, Spawner},
-    init,
-    listener::{HybridListener, serve_vsock},
+    files, init,
+    listener::{HybridListener, MAX_CONNECTIONS, serve_vsock},
     mcp::Tools,
     power,
     reaper::Reaper,
-    root::Root,
     session::Sessions,
     signals,
+    terminal::Terminals,
     tickets::Tickets,
 };
 
@@ -30,9 +34,15 @@ pub(crate) struct Agent {
     pub(crate) run_id: Id,
     pub(crate) spawner: Spawner,
     pub(crate) execs: ExecTable,
+    pub(crate) terminals: Terminals,
     pub(crate) sessions: Sessions,
     pub(crate) tickets: Tickets,
     pub(crate) tools: Tools,
+    /// How many more connections may be served.
+    pub(crate) connections: Arc<Semaphore>,
+    pub(crate) copies: files::Seats,
+    /// Where the files are.
+    pub(crate) root: Arc<Root>,
     ending: Cell<Option<ShutdownMode>>,
     demands: mpsc::UnboundedSender<Demand>,
 }
@@ -92,6 +102,7 @@ pub(crate) async fn run(start: Start) -> Result<(), AgentError> {
     // A mere process makes its folder with its socket.
     let hybrid = start.folder.as_deref().map(HybridListener::bind).transpose().map_err(AgentError::Listen)?;
     let root = Root::open(start.folder.as_deref().unwrap_or(Path::new("/"))).map_err(AgentError::Root)?;
+    let root = Arc::new(root);
     let reaper = Rc::new(Reaper::start().map_err(AgentError::Signals)?);
     let (demands, mut demanded) = mpsc::unbounded_channel();
     let agent = Rc::new(Agent {
@@ -100,9 +111,13 @@ pub(crate) async fn run(start: Start) -> Result<(), AgentError> {
         run_id,
         spawner: Spawner::new(start.role, run_id, reaper),
         execs: ExecTable::new().map_err(AgentError::Random)?,
+        terminals: Terminals::new(start.folder.is_none()),
         sessions: Sessions::default(),
         tickets: Tickets::default(),
-        tools: Tools::new(root),
+        tools: Tools::new(Arc::clone(&root)),
+        copies: files::Seats::default(),
+        root,
+        connections: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
         ending: Cell::new(None),
         demands,
     });

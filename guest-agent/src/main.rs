@@ -7,19 +7,21 @@
 mod agent;
 mod arguments;
 mod boot_options;
+mod clock;
 mod exec;
 mod facts;
+mod files;
 mod init;
 mod listener;
 mod log;
 mod mcp;
 mod power;
 mod reaper;
-mod root;
 mod session;
 mod signals;
 mod stdio;
 mod stream;
+mod terminal;
 mod tickets;
 
 use std::{io::Write, process::ExitCode};

@@ -23,6 +23,8 @@ pub(crate) async fn end(agent: &Agent, demand: Demand) -> bool {
             None => systemd_is_about_to(&agent.spawner).await,
         },
     };
+    // What stands still can't end in order.
+    agent.spawner.freezer().thaw();
     if let Some(mode) = mode {
         agent.sessions.announce(Event::Ending { mode }).await;
     }
@@ -49,6 +51,8 @@ pub(crate) async fn ask_init(spawner: &Spawner, mode: ShutdownMode) -> Result<()
     let mut command = if is_systemd() { Command::new(["systemctl", "--no-block", verb]) } else { Command::new([verb]) };
     command.timeout_ms = Some(INIT_DEADLINE_MS);
     say!("the host asks for {verb}");
+    // What stands still can't end in order.
+    spawner.freezer().thaw();
     let ran = exec::run(spawner, &command).await?;
     if ran.status.is_success() {
         return Ok(());

@@ -5,6 +5,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     future::Future,
     rc::Rc,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -22,7 +23,7 @@ use tokio_util::codec::{Framed, LengthDelimitedCodec};
 
 use crate::{
     agent::{Agent, Demand},
-    exec, facts,
+    clock, exec, facts, files,
     listener::OPENING_DEADLINE,
     log::say,
     power,
@@ -202,19 +203,63 @@ impl Session {
         let result = match call {
             Call::Hello(_) => Err(Failure::new(FailureKind::Invalid, "there was a hello before")),
             Call::Ping => Ok(Answer::Pong),
-            Call::Run(_) | Call::Exec(_) | Call::OpenStream { .. } if agent.ending().is_some() => {
+            Call::Run(_) | Call::Exec(_) | Call::Detach(_) | Call::OpenTerminal(_) | Call::OpenStream { .. }
+                if agent.ending().is_some() =>
+            {
                 Err(Failure::new(FailureKind::ShuttingDown, "the guest is going down"))
             }
             Call::Run(command) => {
                 return self.begin(id, async move { exec::run(&agent.spawner, &command).await.map(Answer::Ran) }).await;
             }
-            Call::Exec(command) => agent.execs.start(&agent.spawner, &command).map(Answer::Started),
+            Call::Exec(command) => {
+                let work = async move {
+                    agent.spawner.freezer().thawed().await;
+                    agent.execs.start(&agent.spawner, &command).map(Answer::Started)
+                };
+                return self.begin(id, work).await;
+            }
+            Call::Detach(command) => {
+                let work = async move {
+                    agent.spawner.freezer().thawed().await;
+                    agent.execs.detach(&agent.spawner, &command).map(|exec| Answer::Detached { exec })
+                };
+                return self.begin(id, work).await;
+            }
+            Call::OpenTerminal(open) => {
+                let work = async move {
+                    agent.spawner.freezer().thawed().await;
+                    agent.terminals.open(&agent, open).map(Answer::Terminal)
+                };
+                return self.begin(id, work).await;
+            }
             Call::WaitExec { exec } => {
                 return self.begin(id, async move { agent.execs.wait(exec).await.map(Answer::Ended) }).await;
             }
             Call::SignalExec { exec, signal } => agent.execs.signal(exec, signal).map(|()| Answer::Done),
+            Call::ListExecs => {
+                let mut execs = agent.execs.list();
+                agent.terminals.describe(&mut execs);
+                Ok(Answer::Execs(execs))
+            }
+            Call::ResizeExec { exec, size } => agent.terminals.resize(exec, size).map(|()| Answer::Done),
             Call::OpenStream { purpose } => agent.tickets.issue(purpose, Instant::now()).map(Answer::Opened),
-            Call::ListExecs => Ok(Answer::Execs(agent.execs.list())),
+            Call::Freeze | Call::Refresh(_) if agent.role == Role::Process => {
+                Err(Failure::new(FailureKind::Refused, "the agent is a mere process: the clock is the host's own"))
+            }
+            Call::Freeze => {
+                let work = async move { agent.spawner.freezer().freeze().await.map(|()| Answer::Done) };
+                return self.begin(id, work).await;
+            }
+            Call::Refresh(refresh) => {
+                let refreshed = clock::refresh(&refresh);
+                agent.spawner.freezer().thaw();
+                refreshed.map(Answer::Refreshed)
+            }
+            Call::ReadFile(read) => return self.begin(id, files::answer_read(Arc::clone(&agent.root), read)).await,
+            Call::WriteFile(write) => return self.begin(id, files::answer_write(Arc::clone(&agent.root), write)).await,
+            Call::DeleteFile { path, recursive } => {
+                return self.begin(id, files::answer_delete(Arc::clone(&agent.root), path, recursive)).await;
+            }
             Call::Shutdown { mode } => return self.shut_down(id, mode).await,
             Call::Cancel { request } => {
                 let cancelled = self.running.borrow_mut().remove(&request);

@@ -8,18 +8,21 @@ mod vm;
 use std::{
     collections::BTreeMap,
     fs::File,
-    io::{Read, Write},
+    io::{BufRead, BufReader, Read, Write},
     os::{fd::OwnedFd, unix::net::UnixStream},
     thread,
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use nexus_host::agent::{AgentClient, AgentError};
 use nexus_model::ExitStatus;
-use nexus_protocol::{Command, Event, FailureKind, Role, ShutdownMode};
+use nexus_protocol::{Command, Event, FailureKind, OpenTerminal, Role, ShutdownMode};
 use rmcp::{ServiceExt, model::CallToolRequestParams};
 use serde_json::json;
-use tokio::time::{Instant, timeout};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout},
+};
 use vm::{VM_PATIENCE, Vm};
 
 /// Longer than the 8 s after which the guest's kernel resets a connection whose end the proxy has not confirmed.
@@ -116,7 +119,7 @@ async fn kills_all_that_a_vanished_client_started(client: &AgentClient) {
     let leaves = "echo $$ >/sys/fs/cgroup/cgroup.procs; echo $$ >/tmp/pid; echo ready; sleep 1000; exit 1";
     let closes = format!("{DAEMONISES}; echo ready; exec >&- 2>&-; sleep 1000; exit 1");
     for script in [daemonises.as_str(), leaves, closes.as_str()] {
-        let exec = client.exec(&Command { attached: true, ..sh(script) }).await.unwrap();
+        let exec = client.exec(&sh(script)).await.unwrap();
         let mut stdout = File::from(exec.stdout);
         let ready = thread::spawn(move || {
             stdout.read_exact(&mut [0; 6]).unwrap();
@@ -137,10 +140,8 @@ async fn kills_all_that_a_vanished_client_started(client: &AgentClient) {
         has_died(client, &left).await;
     }
     // What nobody has to read is dropped.
-    let detached = client.exec(&sh("head -c 1000000 /dev/zero; exit 3")).await.unwrap();
-    let id = detached.id;
-    drop(detached);
-    assert_eq!(bounded(client.wait_exec(id)).await.unwrap(), ExitStatus::Code(3));
+    let detached = client.detach(&sh("head -c 1000000 /dev/zero; exit 3")).await.unwrap();
+    assert_eq!(bounded(client.wait_exec(detached)).await.unwrap(), ExitStatus::Code(3));
 }
 
 /// An MCP session, and what its end does to what it has under way.
@@ -174,6 +175,73 @@ async fn offers_tools(client: &AgentClient) {
     has_died(client, &left).await;
     eprintln!("MCP client gone → command killed: {:?}", start.elapsed());
     assert!(bounded(calling).await.unwrap().is_err());
+}
+
+/// Each listens on a port of its own, which another one gets after its end.
+async fn shows_terminals(client: &AgentClient) {
+    let open = async || {
+        let command = sh("stty -echo; echo ready; read line; echo \"<$line>\"; exit 4");
+        let opened = client.open_terminal(OpenTerminal { command, ..OpenTerminal::default() });
+        bounded(opened).await.unwrap()
+    };
+    for _ in 0..2 {
+        let terminals = [open().await, open().await, open().await];
+        let start = Instant::now();
+        for (number, terminal) in terminals.into_iter().enumerate() {
+            let mut keys = File::from(terminal.stream);
+            let display = read_all(keys.try_clone().unwrap().into());
+            keys.write_all(format!("line {number}\r").as_bytes()).unwrap();
+            let text = String::from_utf8(joined(display).await).unwrap();
+            assert!(text.ends_with(&format!("<line {number}>\r\n")), "{text:?}");
+            assert_eq!(bounded(client.wait_exec(terminal.id)).await.unwrap(), ExitStatus::Code(4));
+        }
+        eprintln!("3 terminals: {:?}", start.elapsed());
+    }
+}
+
+/// Seconds of a line of `date +%s` by which the guest's clock is not that of this machine.
+fn seconds_off(line: &str) -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    line.trim().parse::<u64>().unwrap().abs_diff(now)
+}
+
+/// Between a freeze and a refresh no command runs, also where the virtual CPUs do; the first moment of the next one that
+/// runs, and of those that go on, is one of the right time.
+async fn stands_still_and_is_told_how_late_it_is(vm: &Vm, client: &AgentClient) {
+    let marker = client.exec(&sh("while :; do date +%s; usleep 10000; done")).await.unwrap();
+    let (told, mut lines) = mpsc::unbounded_channel();
+    let reader = thread::spawn(move || {
+        for line in BufReader::new(File::from(marker.stdout)).lines() {
+            told.send(line.unwrap()).unwrap();
+        }
+    });
+    assert!(seconds_off(&bounded(lines.recv()).await.unwrap()) < 2);
+    client.freeze(VM_PATIENCE).await.unwrap();
+    // What it had written by then is on its way.
+    while timeout(Duration::from_secs(1), lines.recv()).await.is_ok() {}
+    let other = client.clone();
+    let held = tokio::spawn(async move { output(&other, "date +%s").await });
+    // It has been asked for when a later call is answered: what is sent to a guest that stands still may block its vsock.
+    tokio::task::yield_now().await;
+    bounded(client.ping()).await.unwrap();
+    vm.monitor("stop");
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    vm.monitor("cont");
+    assert!(timeout(Duration::from_secs(1), lines.recv()).await.is_err(), "the marker has run");
+    assert!(!held.is_finished());
+
+    let start = Instant::now();
+    let refreshed = client.refresh(VM_PATIENCE).await.unwrap();
+    eprintln!("refresh: {:?}, by {} µs", start.elapsed(), refreshed.stepped_us);
+    assert!(refreshed.stepped_us > 2_000_000, "{refreshed:?}");
+    let first = bounded(lines.recv()).await.unwrap();
+    assert!(seconds_off(&first) < 2, "{first}");
+    let first = bounded(held).await.unwrap();
+    assert!(seconds_off(&first) < 2, "{first}");
+    // What is off by as long as it took to say is near enough.
+    assert!(client.refresh(VM_PATIENCE).await.unwrap().stepped_us < 2_000_000);
+    client.signal_exec(marker.id, 9).await.unwrap();
+    joined(reader).await;
 }
 
 #[tokio::test]
@@ -222,9 +290,11 @@ async fn is_the_init_of_a_bare_root_file_system() {
     has_died(&client, &daemon(&client).await).await;
     assert_eq!(output(&client, groups).await, "1\n", "only that of the command that asks");
 
+    stands_still_and_is_told_how_late_it_is(&vm, &client).await;
     tells_how_commands_end(&client).await;
     kills_all_that_a_vanished_client_started(&client).await;
     offers_tools(&client).await;
+    shows_terminals(&client).await;
     carries_fifty_megabytes(&client).await;
     loses_nothing_for_slow_readers(&client).await;
 

@@ -6,8 +6,10 @@ use clap::{
 };
 
 use crate::{
+    attach::Attach,
     bus::Bus,
     completions::Completions,
+    cp::Cp,
     doctor::Doctor,
     exec::Exec,
     failure::{Exit, Failure},
@@ -19,6 +21,7 @@ use crate::{
     records::{Audit, Events},
     run::{Guard, Run},
     status::Status,
+    terminal::GuardTerminal,
     tree::Tree,
     version::Version,
     vm::VmCommand,
@@ -52,7 +55,9 @@ enum Command {
     Doctor(Doctor),
     #[command(subcommand)]
     Vm(VmCommand),
+    Attach(Attach),
     Exec(Exec),
+    Cp(Cp),
     Run(Run),
     Mcp(Mcp),
     #[command(subcommand)]
@@ -71,6 +76,8 @@ enum Command {
     Completions(Completions),
     #[command(hide = true)]
     Guard(Guard),
+    #[command(hide = true)]
+    GuardTerminal(GuardTerminal),
 }
 
 impl Cli {
@@ -89,8 +96,10 @@ impl Cli {
             Command::Tree(args) => args.run(&Bus::connect().await?).await,
             Command::Doctor(args) => args.run().await,
             Command::Vm(command) => command.run(&Bus::connect().await?).await,
+            Command::Attach(args) => args.run(&Bus::connect().await?).await,
             Command::Exec(args) => args.run(&connect_to_run().await?).await,
             Command::Run(args) => args.run(&connect_to_run().await?).await,
+            Command::Cp(args) => args.run(&Bus::connect().await?).await,
             Command::Mcp(args) => args.run(&Bus::connect().await?).await,
             Command::Image(command) => command.run(&Bus::connect().await?).await,
             Command::Ws(command) => command.run(&Bus::connect().await?).await,
@@ -103,6 +112,7 @@ impl Cli {
             Command::Version(args) => args.run().await,
             Command::Completions(args) => args.run(),
             Command::Guard(args) => args.run().await,
+            Command::GuardTerminal(args) => args.run(),
         }
     }
 }

@@ -1,9 +1,11 @@
 //! `nexusctl`: Nexus on the command line. A client of the session bus like any other; what it can do, any client can.
 
+mod attach;
 mod bus;
 mod cli;
 mod completions;
 mod confirm;
+mod cp;
 mod doctor;
 mod exec;
 mod failure;
@@ -24,6 +26,7 @@ mod run;
 mod screen;
 mod several;
 mod status;
+mod terminal;
 mod tree;
 mod version;
 mod vm;

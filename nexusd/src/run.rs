@@ -163,6 +163,7 @@ fn settle(xdg: &XdgFolders, config: Config, programs: Programs) -> anyhow::Resul
         job_retention: JOB_RETENTION,
         history: config.history.bounds(),
         orphan_grace: config.reaper.grace(),
+        slept: nexus_host::process::slept,
     };
     Ok((settings, manager))
 }

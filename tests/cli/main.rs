@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
+mod attach;
 mod console;
+mod cp;
 mod daemon;
 mod exec;
 mod mcp;

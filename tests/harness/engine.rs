@@ -166,6 +166,7 @@ impl TestEngine {
             job_retention: Duration::from_secs(60),
             history: Bounds::default(),
             orphan_grace: ORPHAN_GRACE,
+            slept: nexus_host::process::slept,
         };
         change(&mut settings);
         let (engine, tree) =

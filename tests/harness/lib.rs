@@ -12,6 +12,7 @@ mod home;
 mod notifications;
 mod required;
 mod signals;
+mod stand_in;
 mod straggler;
 mod terminal;
 
@@ -25,6 +26,7 @@ pub use home::Home;
 pub use notifications::Notifications;
 pub use required::not_run;
 pub use signals::{Changed, Signal, Signals};
+pub use stand_in::{Manners, StandIn};
 pub use straggler::{daemonises, has_died, pid_in};
 pub use terminal::Terminal;
 

@@ -18,7 +18,7 @@ use nexus_host::{
 use nexus_model::{
     ConnectionKind, ConnectionState, Direction, ErrorKind, Health, Timestamp, restart::Backoff, vm::VmState,
 };
-use nexus_protocol::{CONTROL_PORT, Event, ShutdownMode, Welcome};
+use nexus_protocol::{CONTROL_PORT, Event, Features, Role, ShutdownMode, Welcome};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::{
     sync::{mpsc, watch},
@@ -27,7 +27,7 @@ use tokio::{
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, info, warn};
 
-use super::{Power, VmContext, machine::MachineMessage};
+use super::{Power, VmContext, machine::MachineMessage, standstill};
 use crate::{
     Engine, Error, Place,
     ask::{ACTOR_DEADLINE, Reply},
@@ -99,11 +99,13 @@ impl Actor for ConnectionActor {
             to_close,
             power: vm.power.subscribe(),
             heartbeat: engine.heartbeat.subscribe(),
+            slept: engine.slept.subscribe(),
             child: child.clone(),
             engine,
             vm: vm.clone(),
             socket: None,
             opened_at: Timestamp::NEVER,
+            lacking: None,
         };
         // There from the first moment, so that whoever made the VM finds it whole.
         dialer.show(ConnectionState::Parked);
@@ -166,11 +168,15 @@ struct Dialer {
     vm: Arc<VmContext>,
     power: watch::Receiver<Power>,
     heartbeat: watch::Receiver<u64>,
+    /// Changes when this machine has slept.
+    slept: watch::Receiver<Duration>,
     child: ChildContext,
     /// Who wants it closed.
     to_close: mpsc::UnboundedReceiver<Reply<()>>,
     socket: Option<PathBuf>,
     opened_at: Timestamp,
+    /// The run of which it was said that its agent is too old.
+    lacking: Option<u64>,
 }
 
 impl Dialer {
@@ -254,6 +260,8 @@ impl Dialer {
         while let Ok(reply) = self.to_close.try_recv() {
             let _ = reply.send(Err(not_open()));
         }
+        self.slept.mark_unchanged();
+        self.refresh(run, &agent, welcome).await;
         self.vm.agent.send_replace(Some(agent.clone()));
         self.show(ConnectionState::Open);
         self.child.reporter.set_health(Health::Ok);
@@ -289,6 +297,11 @@ impl Dialer {
                     asked = Some(reply);
                     break;
                 }
+                Ok(()) = self.slept.changed() => {
+                    if !self.is_paused() {
+                        standstill::refresh(&self.vm, &agent).await;
+                    }
+                }
                 tick = self.heartbeat.changed() => {
                     if tick.is_err() {
                         break;
@@ -319,6 +332,21 @@ impl Dialer {
             return Loss::Asked;
         }
         if orderly { Loss::Orderly } else { Loss::Sudden }
+    }
+
+    /// The guest may have stood still for as long as nobody spoke with it.
+    async fn refresh(&mut self, run: u64, agent: &AgentClient, welcome: &Welcome) {
+        let is_too_old = !agent.has(Features::CLOCK) && welcome.role != Role::Process;
+        if is_too_old && self.lacking != Some(run) {
+            self.lacking = Some(run);
+            warn!(
+                NEXUS_VM = %self.vm.name,
+                "the guest agent {} in VM {} can't put its clock right: build its image again with a newer one",
+                welcome.agent_version,
+                self.vm.name,
+            );
+        }
+        standstill::refresh(&self.vm, agent).await;
     }
 
     /// A guest that has answered in this run does so no more.

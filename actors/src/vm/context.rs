@@ -5,7 +5,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, SystemTime},
 };
@@ -72,6 +72,8 @@ pub(crate) struct VmContext {
     pub(crate) power: watch::Sender<Power>,
     /// The way to the guest agent while it answers. Set by the connection.
     pub(crate) agent: watch::Sender<Option<AgentClient>>,
+    /// Whether calls to its guest are refused, since it is about to stand still. Set by the machine.
+    pub(super) closed: AtomicBool,
     /// What the connection has carried.
     pub(crate) statistics: Statistics,
     /// When the guest has answered last. No picture of it is made: it would be one per VM and heartbeat.
@@ -90,6 +92,7 @@ impl VmContext {
             env: watch::Sender::default(),
             power: watch::Sender::default(),
             agent: watch::Sender::new(None),
+            closed: AtomicBool::default(),
             statistics: Statistics::default(),
             heartbeat_at: AtomicU64::default(),
         }

@@ -1,10 +1,10 @@
 //! What can be asked of guests.
 
-use std::{os::fd::OwnedFd, time::Duration};
+use std::{os::fd::OwnedFd, sync::atomic::Ordering, time::Duration};
 
 use nexus_host::agent::{AgentClient, AgentError, RunOutcome};
 use nexus_model::{ErrorKind, Name, vm::VmState};
-use nexus_protocol::{Command, FailureKind, Text};
+use nexus_protocol::{Command, Text};
 use tracing::info;
 
 use crate::{Engine, Error, GuestCommand, GuestOutcome, GuestStreams, Origin};
@@ -41,6 +41,15 @@ impl Engine {
         let (agent, command) = self.guest_command(origin, vm, command)?;
         let streams = agent.exec(&command).await?;
         Ok(GuestStreams { exec: streams.id, stdin: streams.stdin, stdout: streams.stdout, stderr: streams.stderr })
+    }
+
+    /// Starts a command in a guest that has no streams and is nobody's. Its number.
+    ///
+    /// # Errors
+    /// As [`guest_exec`](Self::guest_exec)'s.
+    pub async fn guest_detach(&self, origin: &Origin, vm: &Name, command: GuestCommand) -> Result<u64, Error> {
+        let (agent, command) = self.guest_command(origin, vm, command)?;
+        Ok(agent.detach(&command).await?)
     }
 
     /// Waits for the end of a command, however long that takes. When the connection to the agent is lost meanwhile, it
@@ -104,34 +113,22 @@ impl Engine {
         let agent = self.agent(vm)?;
         let env = self.vm(vm)?.env.borrow().clone();
         info!(NEXUS_VM = %vm, NEXUS_REQUEST = %origin.request, DBUS_SENDER = origin.sender, "opens the tools of VM {vm}");
-        agent.open_tools(env).await.map_err(|error| match error {
-            AgentError::Failed(failure) if failure.kind == FailureKind::Unsupported => self.too_old(vm, "MCP"),
-            other => other.into(),
-        })
+        Ok(agent.open_tools(env).await?)
     }
 
-    /// What to say of a guest whose agent can't do `what` yet.
-    fn too_old(&self, vm: &Name, what: &str) -> Error {
-        let guest = self
-            .board
-            .vms()
-            .get(vm)
-            .and_then(|picture| picture.guest.as_ref().map(|guest| guest.agent_version.clone()));
-        let version = guest.unwrap_or_default();
-        let message =
-            format!("the agent {version} in VM `{vm}` has no {what}: build its image again, with a newer agent");
-        Error::new(ErrorKind::NotImplemented, message)
-    }
-
-    fn agent(&self, vm: &Name) -> Result<AgentClient, Error> {
+    pub(super) fn agent(&self, vm: &Name) -> Result<AgentClient, Error> {
         // What is sent to a guest that stands still is answered by nobody, and may block its vsock device for good.
         if self.board.vms().get(vm).is_some_and(|picture| picture.lifecycle.state() == VmState::Paused) {
             return Err(unavailable(self, vm));
         }
-        self.vm(vm)?.agent.borrow().clone().ok_or_else(|| unavailable(self, vm))
+        let context = self.vm(vm)?;
+        if context.closed.load(Ordering::Relaxed) {
+            return Err(Error::new(ErrorKind::GuestUnavailable, format!("VM `{vm}` is being paused: resume it first")));
+        }
+        context.agent.borrow().clone().ok_or_else(|| unavailable(self, vm))
     }
 
-    fn guest_command(
+    pub(super) fn guest_command(
         &self,
         origin: &Origin,
         vm: &Name,
@@ -140,7 +137,7 @@ impl Engine {
         let agent = self.agent(vm)?;
         let mut env = self.vm(vm)?.env.borrow().clone();
         env.extend(command.env);
-        let program = command.argv.first().cloned().unwrap_or_default();
+        let program = command.argv.first().map_or("its login shell", String::as_str);
         info!(NEXUS_VM = %vm, NEXUS_REQUEST = %origin.request, DBUS_SENDER = origin.sender, "runs `{program}` in VM {vm}");
         let timeout = command.timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
         let command = Command {
@@ -149,7 +146,6 @@ impl Engine {
             cwd: command.working_directory,
             user: command.user,
             timeout_ms: timeout,
-            attached: command.attached,
         };
         Ok((agent, command))
     }

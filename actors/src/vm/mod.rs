@@ -4,13 +4,16 @@
 mod connection;
 mod context;
 mod create;
+mod files;
 mod guest;
 mod link;
 mod machine;
 mod memory;
 mod power;
 mod removal;
+mod standstill;
 mod statistics;
+mod terminal;
 
 pub(crate) use context::{Power, VmContext, child_spec};
 #[cfg(test)]

@@ -14,6 +14,12 @@ pub trait Guest {
     fn run(&self, argv: &[&str], options: Options<'_>) -> Result<(i32, String, String, bool), Error>;
     /// Starts a command. Its bytes do not pass through nexusd. Close the streams that are not needed.
     fn exec(&self, argv: &[&str], options: Options<'_>) -> Result<(u64, OwnedFd, OwnedFd, OwnedFd), Error>;
+    /// Runs a command on a terminal, or the login shell without one, or finds the terminal of that name. Its bytes do not pass through nexusd.
+    fn open_shell(&self, argv: &[&str], options: Options<'_>) -> Result<(u64, OwnedFd), Error>;
+    /// Gives the terminal on which a command runs another size.
+    fn resize_exec(&self, id: u64, columns: u32, rows: u32) -> Result<(), Error>;
+    /// Number, name, columns, rows and viewers of every terminal.
+    fn list_shells(&self) -> Result<Vec<(u64, String, u32, u32, u32)>, Error>;
     /// Answers when the command has ended.
     fn wait_exec(&self, id: u64) -> Result<(i32, i32), Error>;
     /// Sends a signal to all processes of a command.
@@ -22,6 +28,16 @@ pub trait Guest {
     fn list_execs(&self) -> Result<Vec<(u64, Vec<String>)>, Error>;
     /// Opens a session of the Model Context Protocol (MCP) with the guest. Its bytes do not pass through nexusd.
     fn open_tools(&self, options: Options<'_>) -> Result<OwnedFd, Error>;
+    /// Reads a file, or a part of it: at most 256 KiB from the option `offset` on, and whether there is more.
+    fn read_file(&self, path: &str, options: Options<'_>) -> Result<(Vec<u8>, bool), Error>;
+    /// Writes a file of at most 256 KiB, whole or not at all unless the option `append` is given.
+    fn write_file(&self, path: &str, data: &[u8], options: Options<'_>) -> Result<(), Error>;
+    /// Deletes a file or a link, or, with the option `recursive`, a folder with everything in it.
+    fn delete_file(&self, path: &str, options: Options<'_>) -> Result<(), Error>;
+    /// Opens a stream that carries files to the guest. Its bytes do not pass through nexusd.
+    fn copy_in(&self, path: &str, options: Options<'_>) -> Result<OwnedFd, Error>;
+    /// Opens a stream that carries files from the guest. Its bytes do not pass through nexusd.
+    fn copy_out(&self, path: &str, options: Options<'_>) -> Result<OwnedFd, Error>;
     /// What the image says of itself in `/etc/nexus/image.yaml`.
     fn get_image_metadata(&self) -> Result<HashMap<String, OwnedVariant>, Error>;
     /// Version of the agent.

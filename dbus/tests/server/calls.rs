@@ -60,6 +60,24 @@ async fn a_vm_is_started_used_and_stopped() {
     });
     assert_eq!(read.await.unwrap(), "through\n");
     assert_eq!(guest.wait_exec(id).await.unwrap(), (0, 0));
+    let size = [("columns", Variant::from(101_u32)), ("rows", Variant::from(37_u32)), ("name", Variant::from("main"))];
+    let (id, stream) = guest.open_shell(&["sh", "-c", "stty size; read line"], Options::from(size)).await.unwrap();
+    guest.resize_exec(id, 99, 1_000_000).await.unwrap();
+    assert_eq!(guest.list_shells().await.unwrap(), [(id, "main".to_owned(), 99, 500, 1)]);
+    let terminal = std::fs::File::from(std::os::fd::OwnedFd::from(stream));
+    let read = tokio::task::spawn_blocking(move || {
+        std::io::Write::write_all(&mut &terminal, b"\r").unwrap();
+        std::io::read_to_string(&terminal).unwrap()
+    });
+    assert!(read.await.unwrap().contains("37 101"));
+    assert_eq!(guest.wait_exec(id).await.unwrap(), (0, 0));
+    let half = Options::from([("columns", Variant::from(80_u32))]);
+    let (kind, text) = kind_and_text(guest.open_shell(&[], half).await);
+    assert_eq!((kind, text.as_str()), (ErrorKind::InvalidArgs, "`columns` and `rows` go together"));
+    let (kind, text) = kind_and_text(guest.open_shell(&[], Options::from([("name", "a b".into())])).await);
+    assert_eq!(kind, ErrorKind::InvalidArgs);
+    assert!(text.contains("a terminal's name is 1 to 64"), "{text}");
+    assert_eq!(kind_and_text(guest.resize_exec(id, 80, 24).await).0, ErrorKind::NotFound);
     wait(&fixture.client, vm.stop(Options::new()).await.unwrap()).await.unwrap();
     let row = VmProperties::read(&fixture.client, vm.inner().path()).await.unwrap();
     assert_eq!((row.state.as_str(), row.guest_ready, row.leader), ("stopped", false, 0));
@@ -189,4 +207,42 @@ async fn the_log_level_can_be_set() {
     assert!(log.set_property("LogLevel", "loud").await.is_err());
     log.set_property("LogTarget", "console").await.unwrap();
     assert!(log.set_property("LogTarget", "syslog").await.is_err());
+}
+
+#[tokio::test]
+async fn files_are_written_read_and_deleted() {
+    let fixture = Fixture::with(|_| ()).await;
+    let vm = create(&fixture, "web").await;
+    wait(&fixture.client, vm.start(Options::new()).await.unwrap()).await.unwrap();
+    fixture.engine.wait(&"web".parse().unwrap(), |vm| vm.guest.is_some()).await;
+    fixture.board().flushed().await;
+    let guest = GuestProxy::builder(&fixture.client).path(vm.inner().path().clone()).build().await.unwrap();
+    let options = |key, value: Variant<'static>| Options::from([(key, value)]);
+    let folders = || options("create-folders", Variant::from(true));
+
+    guest.write_file("/files/secret", b"line\n", Options::new()).await.unwrap_err();
+    guest.write_file("/files/secret", b"line\n", folders()).await.unwrap();
+    guest.write_file("/files/secret", b"more\n", options("append", Variant::from(true))).await.unwrap();
+    assert_eq!(guest.read_file("/files/secret", Options::new()).await.unwrap(), (b"line\nmore\n".to_vec(), false));
+    let large = vec![7; 256 << 10];
+    guest.write_file("/files/large", &large, options("mode", Variant::from(0o600_u32))).await.unwrap();
+    guest.write_file("/files/large", b"x", options("append", Variant::from(true))).await.unwrap();
+    assert_eq!(guest.read_file("/files/large", Options::new()).await.unwrap(), (large.clone(), true));
+    let offset = options("offset", Variant::from(256_u64 << 10));
+    assert_eq!(guest.read_file("/files/large", offset).await.unwrap(), (b"x".to_vec(), false));
+
+    let too_large = guest.write_file("/files/large", &[7; (256 << 10) + 1], Options::new()).await;
+    assert_eq!(kind_and_text(too_large).0, ErrorKind::InvalidArgs);
+    let mode = options("mode", Variant::from(0o10_0000_u32));
+    assert_eq!(kind_and_text(guest.write_file("/files/a", b"", mode).await).0, ErrorKind::InvalidArgs);
+    let owner = options("owner", Variant::from("nobody-has-this-name"));
+    assert_eq!(kind_and_text(guest.write_file("/files/a", b"", owner).await).0, ErrorKind::InvalidArgs);
+    assert_eq!(kind_and_text(guest.read_file("files/secret", Options::new()).await).0, ErrorKind::InvalidArgs);
+    assert_eq!(kind_and_text(guest.read_file("/files", Options::new()).await).0, ErrorKind::InvalidArgs);
+    assert_eq!(kind_and_text(guest.read_file("/files/none", Options::new()).await).0, ErrorKind::NotFound);
+    assert_eq!(kind_and_text(guest.delete_file("/files", Options::new()).await).0, ErrorKind::InvalidArgs);
+
+    guest.delete_file("/files/large", Options::new()).await.unwrap();
+    guest.delete_file("/files", options("recursive", Variant::from(true))).await.unwrap();
+    assert_eq!(kind_and_text(guest.read_file("/files/secret", Options::new()).await).0, ErrorKind::NotFound);
 }

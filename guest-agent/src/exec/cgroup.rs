@@ -47,13 +47,42 @@ impl Parent {
         Some(parent)
     }
 
-    /// Removes empty groups of an earlier run.
+    /// A folder that is taken for one of control groups.
+    #[cfg(test)]
+    pub(super) fn at(path: &Path) -> Self {
+        Self { path: path.to_owned() }
+    }
+
+    /// Removes empty groups of an earlier run, and lets go on what is in others.
     fn remove_leftovers(&self) {
-        let Ok(entries) = fs::read_dir(&self.path) else { return };
-        for entry in entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(PREFIX)) {
+        self.set_frozen(false);
+        for group in self.groups() {
             // One in use stays.
-            let _ = fs::remove_dir(entry.path());
+            let _ = fs::remove_dir(group);
         }
+    }
+
+    /// Those of commands, also of an earlier run.
+    fn groups(&self) -> impl Iterator<Item = PathBuf> {
+        let entries = fs::read_dir(&self.path).into_iter().flatten().flatten();
+        entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(PREFIX)).map(|entry| entry.path())
+    }
+
+    /// Has everything in the groups come to a stop, or go on.
+    pub(super) fn set_frozen(&self, frozen: bool) {
+        for group in self.groups() {
+            // It may have been removed since.
+            let _ = fs::write(group.join("cgroup.freeze"), if frozen { "1" } else { "0" });
+        }
+    }
+
+    /// Whether everything in the groups has come to a stop.
+    pub(super) fn stands_still(&self) -> bool {
+        let moves = |group: PathBuf| {
+            fs::read_to_string(group.join("cgroup.events"))
+                .is_ok_and(|events| events.lines().all(|line| line != "frozen 1"))
+        };
+        !self.groups().any(moves)
     }
 
     /// A new, empty group.

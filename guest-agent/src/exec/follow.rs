@@ -13,7 +13,7 @@ use tokio::{
 
 use super::{
     group::Group,
-    spawner::{Spawner, Stdin, system},
+    spawner::{Spawner, Wiring, system},
 };
 
 const CHUNK_BYTES: usize = 16 * 1024;
@@ -30,9 +30,10 @@ pub(crate) async fn follow(
     input: Option<Vec<u8>>,
     mut heard: impl FnMut(Channel, &[u8]),
 ) -> Result<Ended, Failure> {
+    spawner.freezer().thawed().await;
     let deadline = deadline(command);
-    let stdin = if input.is_some() { Stdin::Piped } else { Stdin::Null };
-    let mut child = spawner.spawn(command, stdin)?;
+    let wiring = if input.is_some() { Wiring::Piped } else { Wiring::Outputs };
+    let mut child = spawner.spawn(command, wiring)?;
     let mut killer = KillOnDrop(Some(Rc::clone(&child.group)));
     let mut stdout = Output::open(child.stdout.take())?;
     let mut stderr = Output::open(child.stderr.take())?;
@@ -147,7 +148,7 @@ impl Output {
 }
 
 /// Reads what nobody wants, so that who writes it is not held up.
-pub(crate) async fn discard(mut pipe: pipe::Receiver) {
+async fn discard(mut pipe: pipe::Receiver) {
     let mut chunk = vec![0; CHUNK_BYTES];
     while pipe.read(&mut chunk).await.is_ok_and(|count| count > 0) {}
 }

@@ -5,7 +5,7 @@ mod os_release;
 
 use std::{fs::File, io::Read, net::IpAddr, path::Path};
 
-use nexus_protocol::{Features, REVISION, Text, Welcome};
+use nexus_protocol::{Features, REVISION, Role, Text, Welcome};
 use nix::{
     ifaddrs::getifaddrs,
     time::{ClockId, clock_gettime},
@@ -33,8 +33,14 @@ pub(crate) fn welcome(agent: &Agent) -> Welcome {
         metadata,
         metadata_problem,
         uptime_us: uptime_us(),
-        features: Features::from_iter([Features::TOOLS]),
+        features: features(agent.role),
     }
+}
+
+/// A mere process has no clock of its own.
+fn features(role: Role) -> Features {
+    let clock = (role != Role::Process).then_some(Features::CLOCK);
+    clock.into_iter().chain([Features::COPY, Features::FILES, Features::TERMINALS, Features::TOOLS]).collect()
 }
 
 fn addresses() -> Vec<IpAddr> {

@@ -85,7 +85,7 @@ pub(super) async fn run(
     let mut env = session.clone();
     env.extend(arguments.env);
     let RunCommand { cwd, user, timeout_ms, .. } = arguments;
-    let command = Command { argv, env, cwd, user, timeout_ms, attached: false };
+    let command = Command { argv, env, cwd, user, timeout_ms };
 
     let outputs = RefCell::new(Outputs::new(progress.is_some()));
     let news = Notify::new();

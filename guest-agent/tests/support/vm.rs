@@ -2,6 +2,8 @@
 
 use std::{
     fs::File,
+    io::{BufRead, BufReader, Write},
+    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::{Child, Command as Process, ExitStatus, Stdio},
     sync::{Mutex, MutexGuard, PoisonError},
@@ -177,6 +179,18 @@ impl Vm {
                 }
                 Err(error) => panic!("{error:?}, console:\n{}", self.console()),
             }
+        }
+    }
+
+    /// Has QEMU's monitor do something: see `docs/interop/qmp-spec.txt` of QEMU.
+    pub(crate) fn monitor(&self, command: &str) {
+        let stream = UnixStream::connect(self.folder.path().join(MONITOR)).unwrap();
+        stream.set_read_timeout(Some(VM_PATIENCE)).unwrap();
+        let mut lines = BufReader::new(&stream).lines();
+        for command in ["qmp_capabilities", command] {
+            writeln!(&stream, "{{\"execute\":\"{command}\"}}").unwrap();
+            let done = lines.by_ref().map(Result::unwrap).find(|line| line.contains("\"return\""));
+            assert!(done.is_some(), "QEMU does not {command}");
         }
     }
 

@@ -4,8 +4,9 @@ use std::{collections::BTreeMap, future::Future, os::fd::OwnedFd, sync::Arc, tim
 
 use nexus_model::ExitStatus;
 use nexus_protocol::{
-    Answer, CONTROL_PORT, Call, Command, ExecInfo, Features, Hello, Message, Purpose, REVISION, Request, ShutdownMode,
-    Token, Welcome, frame,
+    Answer, BULK_PORT, CONTROL_PORT, Call, Command, CopyIn, CopyOut, ExecInfo, FailureKind, Features, FileContent,
+    Hello, MAX_FILE_BYTES, Message, OpenTerminal, Purpose, REVISION, ReadFile, Request, ShutdownMode, TOOLS_PORT,
+    TerminalSize, Text, Ticket, Token, Welcome, WriteFile, frame,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, split},
@@ -13,11 +14,11 @@ use tokio::{
 };
 
 use super::{
-    AgentError, AgentEvents, Disconnect, ExecStreams,
+    AgentError, AgentEvents, Disconnect, ExecStreams, TerminalStream,
     connection::{self, Caller},
     exec,
     reader::FrameReader,
-    tools,
+    stream, terminal,
     traffic::Meter,
     writer::FrameWriter,
 };
@@ -34,6 +35,20 @@ const RUN_GRACE: Duration = Duration::from_secs(30);
 pub struct AgentClient {
     caller: Arc<Caller>,
     endpoint: Endpoint,
+    about: Arc<About>,
+}
+
+/// What an agent said about itself.
+#[derive(Debug)]
+struct About {
+    version: Text,
+    features: Features,
+}
+
+impl About {
+    fn of(welcome: &Welcome) -> Arc<Self> {
+        Arc::new(Self { version: welcome.agent_version.clone(), features: welcome.features.clone() })
+    }
 }
 
 /// How a command of [`AgentClient::run`] ended, and what it wrote.
@@ -66,7 +81,8 @@ impl AgentClient {
         within("shake hands", deadline, async {
             let stream = endpoint.connect(CONTROL_PORT).await.map_err(AgentError::Unreachable)?;
             let (caller, welcome, events) = shake_hands(stream, token).await?;
-            Ok((Self { caller: Arc::new(caller), endpoint: endpoint.clone() }, welcome, events))
+            let about = About::of(&welcome);
+            Ok((Self { caller: Arc::new(caller), endpoint: endpoint.clone(), about }, welcome, events))
         })
         .await
     }
@@ -79,7 +95,14 @@ impl AgentClient {
     {
         let (caller, welcome, events) = shake_hands(stream, token).await?;
         let nowhere = Endpoint::Hybrid { socket: std::path::PathBuf::new() };
-        Ok((Self { caller: Arc::new(caller), endpoint: nowhere }, welcome, events))
+        let about = About::of(&welcome);
+        Ok((Self { caller: Arc::new(caller), endpoint: nowhere, about }, welcome, events))
+    }
+
+    /// Whether the agent has that feature.
+    #[must_use]
+    pub fn has(&self, feature: &str) -> bool {
+        self.about.features.has(feature)
     }
 
     /// Counts what this connection carries, from its first byte.
@@ -150,6 +173,49 @@ impl AgentClient {
         streams
     }
 
+    /// Starts `command` without streams: nothing is read from it, and nobody has to stay for it. Its number.
+    ///
+    /// # Errors
+    /// [`AgentError::InvalidCommand`]; [`AgentError::Failed`] when it can't be started; [`AgentError::Timeout`];
+    /// [`AgentError::Gone`].
+    pub async fn detach(&self, command: &Command) -> Result<u64, AgentError> {
+        command.validate().map_err(AgentError::InvalidCommand)?;
+        match self.call("start the command", Call::Detach(command.clone())).await? {
+            Answer::Detached { exec } => Ok(exec),
+            _ => Err(AgentError::Nonsense),
+        }
+    }
+
+    /// Starts a command on a terminal, or finds the terminal of that name, and opens a stream to it. A terminal that was
+    /// made and whose stream can't be opened is ended.
+    ///
+    /// # Errors
+    /// [`AgentError::InvalidTerminal`]; else as [`Self::exec`]. An agent without the feature
+    /// [`TERMINALS`](nexus_protocol::Features::TERMINALS) answers with a failure of the kind `Unsupported`.
+    pub async fn open_terminal(&self, open: OpenTerminal) -> Result<TerminalStream, AgentError> {
+        open.validate().map_err(AgentError::InvalidTerminal)?;
+        let opened = match self.call("open the terminal", Call::OpenTerminal(open)).await? {
+            Answer::Terminal(opened) => opened,
+            _ => return Err(AgentError::Nonsense),
+        };
+        let stream =
+            within("open the terminal's stream", ANSWER_DEADLINE, terminal::open(&self.endpoint, &opened)).await;
+        if stream.is_err() && opened.created {
+            // The agent kills a command that nobody has ever looked at by itself, only later.
+            let _ = self.signal_exec(opened.exec, libc::SIGKILL).await;
+        }
+        stream
+    }
+
+    /// Gives the terminal on which a command runs another size. The processes on it are told.
+    ///
+    /// # Errors
+    /// [`AgentError::Failed`] when the command is unknown or runs on no terminal; [`AgentError::Timeout`] after 30 s;
+    /// [`AgentError::Gone`].
+    pub async fn resize_exec(&self, exec: u64, size: TerminalSize) -> Result<(), AgentError> {
+        self.done("resize the terminal", Call::ResizeExec { exec, size }).await
+    }
+
     /// Waits for a command's end; returns at once when it has ended, be it before this connection was made.
     ///
     /// # Errors
@@ -171,7 +237,7 @@ impl AgentClient {
         self.done("send the signal", Call::SignalExec { exec, signal }).await
     }
 
-    /// The commands of [`Self::exec`] that run or ended lately, oldest first.
+    /// The commands of [`Self::exec`], [`Self::detach`] and [`Self::open_terminal`] that run or ended lately, oldest first.
     ///
     /// # Errors
     /// [`AgentError::Timeout`] after 30 s; [`AgentError::Gone`].
@@ -190,12 +256,64 @@ impl AgentClient {
     /// [`AgentError::Failed`], as `unsupported` by an agent that is older than that; [`AgentError::Unreachable`] and
     /// [`AgentError::Stream`] when the stream can't be opened; [`AgentError::Timeout`]; [`AgentError::Gone`].
     pub async fn open_tools(&self, env: BTreeMap<String, String>) -> Result<OwnedFd, AgentError> {
-        let call = Call::OpenStream { purpose: Purpose::Tools { env } };
-        let opened = match self.call("allow a stream", call).await? {
+        self.open_stream(Purpose::Tools { env }, TOOLS_PORT).await
+    }
+
+    /// Opens a stream that carries files to the guest, as [`CopyReport`](nexus_protocol::CopyReport) tells: in blocking mode,
+    /// to be handed to a client. It depends on nothing in this process.
+    ///
+    /// # Errors
+    /// As [`Self::open_tools`].
+    pub async fn copy_in(&self, copy: CopyIn) -> Result<OwnedFd, AgentError> {
+        self.open_stream(Purpose::CopyIn(copy), BULK_PORT).await
+    }
+
+    /// Opens a stream that carries files from the guest, likewise.
+    ///
+    /// # Errors
+    /// As [`Self::open_tools`].
+    pub async fn copy_out(&self, copy: CopyOut) -> Result<OwnedFd, AgentError> {
+        self.open_stream(Purpose::CopyOut(copy), BULK_PORT).await
+    }
+
+    async fn open_stream(&self, purpose: Purpose, port: u32) -> Result<OwnedFd, AgentError> {
+        let opened = match self.call("allow a stream", Call::OpenStream { purpose }).await? {
             Answer::Opened(opened) => opened,
             _ => return Err(AgentError::Nonsense),
         };
-        within("open the stream", ANSWER_DEADLINE, tools::open(&self.endpoint, opened)).await
+        if opened.port != port {
+            return Err(AgentError::Nonsense);
+        }
+        let ticket = Ticket { token: opened.token };
+        within("open the stream", ANSWER_DEADLINE, stream::open(&self.endpoint, port, &ticket)).await
+    }
+
+    /// Reads a file of the guest's from `offset` on, at most [`MAX_FILE_BYTES`].
+    ///
+    /// # Errors
+    /// [`AgentError::Failed`], as `unsupported` by an agent that is older than that; [`AgentError::Timeout`] after 30 s;
+    /// [`AgentError::Gone`].
+    pub async fn read_file(&self, path: &str, offset: u64) -> Result<FileContent, AgentError> {
+        match self.call("read the file", Call::ReadFile(ReadFile { path: path.to_owned(), offset })).await? {
+            Answer::File(file) if file.data.0.len() <= MAX_FILE_BYTES => Ok(file),
+            _ => Err(AgentError::Nonsense),
+        }
+    }
+
+    /// Writes a file of the guest's.
+    ///
+    /// # Errors
+    /// As [`Self::read_file`].
+    pub async fn write_file(&self, file: WriteFile) -> Result<(), AgentError> {
+        self.done("write the file", Call::WriteFile(file)).await
+    }
+
+    /// Deletes a file of the guest's; a folder with everything in it only if `recursive` says so.
+    ///
+    /// # Errors
+    /// As [`Self::read_file`].
+    pub async fn delete_file(&self, path: &str, recursive: bool) -> Result<(), AgentError> {
+        self.done("delete the file", Call::DeleteFile { path: path.to_owned(), recursive }).await
     }
 
     /// Tells the guest to go down. It has only begun to when this returns.
@@ -215,7 +333,25 @@ impl AgentClient {
     }
 
     async fn call(&self, act: &'static str, call: Call) -> Result<Answer, AgentError> {
-        within(act, ANSWER_DEADLINE, self.caller.call(call)).await
+        self.call_within(act, ANSWER_DEADLINE, call).await
+    }
+
+    /// An agent that does not know the call is too old for it.
+    pub(super) async fn call_within(
+        &self,
+        act: &'static str,
+        deadline: Duration,
+        call: Call,
+    ) -> Result<Answer, AgentError> {
+        match within(act, deadline, self.caller.call(call)).await {
+            Err(AgentError::Failed(failure)) if failure.kind == FailureKind::Unsupported => Err(self.too_old(act)),
+            result => result,
+        }
+    }
+
+    /// Why the agent can't do what it has no feature for.
+    pub(super) fn too_old(&self, act: &'static str) -> AgentError {
+        AgentError::TooOld { version: self.about.version.clone(), act }
     }
 }
 

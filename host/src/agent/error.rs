@@ -2,7 +2,7 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use nexus_protocol::{Failure, InvalidCommand, REVISION, frame::FrameError};
+use nexus_protocol::{Failure, InvalidCommand, InvalidTerminal, REVISION, Text, frame::FrameError};
 
 use crate::vsock::VsockError;
 
@@ -32,9 +32,20 @@ pub enum AgentError {
         /// The agent's revision.
         theirs: u32,
     },
+    /// The agent is of this revision, but older than what it was asked for.
+    #[error("the guest agent {version} can't {act}: build the image again with a newer one")]
+    TooOld {
+        /// The agent's version.
+        version: Text,
+        /// What it should have done.
+        act: &'static str,
+    },
     /// The agent's answer has nothing to do with the question.
     #[error("the guest agent answered something else than was asked")]
     Nonsense,
+    /// This machine has no random bytes for the guest.
+    #[error("there is no entropy for the guest")]
+    Entropy(#[source] io::Error),
     /// Too many calls are under way on this connection.
     #[error("{limit} calls to the guest agent are under way already")]
     Busy {
@@ -44,6 +55,9 @@ pub enum AgentError {
     /// The command can't be run on any machine.
     #[error("this is not a command")]
     InvalidCommand(#[source] InvalidCommand),
+    /// The terminal can't be opened on any machine.
+    #[error("this is not a terminal")]
+    InvalidTerminal(#[source] InvalidTerminal),
     /// A stream could not be opened.
     #[error("cannot open a stream to the guest")]
     Stream(#[source] FrameError),

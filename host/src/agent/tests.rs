@@ -6,8 +6,8 @@ use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use nexus_model::ExitStatus;
 use nexus_protocol::{
-    Answer, Blob, Call, Command, Ended, Event, Features, Message, REVISION, Ran, Request, Role, ShutdownMode, Text,
-    Welcome, frame,
+    Answer, Blob, Call, Command, Ended, Event, Failure, FailureKind, Features, Message, OpenTerminal, OpenedTerminal,
+    REVISION, Ran, Request, Role, ShutdownMode, Text, Token, Welcome, frame,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(600);
 fn welcome() -> Welcome {
     Welcome {
         revision: REVISION,
-        agent_version: Text::default(),
+        agent_version: Text::from("0.1.0"),
         run_id: Text::default(),
         role: Role::Init,
         boot_id: Text::default(),
@@ -307,6 +307,19 @@ async fn nonsense_is_told_from_an_answer() {
 }
 
 #[tokio::test]
+async fn a_terminal_is_looked_for_on_no_other_port_than_its_own() {
+    let (client, _events, mut guest) = connected().await;
+    for port in [0, 100, 101, 299, 400, u32::MAX] {
+        let client = client.clone();
+        let opening = tokio::spawn(async move { client.open_terminal(OpenTerminal::default()).await });
+        let Request { id, .. } = request(&mut guest).await;
+        let terminal = OpenedTerminal { exec: 7, port, token: Token::from("5ecret"), created: false };
+        send(&mut guest, &Message::Answer { id, answer: Answer::Terminal(terminal) }).await;
+        assert!(matches!(opening.await.unwrap(), Err(AgentError::Nonsense)), "{port}");
+    }
+}
+
+#[tokio::test]
 async fn a_welcome_is_bounded_and_of_this_revision() {
     for revision in [REVISION, REVISION + 1] {
         let (host, guest) = duplex(1 << 20);
@@ -327,6 +340,23 @@ async fn a_welcome_is_bounded_and_of_this_revision() {
             Err(error) => panic!("{error:?}"),
         }
     }
+}
+
+#[tokio::test]
+async fn what_an_older_agent_lacks_is_said_by_its_version() {
+    let too_old = |error: AgentError| {
+        assert!(matches!(error, AgentError::TooOld { .. }), "{error:?}");
+        assert!(error.to_string().contains("0.1.0") && error.to_string().contains("build the image again"), "{error}");
+    };
+    let (client, _events, mut guest) = connected().await;
+    // It says nothing of a clock, so it is not even asked.
+    too_old(client.freeze(PATIENCE).await.unwrap_err());
+    too_old(client.refresh(PATIENCE).await.unwrap_err());
+    let listing = tokio::spawn(async move { client.list_execs().await });
+    let Request { id, call: Call::ListExecs } = request(&mut guest).await else { panic!("another call was made") };
+    let failure = Failure::new(FailureKind::Unsupported, "the agent does not know this call");
+    send(&mut guest, &Message::Failure { id, failure }).await;
+    too_old(listing.await.unwrap().unwrap_err());
 }
 
 #[tokio::test]

@@ -3,11 +3,13 @@
 
 mod identity;
 mod membership;
+mod sleep;
 mod watch;
 
 pub use identity::{boot_id, identify};
 pub use membership::{executable, unit};
 pub use nix::sys::signal::Signal;
+pub use sleep::slept;
 pub use watch::ProcessWatch;
 
 use std::{io, path::PathBuf};

@@ -2,12 +2,17 @@
 
 use std::{fmt, future::Future, time::Duration};
 
-use nexus_model::{ErrorKind, vm::Reason};
+use nexus_model::{ErrorKind, failpoint, vm::Reason};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{MachineMessage, state::Machine};
-use crate::{Error, Origin, ask::Reply, jobs::JobControl};
+use crate::{
+    Error, Origin,
+    ask::Reply,
+    jobs::JobControl,
+    vm::standstill::{self, Closed},
+};
 
 /// What an operation does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +41,8 @@ pub(super) struct Operation {
     pub(super) job: Option<JobControl>,
     /// Who wants to know how it ends.
     pub(super) waiting: Vec<Reply<()>>,
+    /// There while calls to the guest are refused.
+    pub(super) closed: Option<Closed>,
     /// Until when the guest that is being stopped has time.
     pub(super) deadline: Option<watch::Sender<Instant>>,
     _task: AbortOnDropHandle<()>,
@@ -100,6 +107,7 @@ impl Machine {
             kind,
             job,
             waiting: reply.into_iter().collect(),
+            closed: None,
             deadline: None,
             _task: AbortOnDropHandle::new(task),
         });
@@ -140,14 +148,26 @@ impl Machine {
         };
         self.cause = None;
         self.asked(origin, if kind == OperationKind::Pause { "paused" } else { "resumed" });
-        let plan = self.plan_of_run();
+        let (plan, vm) = (self.plan_of_run(), self.vm.clone());
+        let pauses = kind == OperationKind::Pause;
+        let closed = pauses.then(|| Closed::new(&vm));
         self.begin(kind, None, Some(reply), move |_| async move {
-            let result = match kind {
-                OperationKind::Pause => driver.pause(&plan, &leader).await,
-                _ => driver.resume(&plan, &leader).await,
-            };
-            result.map_err(Error::from)
+            if !pauses {
+                driver.resume(&plan, &leader).await?;
+                standstill::thaw(&vm).await;
+                return Ok(());
+            }
+            standstill::freeze(&vm).await;
+            failpoint("pause.frozen");
+            let paused = driver.pause(&plan, &leader).await;
+            if paused.is_err() {
+                standstill::thaw(&vm).await;
+            }
+            Ok(paused?)
         });
+        if let Some(operation) = &mut self.operation {
+            operation.closed = closed;
+        }
         Ok(())
     }
 
