@@ -14,6 +14,7 @@ mod required;
 mod signals;
 mod straggler;
 mod terminal;
+mod tmux;
 
 pub use breakable::BreakableDaemon;
 pub use bus::TestBus;
@@ -27,6 +28,7 @@ pub use required::not_run;
 pub use signals::{Changed, Signal, Signals};
 pub use straggler::{daemonises, has_died, pid_in};
 pub use terminal::Terminal;
+pub use tmux::Tmux;
 
 /// A program of this workspace, built before the tests are (`cargo build --workspace`, which `make test` does).
 ///
