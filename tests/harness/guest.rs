@@ -37,4 +37,18 @@ impl GuestParts {
         not_run(&format!("{} has no guest: run `make guest`", folder.display()));
         None
     }
+
+    /// The parts with a root file system of Debian's programs, as `tools/guest` makes it for `make test`.
+    ///
+    /// # Panics
+    /// As [`find`](Self::find).
+    #[must_use]
+    pub fn debian() -> Option<Self> {
+        let rootfs = Self::folder().join("debian");
+        if !rootfs.exists() {
+            not_run(&format!("{} is not there: run `tools/guest AGENT test`", rootfs.display()));
+            return None;
+        }
+        Some(Self { rootfs, ..Self::find()? })
+    }
 }

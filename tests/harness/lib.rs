@@ -15,6 +15,7 @@ mod signals;
 mod stand_in;
 mod straggler;
 mod terminal;
+mod tmux;
 
 pub use breakable::BreakableDaemon;
 pub use bus::TestBus;
@@ -29,6 +30,7 @@ pub use signals::{Changed, Signal, Signals};
 pub use stand_in::{Manners, StandIn};
 pub use straggler::{daemonises, has_died, pid_in};
 pub use terminal::Terminal;
+pub use tmux::Tmux;
 
 /// A program of this workspace, built before the tests are (`cargo build --workspace`, which `make test` does).
 ///
