@@ -4,9 +4,9 @@
 
 use std::time::{Duration, Instant};
 
-use nexus_actors::{GuestCommand, snapshot::VmSnapshot};
+use nexus_actors::{GuestCommand, GuestShell, snapshot::VmSnapshot};
 use nexus_model::{ErrorKind, Name, vm::VmState};
-use nexus_protocol::CLOCK;
+use nexus_protocol::Features;
 use nexus_tests::{Manners, StandIn, TestEngine};
 
 /// A VM whose agent is one of such manners.
@@ -29,7 +29,6 @@ fn command() -> GuestCommand {
         working_directory: None,
         user: None,
         timeout: None,
-        attached: false,
     }
 }
 
@@ -40,7 +39,7 @@ async fn works(test: &TestEngine, name: &Name) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_guest_is_refreshed_before_anything_else_and_frozen_before_it_stands_still() {
-    let (test, name, agent) = with(Manners { features: &[CLOCK], silent: false }).await;
+    let (test, name, agent) = with(Manners { features: &[Features::CLOCK], silent: false }).await;
     works(&test, &name).await;
     assert_eq!(agent.asked(), ["hello", "refresh", "run"]);
     let origin = TestEngine::origin();
@@ -61,17 +60,21 @@ async fn an_agent_that_lacks_everything_is_not_asked_for_it() {
     test.engine.resume_vm(&origin, &name).await.unwrap();
     works(&test, &name).await;
     assert_eq!(agent.asked(), ["hello", "run", "run"]);
-    // It does not know this one.
-    let lacking = test.engine.guest_list_execs(&name).await.unwrap_err();
-    assert_eq!(lacking.kind(), ErrorKind::NotImplemented);
-    assert!(lacking.text().contains("the guest agent 0.1.0 can't list its commands"), "{}", lacking.text());
-    assert!(lacking.text().contains("build the image again"), "{}", lacking.text());
+    let shell = GuestShell { command: command(), name: None, size: None, read_only: false };
+    let terminal = test.engine.guest_open_shell(&origin, &name, shell).await.unwrap_err();
+    let resized = test.engine.guest_resize_exec(&name, 1, 80, 24).await.unwrap_err();
+    let tools = test.engine.guest_open_tools(&origin, &name).await.unwrap_err();
+    for lacking in [terminal, resized, tools] {
+        let text = lacking.text();
+        assert_eq!(lacking.kind(), ErrorKind::NotImplemented, "{text}");
+        assert!(text.contains("the guest agent 0.1.0 can't ") && text.contains("build the image again"), "{text}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_waits_for_ever_for_an_agent_that_does_not_put_its_clock_right() {
     let begun = Instant::now();
-    let (test, name, _agent) = with(Manners { features: &[CLOCK], silent: true }).await;
+    let (test, name, _agent) = with(Manners { features: &[Features::CLOCK], silent: true }).await;
     let origin = TestEngine::origin();
     test.engine.pause_vm(&origin, &name).await.unwrap();
     assert_eq!(test.state(&name), VmState::Paused);

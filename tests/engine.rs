@@ -27,7 +27,6 @@ fn shell(script: &str) -> GuestCommand {
         working_directory: None,
         user: None,
         timeout: None,
-        attached: false,
     }
 }
 

@@ -12,7 +12,7 @@ use nexus_model::{
     ExitStatus, JobState, Name,
     vm::{Reason, VmState, VmmChoice},
 };
-use nexus_protocol::CLOCK;
+use nexus_protocol::Features;
 use nexus_tests::{Init, TestEngine};
 
 /// Ten times what any step here took on two busy cores.
@@ -31,7 +31,6 @@ fn command(words: &[&str]) -> GuestCommand {
         working_directory: None,
         user: None,
         timeout: None,
-        attached: false,
     }
 }
 
@@ -57,7 +56,7 @@ async fn lives_and_ends_under(init: Init, process_1: &str, reboots: &[&str]) {
     let first = until(&test, &name, |vm| vm.guest.is_some()).await;
     eprintln!("{init:?}: start → agent answered: {:?}", begun.elapsed());
     assert_eq!(run(&test, &name, &["readlink", "/proc/1/exe"]).await.trim(), process_1);
-    assert!(first.guest.as_ref().unwrap().features.contains(&CLOCK.to_owned()));
+    assert!(first.guest.as_ref().unwrap().features.contains(&Features::CLOCK.to_owned()));
     let groups = run(&test, &name, &["cat", "/proc/self/cgroup"]).await;
     assert!(groups.contains("/nexus-exec-"), "{groups}");
     test.engine.pause_vm(&TestEngine::origin(), &name).await.unwrap();

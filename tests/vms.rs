@@ -18,7 +18,7 @@ use nexus_model::{
     restart::RestartPolicy,
     vm::{Reason, VmSpec, VmState, VmmChoice},
 };
-use nexus_protocol::CLOCK;
+use nexus_protocol::Features;
 use nexus_tests::TestEngine;
 use nix::{
     sys::signal::{Signal, kill},
@@ -35,7 +35,6 @@ fn command(words: &[&str]) -> GuestCommand {
         working_directory: None,
         user: None,
         timeout: None,
-        attached: false,
     }
 }
 
@@ -144,7 +143,7 @@ async fn a_guest_is_told_how_late_it_is() {
     let Some(_turn) = test.import_guest().await else { return };
     let name = create(&test, |_| ()).await;
     let started = test.start_vm(&name).await;
-    assert!(started.guest.as_ref().unwrap().features.contains(&CLOCK.to_owned()));
+    assert!(started.guest.as_ref().unwrap().features.contains(&Features::CLOCK.to_owned()));
     assert!(seconds_off(&test, &name).await < 2);
 
     test.engine.pause_vm(&TestEngine::origin(), &name).await.unwrap();

@@ -135,11 +135,12 @@ impl From<AgentError> for Error {
             AgentError::Busy { .. } => ErrorKind::Busy,
             AgentError::TooOld { .. } => ErrorKind::NotImplemented,
             AgentError::Entropy(_) => ErrorKind::HostUnsupported,
-            AgentError::InvalidCommand(_) => ErrorKind::InvalidArgs,
+            AgentError::InvalidCommand(_) | AgentError::InvalidTerminal(_) => ErrorKind::InvalidArgs,
             AgentError::Failed(failure) => match failure.kind {
                 FailureKind::NotFound => ErrorKind::NotFound,
                 FailureKind::NotExecutable => ErrorKind::PermissionDenied,
                 FailureKind::Invalid => ErrorKind::InvalidArgs,
+                FailureKind::Exhausted => ErrorKind::ResourcesExhausted,
                 _ => ErrorKind::GuestFailed,
             },
             AgentError::Revision { .. } | AgentError::Nonsense | AgentError::Stream(_) | AgentError::Descriptor(_) => {

@@ -117,8 +117,6 @@ pub struct GuestCommand {
     pub user: Option<String>,
     /// After how long it is killed with all that it started.
     pub timeout: Option<Duration>,
-    /// Whether one with streams is killed, likewise, when nobody has any of them open while it runs.
-    pub attached: bool,
 }
 
 /// What a command that ran inline gave.
@@ -145,6 +143,43 @@ pub struct GuestStreams {
     pub stdout: OwnedFd,
     /// Its standard error: read from, until the end of file.
     pub stderr: OwnedFd,
+}
+
+/// A command for a terminal in a guest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GuestShell {
+    /// What to run; without arguments the user's login shell.
+    pub command: GuestCommand,
+    /// By which the terminal is found again; without one it ends with its last viewer.
+    pub name: Option<String>,
+    /// Columns and rows; none is what it is, or 80 by 24.
+    pub size: Option<(u32, u32)>,
+    /// What is typed is dropped.
+    pub read_only: bool,
+}
+
+/// A viewer of a terminal.
+#[derive(Debug)]
+pub struct GuestTerminal {
+    /// Number of the command on the terminal within its guest.
+    pub exec: u64,
+    /// What is typed goes in, what is to be shown comes out.
+    pub stream: OwnedFd,
+}
+
+/// A terminal in a guest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GuestTerminalInfo {
+    /// Number of the command on it.
+    pub exec: u64,
+    /// By which it is found again; empty without one.
+    pub name: String,
+    /// Characters in a row.
+    pub columns: u32,
+    /// How many rows.
+    pub rows: u32,
+    /// How many look at it.
+    pub viewers: u32,
 }
 
 /// A line of a VM's history.

@@ -1,21 +1,28 @@
 //! The agent as a whole: what its parts share, and its life from the first instruction to the last.
 
-use std::{cell::Cell, io, rc::Rc};
+use std::{cell::Cell, io, path::Path, rc::Rc, sync::Arc};
 
 use nexus_model::Id;
 use nexus_protocol::{Role, ShutdownMode};
-use tokio::{sync::mpsc, task::spawn_local};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    task::spawn_local,
+};
 
 use crate::{
     arguments::Start,
     boot_options::BootOptions,
     exec::{ExecTable, Spawner},
     init,
-    listener::{HybridListener, serve_vsock},
+    listener::{HybridListener, MAX_CONNECTIONS, serve_vsock},
+    mcp::Tools,
     power,
     reaper::Reaper,
+    root::Root,
     session::Sessions,
     signals,
+    terminal::Terminals,
+    tickets::Tickets,
 };
 
 /// What the agent's parts share.
@@ -27,7 +34,12 @@ pub(crate) struct Agent {
     pub(crate) run_id: Id,
     pub(crate) spawner: Spawner,
     pub(crate) execs: ExecTable,
+    pub(crate) terminals: Terminals,
     pub(crate) sessions: Sessions,
+    pub(crate) tickets: Tickets,
+    pub(crate) tools: Tools,
+    /// How many more connections may be served.
+    pub(crate) connections: Arc<Semaphore>,
     ending: Cell<Option<ShutdownMode>>,
     demands: mpsc::UnboundedSender<Demand>,
 }
@@ -49,6 +61,8 @@ pub(crate) enum AgentError {
     Signals(#[source] io::Error),
     #[error("cannot listen")]
     Listen(#[source] io::Error),
+    #[error("cannot open the folder of files")]
+    Root(#[source] io::Error),
 }
 
 impl AgentError {
@@ -82,6 +96,9 @@ pub(crate) async fn run(start: Start) -> Result<(), AgentError> {
         Role::Process => BootOptions::default(),
     };
     let run_id = Id::random().map_err(AgentError::Random)?;
+    // A mere process makes its folder with its socket.
+    let hybrid = start.folder.as_deref().map(HybridListener::bind).transpose().map_err(AgentError::Listen)?;
+    let root = Root::open(start.folder.as_deref().unwrap_or(Path::new("/"))).map_err(AgentError::Root)?;
     let reaper = Rc::new(Reaper::start().map_err(AgentError::Signals)?);
     let (demands, mut demanded) = mpsc::unbounded_channel();
     let agent = Rc::new(Agent {
@@ -90,14 +107,17 @@ pub(crate) async fn run(start: Start) -> Result<(), AgentError> {
         run_id,
         spawner: Spawner::new(start.role, run_id, reaper),
         execs: ExecTable::new().map_err(AgentError::Random)?,
+        terminals: Terminals::new(start.folder.is_none()),
         sessions: Sessions::default(),
+        tickets: Tickets::default(),
+        tools: Tools::new(root),
+        connections: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
         ending: Cell::new(None),
         demands,
     });
     signals::listen(&agent).map_err(AgentError::Signals)?;
-    match start.folder {
-        Some(folder) => {
-            let listener = HybridListener::bind(&folder).map_err(AgentError::Listen)?;
+    match hybrid {
+        Some(listener) => {
             spawn_local(listener.serve(Rc::clone(&agent)));
         }
         None => {

@@ -9,20 +9,20 @@ use std::{
     time::Duration,
 };
 
-use nexus_protocol::{CONTROL_PORT, STREAM_PORT};
+use nexus_protocol::{CONTROL_PORT, STREAM_PORT, TOOLS_PORT};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{UnixListener, UnixStream},
-    sync::Semaphore,
     task::spawn_local,
     time::{sleep, timeout},
 };
 use tokio_vsock::{VMADDR_CID_ANY, VMADDR_CID_HOST, VsockAddr, VsockListener};
 
-use crate::{agent::Agent, log::say, session, stdio, stream::Stream};
+use crate::{agent::Agent, log::say, mcp, session, stdio, stream::Stream, terminal};
 
-/// As many connections are served at a time; the rest waits. 256 commands have three streams each.
-const MAX_CONNECTIONS: usize = 1024;
+/// As many connections are served at a time; the rest waits. 256 commands have three streams each, 100 terminals 16 viewers,
+/// and MCP has 32.
+pub(crate) const MAX_CONNECTIONS: usize = 2560;
 
 /// How long a host has to say what it wants.
 pub(crate) const OPENING_DEADLINE: Duration = Duration::from_secs(10);
@@ -30,12 +30,12 @@ pub(crate) const OPENING_DEADLINE: Duration = Duration::from_secs(10);
 /// The longest line that a hybrid client sends: `CONNECT ` and a port of ten digits.
 const MAX_HYBRID_LINE: usize = 18;
 
-/// Serves both ports on vsock for ever. A kernel without vsock may get it later, from a module.
+/// Serves the ports of every agent on vsock for ever. A kernel without vsock may get it later, from a module.
 pub(crate) async fn serve_vsock(agent: Rc<Agent>) {
     let mut pause = Duration::from_millis(10);
     let listeners = loop {
         let bind = |port| VsockListener::bind(VsockAddr::new(VMADDR_CID_ANY, port));
-        match bind(CONTROL_PORT).and_then(|control| Ok((control, bind(STREAM_PORT)?))) {
+        match bind(CONTROL_PORT).and_then(|control| Ok((control, bind(STREAM_PORT)?, bind(TOOLS_PORT)?))) {
             Ok(listeners) => break listeners,
             Err(error) => {
                 say!("cannot listen on vsock, trying again in {} ms: {error}", pause.as_millis());
@@ -44,16 +44,17 @@ pub(crate) async fn serve_vsock(agent: Rc<Agent>) {
             }
         }
     };
-    let limit = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     tokio::join!(
-        accept_vsock(&listeners.0, CONTROL_PORT, &limit, &agent),
-        accept_vsock(&listeners.1, STREAM_PORT, &limit, &agent)
+        accept_vsock(&listeners.0, CONTROL_PORT, &agent),
+        accept_vsock(&listeners.1, STREAM_PORT, &agent),
+        accept_vsock(&listeners.2, TOOLS_PORT, &agent)
     );
 }
 
-async fn accept_vsock(listener: &VsockListener, port: u32, limit: &Arc<Semaphore>, agent: &Rc<Agent>) {
+/// Serves one port for ever.
+pub(crate) async fn accept_vsock(listener: &VsockListener, port: u32, agent: &Rc<Agent>) {
     loop {
-        let Ok(permit) = Arc::clone(limit).acquire_owned().await else { return };
+        let Ok(permit) = Arc::clone(&agent.connections).acquire_owned().await else { return };
         match listener.accept().await {
             // Anybody in the guest can connect over the loopback transport: only the host may.
             Ok((stream, peer)) if peer.cid() == VMADDR_CID_HOST => {
@@ -97,18 +98,19 @@ impl HybridListener {
         Ok(Self { listener: listener?, socket })
     }
 
-    /// Serves both ports for ever.
+    /// Serves all ports for ever.
     pub(crate) async fn serve(self, agent: Rc<Agent>) {
-        let limit = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let mut number: u32 = 1024;
         loop {
-            let Ok(permit) = Arc::clone(&limit).acquire_owned().await else { return };
+            let Ok(permit) = Arc::clone(&agent.connections).acquire_owned().await else { return };
             match self.listener.accept().await {
                 Ok((mut stream, _)) => {
                     number = number.wrapping_add(1);
                     let agent = Rc::clone(&agent);
                     spawn_local(async move {
-                        if let Ok(Ok(port)) = timeout(OPENING_DEADLINE, hybrid_handshake(&mut stream, number)).await {
+                        if let Ok(Ok(port)) =
+                            timeout(OPENING_DEADLINE, hybrid_handshake(&mut stream, number, &agent)).await
+                        {
                             serve(Stream::Unix(stream), port, agent).await;
                         }
                         drop(permit);
@@ -130,7 +132,7 @@ impl Drop for HybridListener {
     }
 }
 
-async fn hybrid_handshake(stream: &mut UnixStream, number: u32) -> io::Result<u32> {
+async fn hybrid_handshake(stream: &mut UnixStream, number: u32, agent: &Agent) -> io::Result<u32> {
     let mut line = Vec::with_capacity(MAX_HYBRID_LINE);
     loop {
         match stream.read_u8().await? {
@@ -141,7 +143,7 @@ async fn hybrid_handshake(stream: &mut UnixStream, number: u32) -> io::Result<u3
     }
     let port = str::from_utf8(&line).ok().and_then(|line| line.strip_prefix("CONNECT ")).map(str::parse);
     match port {
-        Some(Ok(port @ (CONTROL_PORT | STREAM_PORT))) => {
+        Some(Ok(port)) if matches!(port, CONTROL_PORT | STREAM_PORT | TOOLS_PORT) || agent.terminals.has_port(port) => {
             stream.write_all(format!("OK {number}\n").as_bytes()).await?;
             Ok(port)
         }
@@ -151,9 +153,10 @@ async fn hybrid_handshake(stream: &mut UnixStream, number: u32) -> io::Result<u3
 }
 
 async fn serve(stream: Stream, port: u32, agent: Rc<Agent>) {
-    if port == CONTROL_PORT {
-        session::serve(stream, agent).await;
-    } else {
-        stdio::serve(stream, &agent).await;
+    match port {
+        CONTROL_PORT => session::serve(stream, agent).await,
+        STREAM_PORT => stdio::serve(stream, &agent).await,
+        TOOLS_PORT => mcp::serve(stream, agent).await,
+        _ => terminal::serve(stream, port, &agent).await,
     }
 }

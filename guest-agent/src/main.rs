@@ -13,12 +13,16 @@ mod facts;
 mod init;
 mod listener;
 mod log;
+mod mcp;
 mod power;
 mod reaper;
+mod root;
 mod session;
 mod signals;
 mod stdio;
 mod stream;
+mod terminal;
+mod tickets;
 
 use std::{io::Write, process::ExitCode};
 

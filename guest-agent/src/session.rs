@@ -5,7 +5,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     future::Future,
     rc::Rc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::BytesMut;
@@ -202,29 +202,46 @@ impl Session {
         let result = match call {
             Call::Hello(_) => Err(Failure::new(FailureKind::Invalid, "there was a hello before")),
             Call::Ping => Ok(Answer::Pong),
-            Call::Run(_) | Call::Exec(_) if agent.ending().is_some() => {
+            Call::Run(_) | Call::Exec(_) | Call::Detach(_) | Call::OpenTerminal(_) | Call::OpenStream { .. }
+                if agent.ending().is_some() =>
+            {
                 Err(Failure::new(FailureKind::ShuttingDown, "the guest is going down"))
             }
             Call::Run(command) => {
-                let work = async move {
-                    agent.spawner.freezer().thawed().await;
-                    exec::run(&agent.spawner, &command).await.map(Answer::Ran)
-                };
-                return self.begin(id, work).await;
+                return self.begin(id, async move { exec::run(&agent.spawner, &command).await.map(Answer::Ran) }).await;
             }
-            Call::Exec(command) if agent.spawner.freezer().is_frozen() => {
+            Call::Exec(command) => {
                 let work = async move {
                     agent.spawner.freezer().thawed().await;
                     agent.execs.start(&agent.spawner, &command).map(Answer::Started)
                 };
                 return self.begin(id, work).await;
             }
-            Call::Exec(command) => agent.execs.start(&agent.spawner, &command).map(Answer::Started),
+            Call::Detach(command) => {
+                let work = async move {
+                    agent.spawner.freezer().thawed().await;
+                    agent.execs.detach(&agent.spawner, &command).map(|exec| Answer::Detached { exec })
+                };
+                return self.begin(id, work).await;
+            }
+            Call::OpenTerminal(open) => {
+                let work = async move {
+                    agent.spawner.freezer().thawed().await;
+                    agent.terminals.open(&agent, open).map(Answer::Terminal)
+                };
+                return self.begin(id, work).await;
+            }
             Call::WaitExec { exec } => {
                 return self.begin(id, async move { agent.execs.wait(exec).await.map(Answer::Ended) }).await;
             }
             Call::SignalExec { exec, signal } => agent.execs.signal(exec, signal).map(|()| Answer::Done),
-            Call::ListExecs => Ok(Answer::Execs(agent.execs.list())),
+            Call::ListExecs => {
+                let mut execs = agent.execs.list();
+                agent.terminals.describe(&mut execs);
+                Ok(Answer::Execs(execs))
+            }
+            Call::ResizeExec { exec, size } => agent.terminals.resize(exec, size).map(|()| Answer::Done),
+            Call::OpenStream { purpose } => agent.tickets.issue(purpose, Instant::now()).map(Answer::Opened),
             Call::Freeze | Call::Refresh(_) if agent.role == Role::Process => {
                 Err(Failure::new(FailureKind::Refused, "the agent is a mere process: the clock is the host's own"))
             }

@@ -9,13 +9,12 @@ use nexus_protocol::{
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWriteExt, Interest, WriteHalf, split},
     net::unix::pipe,
-    task::spawn_local,
     time::timeout,
 };
 
 use crate::{
     agent::Agent,
-    exec::{Attachment, Claimed, Side, discard},
+    exec::{Attachment, Claimed, Side},
     listener::OPENING_DEADLINE,
     stream::Stream,
 };
@@ -97,9 +96,6 @@ async fn carry_output(stream: Stream, mut pipe: pipe::Receiver, channel: Channel
     };
     let mut stream = from.unsplit(to);
     if side == Side::Host {
-        if !attachment.is_attached() {
-            spawn_local(discard(pipe));
-        }
         return side;
     }
     drop(pipe);

@@ -147,3 +147,49 @@ async fn a_stream_opens_once_and_only_with_its_secret() {
     assert!(ask(header(field("token"))).0.contains("invalid"));
     assert_eq!(kind(client.wait_exec(0).await), FailureKind::NotFound);
 }
+
+#[tokio::test]
+async fn a_terminal_is_on_a_port_of_its_own_and_opens_with_its_secret() {
+    let agent = Agent::start();
+    let client = agent.client().await;
+    let mut control = dial(&agent, CONTROL_PORT);
+    control.write_all(&hello()).unwrap();
+    receive(&mut control);
+    let mut open = |id| {
+        let command = "{\"argv\":[\"cat\"],\"attached\":true}";
+        let call = format!("{{\"id\":{id},\"call\":{{\"open-terminal\":{{\"command\":{command}}}}}}}");
+        control.write_all(&frame(&call)).unwrap();
+        let opened = receive(&mut control);
+        let field = |name: &str| {
+            let rest = opened.split_once(&format!("\"{name}\":")).unwrap().1;
+            rest.split([',', '}']).next().unwrap().to_owned()
+        };
+        (field("exec"), field("port").parse::<u32>().unwrap(), field("token"))
+    };
+    let (first, second) = (open(1), open(2));
+    assert_eq!((first.1, second.1), (300, 301));
+    let refused = |port: u32| {
+        let mut stream = UnixStream::connect(agent.socket()).unwrap();
+        stream.write_all(format!("CONNECT {port}\n").as_bytes()).unwrap();
+        stream.read(&mut [0]).unwrap() == 0
+    };
+    assert!(refused(302) && refused(299) && refused(400), "nobody listens there");
+    let ask = |port: u32, header: String| {
+        let mut stream = dial(&agent, port);
+        stream.write_all(&frame(&header)).unwrap();
+        (receive(&mut stream), stream)
+    };
+    let header = |exec: &str, token: &str| format!("{{\"terminal\":{exec},\"token\":{token}}}");
+    assert!(ask(first.1, header(&first.0, "\"guess\"")).0.contains("unauthorized"));
+    assert!(ask(second.1, header(&first.0, &first.2)).0.contains("unauthorized"), "it is another terminal's port");
+    assert!(ask(first.1, header(&second.0, &first.2)).0.contains("unauthorized"), "it is another terminal's secret");
+    let (answer, stream) = ask(first.1, header(&first.0, &first.2));
+    assert_eq!(answer, "\"open\"");
+    assert!(ask(first.1, header(&first.0, &first.2)).0.contains("unauthorized"), "it opens once");
+    // With its viewer the terminal ends, and with the terminal its port.
+    drop(stream);
+    let exec = first.0.parse().unwrap();
+    bounded(client.wait_exec(exec)).await.unwrap();
+    support::until("the port is free", || refused(300)).await;
+    assert_eq!(open(3).1, 300);
+}

@@ -211,7 +211,8 @@ async fn carries_fifty_megabytes_in() {
     let agent = Agent::start();
     let client = agent.client().await;
     let bytes = noise(MEGABYTES * 1_000_000);
-    let wanted = format!("{:x}  -\n", Sha256::digest(&bytes));
+    let digest: String = Sha256::digest(&bytes).iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
+    let wanted = format!("{digest}  -\n");
     for (program, expected) in [("sha256sum", wanted.into_bytes()), ("cat", bytes.clone())] {
         let exec = client.exec(&Command::new([program])).await.unwrap();
         let stdout = read_all(exec.stdout);
@@ -249,7 +250,7 @@ async fn signal_9_reaches_what_a_command_left_behind() {
     let agent = Agent::start();
     let client = agent.client().await;
     let note = agent.folder.path().join("note");
-    let exec = client.exec(&attached(sh(&daemonises(&note)))).await.unwrap();
+    let exec = client.exec(&sh(&daemonises(&note))).await.unwrap();
     let (id, daemon) = (exec.id, pid_in(&note).await);
     assert_eq!(bounded(client.wait_exec(id)).await.unwrap(), ExitStatus::Code(0));
     drop(exec);
@@ -263,7 +264,7 @@ async fn signal_9_reaches_what_a_command_left_behind() {
 async fn closed_streams_look_like_closed_pipes() {
     let agent = Agent::start();
     let client = agent.client().await;
-    let exec = client.exec(&attached(Command::new(["yes"]))).await.unwrap();
+    let exec = client.exec(&Command::new(["yes"])).await.unwrap();
     drop(exec.stdout);
     assert_eq!(bounded(client.wait_exec(exec.id)).await.unwrap(), ExitStatus::Signal(13));
     // The other way: a command that closes its input.
@@ -277,18 +278,13 @@ async fn closed_streams_look_like_closed_pipes() {
     bounded(client.signal_exec(exec.id, 9)).await.unwrap();
 }
 
-/// The same command, for as long as somebody has its streams.
-fn attached(command: Command) -> Command {
-    Command { attached: true, ..command }
-}
-
 #[tokio::test]
-async fn an_attached_command_dies_with_its_last_stream() {
+async fn a_command_dies_with_its_last_stream() {
     let agent = Agent::start();
     let client = agent.client().await;
     let note = agent.folder.path().join("note");
     let script = format!("{}; echo ready; while read line; do :; done; exec sleep 1000", daemonises(&note));
-    let exec = client.exec(&attached(sh(&script))).await.unwrap();
+    let exec = client.exec(&sh(&script)).await.unwrap();
     let daemon = pid_in(&note).await;
     drop(exec.stdin);
     let mut ready = [0; 6];
@@ -303,12 +299,12 @@ async fn an_attached_command_dies_with_its_last_stream() {
 }
 
 #[tokio::test]
-async fn an_attached_command_may_close_its_own_outputs() {
+async fn a_command_may_close_its_own_outputs() {
     let agent = Agent::start();
     let client = agent.client().await;
     let go = agent.folder.path().join("go");
     let script = format!("exec >&- 2>&-; while [ ! -e {} ]; do sleep 0.05; done; exit 7", go.display());
-    let closes = attached(sh(&script));
+    let closes = sh(&script);
 
     let exec = client.exec(&closes).await.unwrap();
     drop(exec.stdin);
@@ -339,7 +335,7 @@ async fn an_attached_command_may_close_its_own_outputs() {
 async fn a_client_that_leaves_input_behind_has_left_all_the_same() {
     let agent = Agent::start();
     let client = agent.client().await;
-    let exec = client.exec(&attached(Command::new(["sleep", "1000"]))).await.unwrap();
+    let exec = client.exec(&Command::new(["sleep", "1000"])).await.unwrap();
     let stdin = File::from(exec.stdin);
     let writer = thread::spawn(move || {
         let mut stdin = stdin;
@@ -355,19 +351,20 @@ async fn a_detached_command_needs_nobody_who_reads() {
     let agent = Agent::start();
     let client = agent.client().await;
     let note = agent.folder.path().join("note");
-    let script = format!("head -c 1000000 /dev/zero; head -c 1000000 /dev/zero >&2; echo $$ >{}", note.display());
-    let exec = client.exec(&sh(&script)).await.unwrap();
-    let id = exec.id;
-    drop(exec);
-    assert_eq!(bounded(client.wait_exec(id)).await.unwrap(), ExitStatus::Code(0));
+    let script = format!("cat; head -c 1000000 /dev/zero; head -c 1000000 /dev/zero >&2; echo $$ >{}", note.display());
+    let exec = client.detach(&sh(&script)).await.unwrap();
+    assert_eq!(bounded(client.wait_exec(exec)).await.unwrap(), ExitStatus::Code(0));
     pid_in(&note).await;
+    let exec = client.detach(&Command::new(["sleep", "1000"])).await.unwrap();
+    bounded(client.signal_exec(exec, libc::SIGTERM)).await.unwrap();
+    assert_eq!(bounded(client.wait_exec(exec)).await.unwrap(), ExitStatus::Signal(15));
 }
 
 #[tokio::test]
 async fn commands_outlive_their_connection() {
     let agent = Agent::start();
     let (client, _, events) = agent.connect().await;
-    let exec = client.exec(&attached(sh("read line; echo \"$line\"; exit 3"))).await.unwrap();
+    let exec = client.exec(&sh("read line; echo \"$line\"; exit 3")).await.unwrap();
     drop((client, events));
     let client = agent.client().await;
     let waiting = {

@@ -6,16 +6,19 @@
 mod vm;
 
 use std::{
+    collections::BTreeMap,
     fs::File,
     io::{BufRead, BufReader, Read, Write},
-    os::fd::OwnedFd,
+    os::{fd::OwnedFd, unix::net::UnixStream},
     thread,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use nexus_host::agent::{AgentClient, AgentError};
 use nexus_model::ExitStatus;
-use nexus_protocol::{Command, Event, FailureKind, Role, ShutdownMode};
+use nexus_protocol::{Command, Event, FailureKind, OpenTerminal, Role, ShutdownMode};
+use rmcp::{ServiceExt, model::CallToolRequestParams};
+use serde_json::json;
 use tokio::{
     sync::mpsc,
     time::{Instant, timeout},
@@ -116,7 +119,7 @@ async fn kills_all_that_a_vanished_client_started(client: &AgentClient) {
     let leaves = "echo $$ >/sys/fs/cgroup/cgroup.procs; echo $$ >/tmp/pid; echo ready; sleep 1000; exit 1";
     let closes = format!("{DAEMONISES}; echo ready; exec >&- 2>&-; sleep 1000; exit 1");
     for script in [daemonises.as_str(), leaves, closes.as_str()] {
-        let exec = client.exec(&Command { attached: true, ..sh(script) }).await.unwrap();
+        let exec = client.exec(&sh(script)).await.unwrap();
         let mut stdout = File::from(exec.stdout);
         let ready = thread::spawn(move || {
             stdout.read_exact(&mut [0; 6]).unwrap();
@@ -137,10 +140,63 @@ async fn kills_all_that_a_vanished_client_started(client: &AgentClient) {
         has_died(client, &left).await;
     }
     // What nobody has to read is dropped.
-    let detached = client.exec(&sh("head -c 1000000 /dev/zero; exit 3")).await.unwrap();
-    let id = detached.id;
-    drop(detached);
-    assert_eq!(bounded(client.wait_exec(id)).await.unwrap(), ExitStatus::Code(3));
+    let detached = client.detach(&sh("head -c 1000000 /dev/zero; exit 3")).await.unwrap();
+    assert_eq!(bounded(client.wait_exec(detached)).await.unwrap(), ExitStatus::Code(3));
+}
+
+/// An MCP session, and what its end does to what it has under way.
+async fn offers_tools(client: &AgentClient) {
+    let stream = UnixStream::from(bounded(client.open_tools(BTreeMap::new())).await.unwrap());
+    stream.set_nonblocking(true).unwrap();
+    let session = bounded(().serve(tokio::net::UnixStream::from_std(stream).unwrap())).await.unwrap();
+    let params = |tool: &'static str, arguments: serde_json::Value| {
+        CallToolRequestParams::new(tool).with_arguments(arguments.as_object().unwrap().clone())
+    };
+    let call = async |tool, arguments| {
+        let result = bounded(session.call_tool(params(tool, arguments))).await.unwrap();
+        assert_eq!(result.is_error, Some(false), "{result:?}");
+        result.structured_content.unwrap()
+    };
+    let start = Instant::now();
+    assert_eq!(call("run_command", json!({"argv": ["hostname"]})).await["stdout"], "box-1\n");
+    eprintln!("run_command of `hostname`: {:?}", start.elapsed());
+    call("file_write", json!({"path": "/root/deep/note", "content": "hello", "create_folders": true})).await;
+    assert_eq!(call("file_read", json!({"path": "/root/deep/note"})).await["content"], "hello");
+    assert_eq!(output(client, "cat /root/deep/note").await, "hello");
+    call("file_delete", json!({"path": "/root/deep", "recursive": true})).await;
+    output(client, "test ! -e /root/deep; rm -f /tmp/pid").await;
+
+    let script = format!("{DAEMONISES}; exec sleep 1000");
+    let peer = session.peer().clone();
+    let calling = tokio::spawn(async move { peer.call_tool(params("run_command", json!({"script": script}))).await });
+    let left = daemon(client).await;
+    let start = Instant::now();
+    bounded(session.cancel()).await.unwrap();
+    has_died(client, &left).await;
+    eprintln!("MCP client gone → command killed: {:?}", start.elapsed());
+    assert!(bounded(calling).await.unwrap().is_err());
+}
+
+/// Each listens on a port of its own, which another one gets after its end.
+async fn shows_terminals(client: &AgentClient) {
+    let open = async || {
+        let command = sh("stty -echo; echo ready; read line; echo \"<$line>\"; exit 4");
+        let opened = client.open_terminal(OpenTerminal { command, ..OpenTerminal::default() });
+        bounded(opened).await.unwrap()
+    };
+    for _ in 0..2 {
+        let terminals = [open().await, open().await, open().await];
+        let start = Instant::now();
+        for (number, terminal) in terminals.into_iter().enumerate() {
+            let mut keys = File::from(terminal.stream);
+            let display = read_all(keys.try_clone().unwrap().into());
+            keys.write_all(format!("line {number}\r").as_bytes()).unwrap();
+            let text = String::from_utf8(joined(display).await).unwrap();
+            assert!(text.ends_with(&format!("<line {number}>\r\n")), "{text:?}");
+            assert_eq!(bounded(client.wait_exec(terminal.id)).await.unwrap(), ExitStatus::Code(4));
+        }
+        eprintln!("3 terminals: {:?}", start.elapsed());
+    }
 }
 
 /// Seconds of a line of `date +%s` by which the guest's clock is not that of this machine.
@@ -237,6 +293,8 @@ async fn is_the_init_of_a_bare_root_file_system() {
     stands_still_and_is_told_how_late_it_is(&vm, &client).await;
     tells_how_commands_end(&client).await;
     kills_all_that_a_vanished_client_started(&client).await;
+    offers_tools(&client).await;
+    shows_terminals(&client).await;
     carries_fifty_megabytes(&client).await;
     loses_nothing_for_slow_readers(&client).await;
 

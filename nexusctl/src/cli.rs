@@ -6,6 +6,7 @@ use clap::{
 };
 
 use crate::{
+    attach::Attach,
     bus::Bus,
     completions::Completions,
     doctor::Doctor,
@@ -14,10 +15,12 @@ use crate::{
     image::ImageCommand,
     job::JobCommand,
     kernel::KernelCommand,
+    mcp::Mcp,
     orphan::{Orphans, Prune},
     records::{Audit, Events},
     run::{Guard, Run},
     status::Status,
+    terminal::GuardTerminal,
     tree::Tree,
     version::Version,
     vm::VmCommand,
@@ -51,8 +54,10 @@ enum Command {
     Doctor(Doctor),
     #[command(subcommand)]
     Vm(VmCommand),
+    Attach(Attach),
     Exec(Exec),
     Run(Run),
+    Mcp(Mcp),
     #[command(subcommand)]
     Image(ImageCommand),
     #[command(subcommand, visible_alias = "workspace")]
@@ -69,6 +74,8 @@ enum Command {
     Completions(Completions),
     #[command(hide = true)]
     Guard(Guard),
+    #[command(hide = true)]
+    GuardTerminal(GuardTerminal),
 }
 
 impl Cli {
@@ -87,8 +94,10 @@ impl Cli {
             Command::Tree(args) => args.run(&Bus::connect().await?).await,
             Command::Doctor(args) => args.run().await,
             Command::Vm(command) => command.run(&Bus::connect().await?).await,
+            Command::Attach(args) => args.run(&Bus::connect().await?).await,
             Command::Exec(args) => args.run(&connect_to_run().await?).await,
             Command::Run(args) => args.run(&connect_to_run().await?).await,
+            Command::Mcp(args) => args.run(&Bus::connect().await?).await,
             Command::Image(command) => command.run(&Bus::connect().await?).await,
             Command::Ws(command) => command.run(&Bus::connect().await?).await,
             Command::Kernel(command) => command.run(&Bus::connect().await?).await,
@@ -100,6 +109,7 @@ impl Cli {
             Command::Version(args) => args.run().await,
             Command::Completions(args) => args.run(),
             Command::Guard(args) => args.run().await,
+            Command::GuardTerminal(args) => args.run(),
         }
     }
 }

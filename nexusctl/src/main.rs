@@ -1,5 +1,6 @@
 //! `nexusctl`: Nexus on the command line. A client of the session bus like any other; what it can do, any client can.
 
+mod attach;
 mod bus;
 mod cli;
 mod completions;
@@ -11,6 +12,7 @@ mod image;
 mod interrupt;
 mod job;
 mod kernel;
+mod mcp;
 mod news;
 mod objects;
 mod orphan;
@@ -23,6 +25,7 @@ mod run;
 mod screen;
 mod several;
 mod status;
+mod terminal;
 mod tree;
 mod version;
 mod vm;

@@ -23,10 +23,6 @@ pub struct Command {
     /// Milliseconds after which the command and everything that it started is killed; never when there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
-    /// Of [`Call::Exec`](crate::Call::Exec): it is killed, with everything that it started, when the host has closed all
-    /// of its streams while it runs. One that is not attached goes on, and what it writes then is dropped.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub attached: bool,
 }
 
 /// Why a command can't be run, wherever that is tried.
@@ -67,9 +63,11 @@ impl Command {
     /// # Errors
     /// The first thing that is wrong with it.
     pub fn validate(&self) -> Result<(), InvalidCommand> {
-        if self.argv.first().is_none_or(String::is_empty) {
-            return Err(InvalidCommand::Empty);
-        }
+        if self.argv.first().is_none_or(String::is_empty) { Err(InvalidCommand::Empty) } else { self.validate_rest() }
+    }
+
+    /// Whether everything but its having a program is right.
+    pub(crate) fn validate_rest(&self) -> Result<(), InvalidCommand> {
         let texts = || {
             let variables = self.env.iter().flat_map(|(name, value)| [name, value]);
             self.argv.iter().chain(variables).chain(&self.cwd).chain(&self.user)

@@ -16,6 +16,15 @@ pub struct Features(BTreeSet<String>);
 impl Features {
     /// Most words.
     pub const MAX: usize = 64;
+    /// What an agent says that sets its guest's clock and has its commands stand still: it takes
+    /// [`Call::Freeze`](crate::Call::Freeze) and [`Call::Refresh`](crate::Call::Refresh).
+    pub const CLOCK: &str = "clock";
+    /// What an agent with terminals says: it takes [`Call::OpenTerminal`](crate::Call::OpenTerminal) and
+    /// [`Call::ResizeExec`](crate::Call::ResizeExec).
+    pub const TERMINALS: &str = "terminals";
+    /// What an agent says that offers MCP: it takes [`Call::OpenStream`](crate::Call::OpenStream) for
+    /// [`Purpose::Tools`](crate::Purpose::Tools).
+    pub const TOOLS: &str = "tools";
     /// Longest word, in bytes.
     pub const MAX_WORD_BYTES: usize = 64;
 

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 use nexus_model::ExitStatus;
 use serde::{Deserialize, Serialize};
 
-use crate::{Blob, Event, Features, Refreshed, Text, Token};
+use crate::{Blob, Event, Features, Opened, OpenedTerminal, Refreshed, TerminalInfo, Text, Token};
 
 /// One frame from the agent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -41,10 +41,19 @@ pub enum Answer {
     Ran(Ran),
     /// To [`Call::Exec`](crate::Call::Exec).
     Started(Started),
+    /// To [`Call::Detach`](crate::Call::Detach).
+    Detached {
+        /// Names the command on any connection.
+        exec: u64,
+    },
     /// To [`Call::WaitExec`](crate::Call::WaitExec).
     Ended(Ended),
     /// To [`Call::ListExecs`](crate::Call::ListExecs), oldest first.
     Execs(Vec<ExecInfo>),
+    /// To [`Call::OpenTerminal`](crate::Call::OpenTerminal).
+    Terminal(OpenedTerminal),
+    /// To [`Call::OpenStream`](crate::Call::OpenStream).
+    Opened(Opened),
     /// To [`Call::Refresh`](crate::Call::Refresh).
     Refreshed(Refreshed),
     /// To every other call.
@@ -145,6 +154,9 @@ pub struct ExecInfo {
     pub state: ExecState,
     /// Its arguments, cut to [`ExecInfo::MAX_ARGV_BYTES`] altogether, with a `…` at the end then.
     pub argv: Vec<Text>,
+    /// The terminal on which it runs, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub terminal: Option<TerminalInfo>,
 }
 
 impl ExecInfo {
@@ -196,7 +208,7 @@ pub enum FailureKind {
     Refused,
     /// The agent does not know this call, or this revision of the protocol.
     Unsupported,
-    /// Too many commands or requests at a time.
+    /// Too many commands, terminals, viewers or requests at a time.
     Exhausted,
     /// It was cancelled.
     Cancelled,

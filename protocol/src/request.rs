@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Command, Features, Refresh, Token};
+use crate::{Command, Features, OpenTerminal, Purpose, Refresh, TerminalSize, Token};
 
 /// One frame from the host: a call, and the number that its answer will carry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,9 +32,13 @@ pub enum Call {
     /// [`Answer::Ran`](crate::Answer::Ran). The end of the connection kills it.
     Run(Command),
     /// Starts a command whose stdio travels on three streams: [`Answer::Started`](crate::Answer::Started). It outlives
-    /// the connection; but is killed when no stream was opened in time.
+    /// the connection; but is killed, with everything that it started, when no stream was opened in time, or the host has
+    /// closed all three while it runs.
     Exec(Command),
-    /// Answers when that command has ended: [`Answer::Ended`](crate::Answer::Ended), also if that was before.
+    /// Starts a command without streams: its input is empty, and what it writes is dropped. Nothing but its own end,
+    /// its time limit and a signal ends it. Answer: [`Answer::Detached`](crate::Answer::Detached).
+    Detach(Command),
+    /// Answers when a command of either kind has ended: [`Answer::Ended`](crate::Answer::Ended), also if that was before.
     WaitExec {
         /// Which command.
         exec: u64,
@@ -47,14 +51,31 @@ pub enum Call {
         /// Number of the signal, 1 to 64.
         signal: i32,
     },
-    /// Commands of [`Call::Exec`] that run or ended lately: [`Answer::Execs`](crate::Answer::Execs).
+    /// Commands of [`Call::Exec`], [`Call::Detach`] and [`Call::OpenTerminal`] that run or ended lately:
+    /// [`Answer::Execs`](crate::Answer::Execs).
     ListExecs,
+    /// Starts a command on a terminal, or finds the terminal of that name, and lets the host open one stream to it:
+    /// [`Answer::Terminal`](crate::Answer::Terminal). Of agents with the feature [`TERMINALS`](crate::Features::TERMINALS). The
+    /// command has a number like those of [`Call::Exec`].
+    OpenTerminal(OpenTerminal),
+    /// Gives the terminal on which that command runs another size: [`Answer::Done`](crate::Answer::Done).
+    ResizeExec {
+        /// Which command.
+        exec: u64,
+        /// How large it is from now on.
+        size: TerminalSize,
+    },
+    /// Allows one connection that is no command's: [`Answer::Opened`](crate::Answer::Opened) says where and by which secret.
+    OpenStream {
+        /// What it is to carry.
+        purpose: Purpose,
+    },
     /// Has all commands of the agent stand still, as good as it can, until the next [`Call::Refresh`] or for
     /// [`MAX_FREEZE`](crate::MAX_FREEZE): [`Answer::Done`](crate::Answer::Done) once they do. Of agents with the feature
-    /// [`CLOCK`](crate::CLOCK). A command that is to start meanwhile starts afterwards.
+    /// [`CLOCK`](crate::Features::CLOCK). A command that is to start meanwhile starts afterwards.
     Freeze,
     /// Puts the guest's clock right, brings new randomness, and lets commands go on that stand still:
-    /// [`Answer::Refreshed`](crate::Answer::Refreshed). Of agents with the feature [`CLOCK`](crate::CLOCK).
+    /// [`Answer::Refreshed`](crate::Answer::Refreshed). Of agents with the feature [`CLOCK`](crate::Features::CLOCK).
     Refresh(Refresh),
     /// Takes the guest down: [`Answer::Done`](crate::Answer::Done) when it has begun.
     Shutdown {

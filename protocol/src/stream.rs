@@ -1,4 +1,6 @@
-//! How a stream of a command's stdio begins.
+//! How a stream begins: one of a command's stdio, or one that was asked for by its purpose.
+
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
@@ -32,7 +34,36 @@ impl Channel {
     pub const ALL: [Self; 3] = [Self::Stdin, Self::Stdout, Self::Stderr];
 }
 
-/// The agent's answer to a [`StreamHeader`]. Raw bytes follow, or the end.
+/// What a stream is for that belongs to no command.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Purpose {
+    /// A session of the Model Context Protocol, in which the agent is the server: one JSON-RPC message a line.
+    Tools {
+        /// Variables for the commands of the session, below their own.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        env: BTreeMap<String, String>,
+    },
+}
+
+/// Outcome of [`Call::OpenStream`](crate::Call::OpenStream).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Opened {
+    /// vsock port on which the stream is awaited.
+    pub port: u32,
+    /// Opens it, once and soon.
+    pub token: Token,
+}
+
+/// First frame on a stream that was asked for by its purpose, from the host. At most
+/// [`MAX_STREAM_FRAME_BYTES`](crate::MAX_STREAM_FRAME_BYTES).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ticket {
+    /// The secret from [`Opened`].
+    pub token: Token,
+}
+
+/// The agent's answer to a [`StreamHeader`], a [`ViewerHeader`](crate::ViewerHeader) or a [`Ticket`]. Raw bytes follow, or the end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum StreamAnswer {

@@ -6,8 +6,9 @@ use bytes::BytesMut;
 use nexus_model::ExitStatus;
 use nexus_protocol::{
     Answer, Blob, Call, Channel, Command, Ended, Event, ExecInfo, ExecState, Failure, FailureKind, Features, Hello,
-    MAX_COMMAND_BYTES, MAX_FRAME_BYTES, MAX_RUN_OUTPUT_BYTES, MAX_STREAM_FRAME_BYTES, Message, Numbered, Ran, Refresh,
-    Refreshed, Request, Role, ShutdownMode, Started, StreamAnswer, StreamHeader, Text, Token, Welcome,
+    MAX_COMMAND_BYTES, MAX_FRAME_BYTES, MAX_RUN_OUTPUT_BYTES, MAX_STREAM_FRAME_BYTES, Message, Numbered, OpenTerminal,
+    Opened, OpenedTerminal, Purpose, Ran, Refresh, Refreshed, Request, Role, ShutdownMode, Started, StreamAnswer,
+    StreamHeader, TerminalInfo, TerminalSize, Text, Ticket, Token, ViewerHeader, Welcome,
     frame::{self, FrameError, read_one, write_one},
 };
 use proptest::{collection::vec, option, prelude::*};
@@ -20,13 +21,12 @@ fn text() -> impl Strategy<Value = Text> {
 fn command() -> impl Strategy<Value = Command> {
     let env = proptest::collection::btree_map(any::<String>(), any::<String>(), 0..4);
     let words = (vec(any::<String>(), 0..4), env, option::of(any::<String>()), option::of(any::<String>()));
-    (words, any::<Option<u64>>(), any::<bool>()).prop_map(|((argv, env, cwd, user), timeout_ms, attached)| Command {
+    (words, any::<Option<u64>>()).prop_map(|((argv, env, cwd, user), timeout_ms)| Command {
         argv,
         env,
         cwd,
         user,
         timeout_ms,
-        attached,
     })
 }
 
@@ -38,6 +38,15 @@ fn mode() -> impl Strategy<Value = ShutdownMode> {
     prop_oneof![Just(ShutdownMode::Poweroff), Just(ShutdownMode::Reboot)]
 }
 
+fn size() -> impl Strategy<Value = TerminalSize> {
+    any::<(u32, u32)>().prop_map(|(columns, rows)| TerminalSize::new(columns, rows))
+}
+
+fn open_terminal() -> impl Strategy<Value = OpenTerminal> {
+    (command(), option::of(any::<String>()), option::of(size()), any::<bool>())
+        .prop_map(|(command, name, size, read_only)| OpenTerminal { command, name, size, read_only })
+}
+
 fn call() -> impl Strategy<Value = Call> {
     prop_oneof![
         (any::<u32>(), option::of(any::<String>()), features()).prop_map(|(revision, token, features)| {
@@ -46,14 +55,19 @@ fn call() -> impl Strategy<Value = Call> {
         Just(Call::Ping),
         command().prop_map(Call::Run),
         command().prop_map(Call::Exec),
+        command().prop_map(Call::Detach),
         any::<u64>().prop_map(|exec| Call::WaitExec { exec }),
         any::<(u64, i32)>().prop_map(|(exec, signal)| Call::SignalExec { exec, signal }),
         Just(Call::ListExecs),
+        open_terminal().prop_map(Call::OpenTerminal),
+        (any::<u64>(), size()).prop_map(|(exec, size)| Call::ResizeExec { exec, size }),
         Just(Call::Freeze),
         (any::<u64>(), any::<Vec<u8>>())
             .prop_map(|(clock_us, entropy)| Call::Refresh(Refresh { clock_us, entropy: Blob(entropy) })),
         mode().prop_map(|mode| Call::Shutdown { mode }),
         any::<u64>().prop_map(|request| Call::Cancel { request }),
+        proptest::collection::btree_map(any::<String>(), any::<String>(), 0..4)
+            .prop_map(|env| Call::OpenStream { purpose: Purpose::Tools { env } }),
     ]
 }
 
@@ -94,10 +108,17 @@ fn answer() -> impl Strategy<Value = Answer> {
             Answer::Ran(Ran { status, timed_out, stdout: Blob(stdout), stderr: Blob(stderr), truncated })
         },
     );
-    let exec = (any::<u64>(), option::of(ended()), vec(text(), 0..3)).prop_map(|(exec, ended, argv)| ExecInfo {
+    let terminal = (option::of(text()), size(), any::<u32>()).prop_map(|(name, size, viewers)| TerminalInfo {
+        name,
+        size,
+        viewers,
+    });
+    let exec = (any::<u64>(), option::of(ended()), vec(text(), 0..3), option::of(terminal));
+    let exec = exec.prop_map(|(exec, ended, argv, terminal)| ExecInfo {
         exec,
         state: ended.map_or(ExecState::Running, ExecState::Ended),
         argv,
+        terminal,
     });
     prop_oneof![
         welcome,
@@ -107,7 +128,12 @@ fn answer() -> impl Strategy<Value = Answer> {
         (any::<u64>(), any::<String>())
             .prop_map(|(exec, token)| Answer::Started(Started { exec, token: Token::from(token.as_str()) })),
         ended().prop_map(Answer::Ended),
+        any::<(u64, u32, String, bool)>().prop_map(|(exec, port, token, created)| {
+            Answer::Terminal(OpenedTerminal { exec, port, token: Token::from(token.as_str()), created })
+        }),
         vec(exec, 0..3).prop_map(Answer::Execs),
+        (any::<u32>(), any::<String>())
+            .prop_map(|(port, token)| Answer::Opened(Opened { port, token: Token::from(token.as_str()) })),
         Just(Answer::Done),
     ]
 }
@@ -129,6 +155,8 @@ fn parse_all(bytes: &[u8]) {
     let _ = frame::decode::<Numbered>(bytes);
     let _ = frame::decode::<Message>(bytes);
     let _ = frame::decode::<StreamHeader>(bytes);
+    let _ = frame::decode::<ViewerHeader>(bytes);
+    let _ = frame::decode::<Ticket>(bytes);
     let _ = frame::decode::<StreamAnswer>(bytes);
 }
 
@@ -143,6 +171,8 @@ proptest! {
             let header = StreamHeader { exec, token: Token::from(secret.as_str()), channel };
             prop_assert_eq!(&frame::decode::<StreamHeader>(&frame::encode(&header).unwrap()).unwrap(), &header);
         }
+        let header = ViewerHeader { terminal: exec, token: Token::from(secret.as_str()) };
+        prop_assert_eq!(&frame::decode::<ViewerHeader>(&frame::encode(&header).unwrap()).unwrap(), &header);
     }
 
     #[test]
@@ -162,7 +192,10 @@ proptest! {
         call in call(),
         changes in vec((any::<prop::sample::Index>(), any::<u8>(), 0..3_u8), 1..8),
     ) {
-        for payload in [frame::encode(&message).unwrap(), frame::encode(&Request { id: 1, call }).unwrap()] {
+        let opening = ViewerHeader { terminal: 7, token: Token::from("5ecret") };
+        let request = Request { id: 1, call };
+        for payload in [frame::encode(&message), frame::encode(&request), frame::encode(&opening)] {
+            let payload = payload.unwrap();
             let mut bytes = payload.to_vec();
             for (place, byte, change) in &changes {
                 if bytes.is_empty() {
@@ -205,6 +238,26 @@ proptest! {
     }
 
     #[test]
+    fn a_size_is_one_that_a_terminal_can_have(columns: u32, rows: u32) {
+        let json = format!(r#"{{"columns":{columns},"rows":{rows}}}"#);
+        let size = frame::decode::<TerminalSize>(json.as_bytes()).unwrap();
+        prop_assert_eq!(size, TerminalSize::new(columns, rows));
+        prop_assert!((1..=TerminalSize::MAX_COLUMNS).contains(&size.columns()));
+        prop_assert!((1..=TerminalSize::MAX_ROWS).contains(&size.rows()));
+        let fits = columns > 0 && columns <= 1000 && rows > 0 && rows <= 500;
+        prop_assert_eq!(fits, (u32::from(size.columns()), u32::from(size.rows())) == (columns, rows));
+    }
+
+    #[test]
+    fn a_valid_terminal_fits_into_a_frame(open in open_terminal()) {
+        if open.validate().is_ok() {
+            prop_assert!(open.name.as_deref().is_none_or(OpenTerminal::is_name));
+            let frame = frame::encode(&Request { id: u64::MAX, call: Call::OpenTerminal(open) });
+            prop_assert!(frame.is_ok());
+        }
+    }
+
+    #[test]
     fn a_valid_command_fits_into_a_frame(call in command()) {
         if call.validate().is_ok() {
             let frame = frame::encode(&Request { id: u64::MAX, call: Call::Exec(call) });
@@ -235,6 +288,11 @@ fn the_largest_of_everything_fits_into_a_frame() {
         exec: u64::MAX,
         state: ExecState::Ended(Ended { status: ExitStatus::Signal(9), timed_out: true }),
         argv: vec![Text::from("\""); ExecInfo::MAX_ARGV_BYTES / 2],
+        terminal: Some(TerminalInfo {
+            name: Some(Text::from("n".repeat(OpenTerminal::MAX_NAME_BYTES))),
+            size: TerminalSize::new(u32::MAX, u32::MAX),
+            viewers: u32::MAX,
+        }),
     };
     frame::encode(&Message::Answer { id: u64::MAX, answer: Answer::Execs(vec![info; 512]) }).unwrap();
 }
@@ -284,6 +342,26 @@ fn what_a_newer_peer_adds_is_ignored() {
         assert!(frame::decode::<Message>(message.as_bytes()).is_err(), "{event}");
     }
     assert!(frame::encode(&Message::Event(Event::Unknown)).is_err(), "what is unknown can't be said");
+}
+
+#[test]
+fn names_of_terminals_are_plain() {
+    for name in ["main", "A-1_b.c", &"x".repeat(64)] {
+        assert!(OpenTerminal::is_name(name), "{name}");
+    }
+    for name in ["", "a b", "a/b", "ä", "\u{1b}", "a\n", &"x".repeat(65)] {
+        assert!(!OpenTerminal::is_name(name), "{name}");
+    }
+    let open = |name: &str, argv: &[&str]| OpenTerminal {
+        name: Some(name.to_owned()),
+        command: Command::new(argv.iter().copied()),
+        ..OpenTerminal::default()
+    };
+    assert!(open("main", &[]).validate().is_ok());
+    assert!(open("main", &["sh"]).validate().is_ok());
+    assert!(open("no name", &["sh"]).validate().is_err());
+    assert!(open("main", &["sh", "a\0b"]).validate().is_err());
+    assert!(open("main", &[""]).validate().is_err());
 }
 
 #[test]

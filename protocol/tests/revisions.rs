@@ -7,8 +7,9 @@ use std::{collections::BTreeSet, fs, path::PathBuf};
 
 use nexus_model::ExitStatus;
 use nexus_protocol::{
-    Answer, Blob, Call, Channel, Command, Ended, Event, ExecState, FailureKind, Message, Refresh, Refreshed, Request,
-    Role, ShutdownMode, StreamAnswer, StreamHeader, frame,
+    Answer, Blob, Call, Channel, Command, Ended, Event, ExecState, FailureKind, Message, OpenTerminal, Purpose,
+    Refresh, Refreshed, Request, Role, ShutdownMode, StreamAnswer, StreamHeader, TerminalInfo, TerminalSize, Text,
+    Ticket, ViewerHeader, frame,
 };
 use serde::de::DeserializeOwned;
 
@@ -55,6 +56,13 @@ fn what_an_agent_said_is_understood() {
         let Answer::Execs(execs) = answer(name) else { panic!("{name} is no list") };
         assert_eq!((execs[0].exec, execs[0].state, execs[0].argv.len()), (started.exec, state, 3));
     }
+    let Answer::Terminal(terminal) = answer("agent-terminal") else { panic!("no terminal") };
+    assert!(terminal.created && terminal.port == 300);
+    let Answer::Execs(execs) = answer("agent-execs-terminal") else { panic!("no list") };
+    let info = TerminalInfo { name: Some(Text::from("main")), size: TerminalSize::new(101, 37), viewers: 1 };
+    assert_eq!((execs[0].exec, execs[0].terminal.as_ref()), (terminal.exec, Some(&info)));
+    let Answer::Opened(opened) = answer("agent-opened") else { panic!("not opened") };
+    assert_eq!((opened.port, opened.token), (200, recorded::<Ticket>("host-ticket").token));
     assert_eq!(answer("agent-done"), Answer::Done);
     assert_eq!(answer("agent-refreshed"), Answer::Refreshed(Refreshed { stepped_us: 5_003_217 }));
     assert_eq!(failure("agent-failure-not-found"), FailureKind::NotFound);
@@ -84,9 +92,18 @@ fn what_a_host_said_is_understood() {
     assert_eq!(header.channel, Channel::Stdin);
     assert_eq!(call("host-wait-exec"), Call::WaitExec { exec: header.exec });
     assert_eq!(call("host-signal-exec"), Call::SignalExec { exec: header.exec, signal: 15 });
+    let shell = Command { env: [("TERM".to_owned(), "xterm-256color".to_owned())].into(), ..Command::default() };
+    let (name, size) = (Some("main".to_owned()), Some(TerminalSize::new(132, 43)));
+    let open = OpenTerminal { command: shell, name, size, read_only: false };
+    assert_eq!(call("host-open-terminal"), Call::OpenTerminal(open));
+    let viewer: ViewerHeader = recorded("host-viewer");
+    let size = TerminalSize::new(101, 37);
+    assert_eq!(call("host-resize-exec"), Call::ResizeExec { exec: viewer.terminal, size });
     assert_eq!(call("host-list-execs"), Call::ListExecs);
     assert_eq!(call("host-shutdown"), Call::Shutdown { mode: ShutdownMode::Poweroff });
     assert_eq!(call("host-cancel"), Call::Cancel { request: 8 });
+    let env = [("K".to_owned(), "V".to_owned())].into();
+    assert_eq!(call("host-open-stream"), Call::OpenStream { purpose: Purpose::Tools { env } });
     assert_eq!(call("host-freeze"), Call::Freeze);
     let entropy = Blob(b"not random".to_vec());
     assert_eq!(call("host-refresh"), Call::Refresh(Refresh { clock_us: 1_763_751_600_000_000, entropy }));
@@ -103,5 +120,5 @@ fn no_frame_is_left_out() {
     for name in &names {
         assert!(source.contains(&format!("\"{name}\"")), "nothing is known of {name}");
     }
-    assert_eq!(names.len(), 26);
+    assert_eq!(names.len(), 34);
 }

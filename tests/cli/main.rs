@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
+mod attach;
 mod console;
 mod daemon;
 mod exec;
+mod mcp;
 mod run;
 mod said;
 mod storage;

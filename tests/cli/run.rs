@@ -3,7 +3,7 @@
 use std::{fs, os::unix::process::ExitStatusExt, process::Stdio};
 
 use nexus_host::{asset::import_kernel, storage::Progress};
-use nexus_tests::{GuestParts, PATIENCE, TestDaemon};
+use nexus_tests::PATIENCE;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -12,7 +12,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::said::{ctl, has, interrupt, json, nothing_left, ok, with_image};
+use crate::said::{ctl, has, interrupt, json, nothing_left, ok, with_guest_parts, with_image};
 
 #[tokio::test]
 async fn run_is_a_vm_for_one_command() {
@@ -50,13 +50,6 @@ async fn run_leaves_nothing_however_it_ends() {
 }
 
 /// A daemon that may import the parts of a real guest.
-async fn with_guest_parts() -> Option<(TestDaemon, GuestParts)> {
-    let parts = GuestParts::find()?;
-    let folder = GuestParts::folder().canonicalize().unwrap();
-    let daemon = TestDaemon::configured(&format!("paths:\n  allow:\n    - {}\n", folder.display())).await;
-    Some((daemon, parts))
-}
-
 #[tokio::test]
 async fn a_real_vm_runs_a_command() {
     let Some((daemon, parts)) = with_guest_parts().await else { return };
@@ -80,19 +73,21 @@ async fn a_real_vm_runs_a_command() {
     ok(&daemon, &["vm", "create", "web", "--image", "guest", "--vmm", "qemu"]).await;
     ok(&daemon, &["vm", "start", "web"]).await;
     let daemon_script = "sh -c \"echo \\$\\$ >/tmp/pid; exec sleep 1000\" >/dev/null 2>&1 &";
-    let script = &format!("env -i setsid sh -c '{daemon_script}'; echo ready; cat >/dev/null; exec sleep 1000");
-    let words = ["exec", "-i", "web", "--", "sh", "-c", script];
-    let mut child = daemon.nexusctl(&words).stdin(Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let line = timeout(PATIENCE, lines.next_line()).await.expect("output in time").unwrap();
-    assert_eq!(line.as_deref(), Some("ready"));
-    let read = "until [ -s /tmp/pid ]; do :; done; cat /tmp/pid";
-    let left = ok(&daemon, &["exec", "web", "--", "sh", "-c", read]).await;
-    interrupt(&child, Signal::SIGKILL);
-    let ended = async { while json(&daemon, &["vm", "execs", "web"]).await != Value::Array(Vec::new()) {} };
-    timeout(PATIENCE, ended).await.expect("the command ends");
-    let gone = format!("while [ -e /proc/{} ]; do :; done", left.trim());
-    ok(&daemon, &["exec", "web", "--", "sh", "-c", &gone]).await;
+    for then in ["cat >/dev/null; exec sleep 1000", "exec yes"] {
+        let script = &format!("rm -f /tmp/pid; env -i setsid sh -c '{daemon_script}'; echo ready; {then}");
+        let words = ["exec", "-i", "web", "--", "sh", "-c", script];
+        let mut child = daemon.nexusctl(&words).stdin(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let line = timeout(PATIENCE, lines.next_line()).await.expect("output in time").unwrap();
+        assert_eq!(line.as_deref(), Some("ready"));
+        let read = "until [ -s /tmp/pid ]; do :; done; cat /tmp/pid";
+        let left = ok(&daemon, &["exec", "web", "--", "sh", "-c", read]).await;
+        interrupt(&child, Signal::SIGKILL);
+        let ended = async { while json(&daemon, &["vm", "execs", "web"]).await != Value::Array(Vec::new()) {} };
+        timeout(PATIENCE, ended).await.expect("the command ends");
+        let gone = format!("while [ -e /proc/{} ]; do :; done", left.trim());
+        ok(&daemon, &["exec", "web", "--", "sh", "-c", &gone]).await;
+    }
     ok(&daemon, &["vm", "delete", "web", "--force", "--workspaces", "--yes"]).await;
     // No kernel boots in so short a time.
     let said = ctl(&daemon, &["run", "guest", "--vmm", "qemu", "--timeout", "10ms", "--", "true"]).await;

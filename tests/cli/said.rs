@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use nexus_dbus::client::objects;
-use nexus_tests::{PATIENCE, TestDaemon, VmPath};
+use nexus_tests::{GuestParts, PATIENCE, TestDaemon, VmPath};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -61,6 +61,14 @@ pub(crate) async fn with_image() -> TestDaemon {
     let said = ok(&daemon, &["image", "import", folder.to_str().unwrap(), "base", "--size", "4M"]).await;
     has(&said, &["Image base is there."]);
     daemon
+}
+
+/// A daemon that may import the parts of a real guest; none where there are no parts.
+pub(crate) async fn with_guest_parts() -> Option<(TestDaemon, GuestParts)> {
+    let parts = GuestParts::find()?;
+    let folder = GuestParts::folder().canonicalize().unwrap();
+    let daemon = TestDaemon::configured(&format!("paths:\n  allow:\n    - {}\n", folder.display())).await;
+    Some((daemon, parts))
 }
 
 pub(crate) async fn web() -> (TestDaemon, VmPath) {

@@ -79,7 +79,7 @@ async fn serve(mut stream: UnixStream, manners: Manners, asked: Arc<Mutex<Vec<St
         if !word.is_empty() {
             asked.lock().unwrap_or_else(PoisonError::into_inner).push(word.to_owned());
         }
-        let has_clock = manners.features.contains(&nexus_protocol::CLOCK);
+        let has_clock = manners.features.contains(&Features::CLOCK);
         let answer = match call {
             Ok(Call::Hello(_)) => Answer::Welcome(Box::new(welcome(manners))),
             Ok(Call::Ping) => Answer::Pong,

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    io::Read,
+    io::{Read, Write},
     os::fd::OwnedFd,
     time::Duration,
 };
@@ -12,7 +12,7 @@ use nix::{
     pty::{Winsize, openpty},
     sys::{
         signal::{Signal, kill},
-        termios::{LocalFlags, tcgetattr},
+        termios::{LocalFlags, Termios, tcgetattr},
     },
     unistd::Pid,
 };
@@ -34,6 +34,8 @@ pub struct Terminal {
     child: Child,
     /// The program's side, kept so that how it left the terminal can be seen.
     line: OwnedFd,
+    /// The person's side.
+    keys: File,
     chunks: mpsc::UnboundedReceiver<Vec<u8>>,
     written: String,
 }
@@ -56,6 +58,7 @@ impl Terminal {
         let child = command.stdin(side()).stdout(side()).stderr(side()).spawn().expect("the program can be executed");
         let (tell, chunks) = mpsc::unbounded_channel();
         let mut master = File::from(pty.master);
+        let keys = master.try_clone().expect("a descriptor");
         // It ends when the last of the other side is closed.
         std::thread::spawn(move || {
             let mut chunk = [0; 4096];
@@ -65,7 +68,7 @@ impl Terminal {
                 }
             }
         });
-        Self { child, line: pty.slave, chunks, written: String::new() }
+        Self { child, line: pty.slave, keys, chunks, written: String::new() }
     }
 
     /// The next picture.
@@ -110,6 +113,85 @@ impl Terminal {
     #[must_use]
     pub fn echoes(&self) -> bool {
         tcgetattr(&self.line).expect("a terminal").local_flags.contains(LocalFlags::ECHO)
+    }
+
+    /// How it is set.
+    ///
+    /// # Panics
+    /// When the terminal is gone.
+    #[must_use]
+    pub fn settings(&self) -> Termios {
+        tcgetattr(&self.line).expect("a terminal")
+    }
+
+    /// Waits until it is set like that.
+    ///
+    /// # Panics
+    /// When it is not.
+    pub async fn is_given_back(&self, settings: &Termios) {
+        let given = async {
+            while self.settings() != *settings {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(PATIENCE, given).await.expect("it is set as before");
+    }
+
+    /// Types something.
+    ///
+    /// # Panics
+    /// When the terminal is gone.
+    pub fn types(&mut self, keys: &str) {
+        self.keys.write_all(keys.as_bytes()).expect("a terminal");
+    }
+
+    /// Gives it another size.
+    ///
+    /// # Panics
+    /// When the terminal is gone.
+    pub fn resize(&self, columns: u16, rows: u16) {
+        let (columns, rows) = (columns.to_string(), rows.to_string());
+        let line = self.line.try_clone().expect("a descriptor");
+        let mut stty = std::process::Command::new("stty");
+        let status = stty.args(["cols", &columns, "rows", &rows]).stdin(line).status().expect("stty can be executed");
+        assert!(status.success());
+        // It is nobody's controlling terminal, so that the kernel has nobody to tell.
+        self.signal(Signal::SIGWINCH);
+    }
+
+    /// Everything that was shown so far.
+    #[must_use]
+    pub fn shown(&self) -> &str {
+        &self.written
+    }
+
+    /// Waits until that is shown.
+    ///
+    /// # Panics
+    /// When it is not.
+    pub async fn sees(&mut self, text: &str) {
+        while !self.written.contains(text) {
+            match timeout(PATIENCE, self.chunks.recv()).await {
+                Ok(Some(chunk)) => self.written.push_str(&String::from_utf8_lossy(&chunk)),
+                Ok(None) | Err(_) => panic!("{text:?} is not shown:\n{}", self.written),
+            }
+        }
+    }
+
+    /// Waits for the program's end: its exit code, and everything that was shown.
+    ///
+    /// # Panics
+    /// When it does not end.
+    pub async fn exits(&mut self) -> (Option<i32>, String) {
+        let Ok(status) = timeout(PATIENCE, self.child.wait()).await else {
+            panic!("it does not end, and shows:\n{}", self.written);
+        };
+        let status = status.expect("it is a child");
+        // What it wrote is on the other side by now; the reading thread may not be so far.
+        while let Ok(Some(chunk)) = timeout(Duration::from_millis(500), self.chunks.recv()).await {
+            self.written.push_str(&String::from_utf8_lossy(&chunk));
+        }
+        (status.code(), self.written.clone())
     }
 
     /// Sends the program a signal.

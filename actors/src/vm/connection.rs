@@ -18,7 +18,7 @@ use nexus_host::{
 use nexus_model::{
     ConnectionKind, ConnectionState, Direction, ErrorKind, Health, Timestamp, restart::Backoff, vm::VmState,
 };
-use nexus_protocol::{CLOCK, CONTROL_PORT, Event, Role, ShutdownMode, Welcome};
+use nexus_protocol::{CONTROL_PORT, Event, Features, Role, ShutdownMode, Welcome};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::{
     sync::{mpsc, watch},
@@ -336,7 +336,7 @@ impl Dialer {
 
     /// The guest may have stood still for as long as nobody spoke with it.
     async fn refresh(&mut self, run: u64, agent: &AgentClient, welcome: &Welcome) {
-        let is_too_old = !agent.has(CLOCK) && welcome.role != Role::Process;
+        let is_too_old = !agent.has(Features::CLOCK) && welcome.role != Role::Process;
         if is_too_old && self.lacking != Some(run) {
             self.lacking = Some(run);
             warn!(

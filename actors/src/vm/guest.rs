@@ -1,6 +1,6 @@
 //! What can be asked of guests.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{os::fd::OwnedFd, sync::atomic::Ordering, time::Duration};
 
 use nexus_host::agent::{AgentClient, AgentError, RunOutcome};
 use nexus_model::{ErrorKind, Name, vm::VmState};
@@ -41,6 +41,15 @@ impl Engine {
         let (agent, command) = self.guest_command(origin, vm, command)?;
         let streams = agent.exec(&command).await?;
         Ok(GuestStreams { exec: streams.id, stdin: streams.stdin, stdout: streams.stdout, stderr: streams.stderr })
+    }
+
+    /// Starts a command in a guest that has no streams and is nobody's. Its number.
+    ///
+    /// # Errors
+    /// As [`guest_exec`](Self::guest_exec)'s.
+    pub async fn guest_detach(&self, origin: &Origin, vm: &Name, command: GuestCommand) -> Result<u64, Error> {
+        let (agent, command) = self.guest_command(origin, vm, command)?;
+        Ok(agent.detach(&command).await?)
     }
 
     /// Waits for the end of a command, however long that takes. When the connection to the agent is lost meanwhile, it
@@ -94,7 +103,20 @@ impl Engine {
         Ok(running.map(|exec| (exec.exec, words(exec.argv))).collect())
     }
 
-    fn agent(&self, vm: &Name) -> Result<AgentClient, Error> {
+    /// Opens a session of the Model Context Protocol with a guest's agent and gives its stream, on which every client can
+    /// speak it: a JSON-RPC message a line.
+    ///
+    /// # Errors
+    /// `NotFound`, `GuestUnavailable`, `GuestFailed`; `ResourcesExhausted` when there are too many sessions;
+    /// `NotImplemented` when the agent is older than that; `Timeout` when it does not answer.
+    pub async fn guest_open_tools(&self, origin: &Origin, vm: &Name) -> Result<OwnedFd, Error> {
+        let agent = self.agent(vm)?;
+        let env = self.vm(vm)?.env.borrow().clone();
+        info!(NEXUS_VM = %vm, NEXUS_REQUEST = %origin.request, DBUS_SENDER = origin.sender, "opens the tools of VM {vm}");
+        Ok(agent.open_tools(env).await?)
+    }
+
+    pub(super) fn agent(&self, vm: &Name) -> Result<AgentClient, Error> {
         // What is sent to a guest that stands still is answered by nobody, and may block its vsock device for good.
         if self.board.vms().get(vm).is_some_and(|picture| picture.lifecycle.state() == VmState::Paused) {
             return Err(unavailable(self, vm));
@@ -106,7 +128,7 @@ impl Engine {
         context.agent.borrow().clone().ok_or_else(|| unavailable(self, vm))
     }
 
-    fn guest_command(
+    pub(super) fn guest_command(
         &self,
         origin: &Origin,
         vm: &Name,
@@ -115,7 +137,7 @@ impl Engine {
         let agent = self.agent(vm)?;
         let mut env = self.vm(vm)?.env.borrow().clone();
         env.extend(command.env);
-        let program = command.argv.first().cloned().unwrap_or_default();
+        let program = command.argv.first().map_or("its login shell", String::as_str);
         info!(NEXUS_VM = %vm, NEXUS_REQUEST = %origin.request, DBUS_SENDER = origin.sender, "runs `{program}` in VM {vm}");
         let timeout = command.timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
         let command = Command {
@@ -124,7 +146,6 @@ impl Engine {
             cwd: command.working_directory,
             user: command.user,
             timeout_ms: timeout,
-            attached: command.attached,
         };
         Ok((agent, command))
     }

@@ -12,6 +12,7 @@ mod power;
 mod removal;
 mod standstill;
 mod statistics;
+mod terminal;
 
 pub(crate) use context::{Power, VmContext, child_spec};
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::{
 };
 
 use nexus_host::agent::{AgentClient, AgentError};
-use nexus_protocol::CLOCK;
+use nexus_protocol::Features;
 use tracing::{debug, warn};
 
 use super::VmContext;
@@ -54,7 +54,7 @@ pub(super) async fn thaw(vm: &VmContext) {
 
 /// As [`thaw`], through an agent that is not offered to anybody yet.
 pub(super) async fn refresh(vm: &VmContext, agent: &AgentClient) {
-    if !agent.has(CLOCK) {
+    if !agent.has(Features::CLOCK) {
         return;
     }
     match agent.refresh(REFRESH).await {
@@ -72,5 +72,5 @@ pub(super) async fn refresh(vm: &VmContext, agent: &AgentClient) {
 }
 
 fn able(vm: &VmContext) -> Option<AgentClient> {
-    vm.agent.borrow().clone().filter(|agent| agent.has(CLOCK))
+    vm.agent.borrow().clone().filter(|agent| agent.has(Features::CLOCK))
 }

@@ -14,12 +14,20 @@ pub trait Guest {
     fn run(&self, argv: &[&str], options: Options<'_>) -> Result<(i32, String, String, bool), Error>;
     /// Starts a command. Its bytes do not pass through nexusd. Close the streams that are not needed.
     fn exec(&self, argv: &[&str], options: Options<'_>) -> Result<(u64, OwnedFd, OwnedFd, OwnedFd), Error>;
+    /// Runs a command on a terminal, or the login shell without one, or finds the terminal of that name. Its bytes do not pass through nexusd.
+    fn open_shell(&self, argv: &[&str], options: Options<'_>) -> Result<(u64, OwnedFd), Error>;
+    /// Gives the terminal on which a command runs another size.
+    fn resize_exec(&self, id: u64, columns: u32, rows: u32) -> Result<(), Error>;
+    /// Number, name, columns, rows and viewers of every terminal.
+    fn list_shells(&self) -> Result<Vec<(u64, String, u32, u32, u32)>, Error>;
     /// Answers when the command has ended.
     fn wait_exec(&self, id: u64) -> Result<(i32, i32), Error>;
     /// Sends a signal to all processes of a command.
     fn signal_exec(&self, id: u64, signal: i32) -> Result<(), Error>;
     /// Number and arguments of every command that runs.
     fn list_execs(&self) -> Result<Vec<(u64, Vec<String>)>, Error>;
+    /// Opens a session of the Model Context Protocol (MCP) with the guest. Its bytes do not pass through nexusd.
+    fn open_tools(&self, options: Options<'_>) -> Result<OwnedFd, Error>;
     /// What the image says of itself in `/etc/nexus/image.yaml`.
     fn get_image_metadata(&self) -> Result<HashMap<String, OwnedVariant>, Error>;
     /// Version of the agent.

@@ -1,10 +1,12 @@
-//! What ends with its caller: a job with `bind=caller`, and a call whose answer only that caller waits for.
+//! What ends with its caller: a job with `bind=caller`, a call whose answer only that caller waits for, and a command whose
+//! streams only that caller got.
 
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use nexus_actors::{Engine, Origin, snapshot::JobId};
-use nexus_model::ErrorKind;
+use nexus_model::{ErrorKind, Name};
+use nix::sys::signal::Signal;
 use tracing::{debug, info};
 use zbus::{Connection, MatchRule, MessageStream, message::Type, names::BusName};
 
@@ -14,21 +16,59 @@ use crate::Error;
 /// How long a call goes on before its caller is watched. Most are answered by then, and cost the bus nothing.
 const SETTLED: Duration = Duration::from_millis(100);
 
-/// Waits until the caller has left the bus, or this connection was lost: there is nobody to answer then. Never, where
-/// departures can't be heard of.
+/// How long after a guest could not be reached it is tried again.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// Why nobody is there any more who asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Gone {
+    /// The caller has left the bus.
+    Caller,
+    /// This connection was lost, and with it the knowledge of who is there.
+    Bus,
+}
+
+/// Waits until a call can't be answered any more, since the caller has left the bus or this connection was lost. Never,
+/// where departures can't be heard of.
 pub(super) async fn departure(connection: &Connection, origin: &Origin) {
+    gone(connection, origin).await;
+    info!(NEXUS_REQUEST = %origin.request, DBUS_SENDER = origin.sender, "the caller left the bus: what it waited for is cancelled");
+}
+
+/// Kills a command with all that it started when its caller leaves the bus before its end. Its streams alone don't tell
+/// that of every client: see `docs/guest-protocol.md`.
+pub(super) fn tie(connection: Connection, origin: Origin, engine: Engine, vm: Name, exec: u64) {
+    tokio::spawn(async move {
+        let left = tokio::select! {
+            _ = engine.guest_wait_exec(&vm, exec) => false,
+            gone = gone(&connection, &origin) => gone == Gone::Caller,
+        };
+        if !left {
+            return;
+        }
+        info!(NEXUS_VM = %vm, NEXUS_REQUEST = %origin.request, DBUS_SENDER = origin.sender, "the caller left the bus: command {exec} in VM {vm} is killed");
+        while let Err(error) = engine.guest_signal_exec(&vm, exec, Signal::SIGKILL as i32).await {
+            debug!(NEXUS_VM = %vm, error = error.text(), "the command could not be killed");
+            // A guest that stands still, or whose agent is away, may come back; one whose VM has ended does not.
+            let runs = engine.board().vms().get(&vm).is_some_and(|vm| vm.lifecycle.state().has_vmm());
+            if !runs || error.kind() != ErrorKind::GuestUnavailable {
+                return;
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+    });
+}
+
+async fn gone(connection: &Connection, origin: &Origin) -> Gone {
     tokio::time::sleep(SETTLED).await;
     match Bond::with(connection, origin).await {
-        Ok(mut bond) => {
-            bond.departure.next().await;
-        }
-        Err(error) if error.kind() == Some(ErrorKind::Cancelled) => {}
+        Ok(mut bond) => bond.departure.next().await.map_or(Gone::Bus, |_| Gone::Caller),
+        Err(error) if error.kind() == Some(ErrorKind::Cancelled) => Gone::Caller,
         Err(error) => {
             debug!(%error, "the bus does not say when the caller leaves");
             std::future::pending().await
         }
     }
-    info!(NEXUS_REQUEST = %origin.request, DBUS_SENDER = origin.sender, "the caller left the bus: what it waited for is cancelled");
 }
 
 /// Tells when a caller has left the bus.

@@ -1,16 +1,16 @@
 //! `org.workfort.Nexus1.Guest`.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, fs::File, io, time::Duration};
 
 use nexus_actors::{
-    GuestCommand,
+    GuestCommand, GuestShell, GuestStreams, Origin,
     snapshot::{GuestSnapshot, VmSnapshot},
 };
 use nexus_model::{ErrorKind, ExitStatus, Name};
 use zbus::{Connection, OwnedFd, OwnedVariant, Str, interface, message::Header};
 
 use super::{
-    bond::departure,
+    bond::{departure, tie},
     call::{Call, DEADLINE},
     options::{Dict, Options, nothing},
     picture::Picture,
@@ -46,10 +46,17 @@ impl Guest {
     }
 }
 
-/// Decodes the options of a command that has streams.
-fn command_with_streams(options: &mut Options, argv: Vec<String>) -> Result<GuestCommand, Error> {
-    let attached = !options.take("detach")?.unwrap_or(false);
-    Ok(GuestCommand { attached, ..command(options, argv)? })
+/// Decodes the options of a command that may have streams; whether it has none.
+fn command_or_detached(options: &mut Options, argv: Vec<String>) -> Result<(GuestCommand, bool), Error> {
+    let detached = options.take("detach")?.unwrap_or(false);
+    Ok((command(options, argv)?, detached))
+}
+
+/// The streams of a command that has none.
+fn no_streams(exec: u64) -> Result<GuestStreams, Error> {
+    let null = || File::options().read(true).write(true).open("/dev/null").map(std::os::fd::OwnedFd::from);
+    let streams = || Ok::<_, io::Error>(GuestStreams { exec, stdin: null()?, stdout: null()?, stderr: null()? });
+    streams().map_err(|error| Error::new(ErrorKind::ResourcesExhausted, format!("cannot open /dev/null: {error}")))
 }
 
 /// Decodes the options of a command.
@@ -57,6 +64,11 @@ fn command(options: &mut Options, argv: Vec<String>) -> Result<GuestCommand, Err
     if argv.first().is_none_or(String::is_empty) {
         return Err(Error::invalid_args("`argv` must begin with a program"));
     }
+    command_or_shell(options, argv)
+}
+
+/// Decodes the options of a command, which may be none.
+fn command_or_shell(options: &mut Options, argv: Vec<String>) -> Result<GuestCommand, Error> {
     if argv.iter().any(|word| word.contains('\0')) {
         return Err(Error::invalid_args("`argv` can't hold a NUL"));
     }
@@ -66,8 +78,25 @@ fn command(options: &mut Options, argv: Vec<String>) -> Result<GuestCommand, Err
         working_directory: options.take("working-directory")?,
         user: options.take("user")?,
         timeout: options.duration("timeout-usec")?,
-        attached: false,
     })
+}
+
+/// Decodes the options of a terminal.
+fn shell(options: &mut Options, argv: Vec<String>) -> Result<GuestShell, Error> {
+    if argv.first().is_some_and(String::is_empty) {
+        return Err(Error::invalid_args("`argv` must begin with a program, or be empty"));
+    }
+    let mut command = command_or_shell(options, argv)?;
+    if let Some(term) = options.take::<String>("term")? {
+        command.env.insert("TERM".to_owned(), term);
+    }
+    let name: Option<String> = options.take("name")?;
+    let size = match (options.take("columns")?, options.take("rows")?) {
+        (Some(columns), Some(rows)) => Some((columns, rows)),
+        (None, None) => None,
+        _ => return Err(Error::invalid_args("`columns` and `rows` go together")),
+    };
+    Ok(GuestShell { command, name, size, read_only: options.take("read-only")?.unwrap_or(false) })
 }
 
 fn silent() -> Error {
@@ -114,10 +143,60 @@ impl Guest {
         #[zbus(connection)] bus: &Connection,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<(u64, OwnedFd, OwnedFd, OwnedFd), Error> {
-        let exec = |origin, command| async move { self.engine.guest_exec(&origin, &self.vm, command).await };
+        let exec = |origin: Origin, (command, detached)| async move {
+            if detached {
+                return no_streams(self.engine.guest_detach(&origin, &self.vm, command).await?);
+            }
+            let streams = self.engine.guest_exec(&origin, &self.vm, command).await?;
+            tie(bus.clone(), origin, (*self.engine).clone(), self.vm.clone(), streams.exec);
+            Ok(streams)
+        };
         let call = self.call(bus, &header).argument("argv", argv.clone());
-        let streams = call.change(options, |options| command_with_streams(options, argv), exec).await?;
+        let streams = call.change(options, |options| command_or_detached(options, argv), exec).await?;
         Ok((streams.exec, streams.stdin.into(), streams.stdout.into(), streams.stderr.into()))
+    }
+
+    #[zbus(out_args("id", "stream"))]
+    async fn open_shell(
+        &self,
+        argv: Vec<String>,
+        options: Dict,
+        #[zbus(connection)] bus: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<(u64, OwnedFd), Error> {
+        let open = |origin: Origin, shell: GuestShell| async move {
+            let is_named = shell.name.is_some();
+            let terminal = self.engine.guest_open_shell(&origin, &self.vm, shell).await?;
+            if !is_named {
+                tie(bus.clone(), origin, (*self.engine).clone(), self.vm.clone(), terminal.exec);
+            }
+            Ok::<_, nexus_actors::Error>(terminal)
+        };
+        let call = self.call(bus, &header).argument("argv", argv.clone());
+        let terminal = call.change(options, |options| shell(options, argv), open).await?;
+        Ok((terminal.exec, terminal.stream.into()))
+    }
+
+    async fn resize_exec(
+        &self,
+        id: u64,
+        columns: u32,
+        rows: u32,
+        #[zbus(connection)] bus: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<(), Error> {
+        // Each of the many sizes of a window that is dragged would be a line of the audit.
+        self.call(bus, &header).query(self.engine.guest_resize_exec(&self.vm, id, columns, rows)).await
+    }
+
+    #[zbus(out_args("shells"))]
+    async fn list_shells(
+        &self,
+        #[zbus(connection)] bus: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<Vec<(u64, String, u32, u32, u32)>, Error> {
+        let shells = self.call(bus, &header).query(self.engine.guest_list_shells(&self.vm)).await?;
+        Ok(shells.into_iter().map(|shell| (shell.exec, shell.name, shell.columns, shell.rows, shell.viewers)).collect())
     }
 
     #[zbus(out_args("exit_code", "signal"))]
@@ -151,6 +230,17 @@ impl Guest {
         #[zbus(header)] header: Header<'_>,
     ) -> Result<Vec<(u64, Vec<String>)>, Error> {
         self.call(bus, &header).query(self.engine.guest_list_execs(&self.vm)).await
+    }
+
+    #[zbus(out_args("stream"))]
+    async fn open_tools(
+        &self,
+        options: Dict,
+        #[zbus(connection)] bus: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<OwnedFd, Error> {
+        let open = |origin, ()| async move { self.engine.guest_open_tools(&origin, &self.vm).await };
+        self.call(bus, &header).change(options, nothing, open).await.map(OwnedFd::from)
     }
 
     #[zbus(out_args("metadata"))]

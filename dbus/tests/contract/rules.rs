@@ -3,7 +3,7 @@
 use crate::xml;
 
 /// Verbs that can never grow.
-const WITHOUT_OPTIONS: [&str; 13] = [
+const WITHOUT_OPTIONS: [&str; 14] = [
     "Close",
     "Kill",
     "KillVm",
@@ -11,6 +11,7 @@ const WITHOUT_OPTIONS: [&str; 13] = [
     "Resume",
     "MakeDefault",
     "ResetFailed",
+    "ResizeExec",
     "SignalExec",
     "Wait",
     "WaitExec",

@@ -60,6 +60,24 @@ async fn a_vm_is_started_used_and_stopped() {
     });
     assert_eq!(read.await.unwrap(), "through\n");
     assert_eq!(guest.wait_exec(id).await.unwrap(), (0, 0));
+    let size = [("columns", Variant::from(101_u32)), ("rows", Variant::from(37_u32)), ("name", Variant::from("main"))];
+    let (id, stream) = guest.open_shell(&["sh", "-c", "stty size; read line"], Options::from(size)).await.unwrap();
+    guest.resize_exec(id, 99, 1_000_000).await.unwrap();
+    assert_eq!(guest.list_shells().await.unwrap(), [(id, "main".to_owned(), 99, 500, 1)]);
+    let terminal = std::fs::File::from(std::os::fd::OwnedFd::from(stream));
+    let read = tokio::task::spawn_blocking(move || {
+        std::io::Write::write_all(&mut &terminal, b"\r").unwrap();
+        std::io::read_to_string(&terminal).unwrap()
+    });
+    assert!(read.await.unwrap().contains("37 101"));
+    assert_eq!(guest.wait_exec(id).await.unwrap(), (0, 0));
+    let half = Options::from([("columns", Variant::from(80_u32))]);
+    let (kind, text) = kind_and_text(guest.open_shell(&[], half).await);
+    assert_eq!((kind, text.as_str()), (ErrorKind::InvalidArgs, "`columns` and `rows` go together"));
+    let (kind, text) = kind_and_text(guest.open_shell(&[], Options::from([("name", "a b".into())])).await);
+    assert_eq!(kind, ErrorKind::InvalidArgs);
+    assert!(text.contains("a terminal's name is 1 to 64"), "{text}");
+    assert_eq!(kind_and_text(guest.resize_exec(id, 80, 24).await).0, ErrorKind::NotFound);
     wait(&fixture.client, vm.stop(Options::new()).await.unwrap()).await.unwrap();
     let row = VmProperties::read(&fixture.client, vm.inner().path()).await.unwrap();
     assert_eq!((row.state.as_str(), row.guest_ready, row.leader), ("stopped", false, 0));

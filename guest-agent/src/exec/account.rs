@@ -67,6 +67,18 @@ impl Account {
     }
 }
 
+/// The number of the group with this name.
+pub(super) fn group(name: &str) -> Option<u32> {
+    group_in(name, &read("/etc/group"))
+}
+
+fn group_in(name: &str, group: &str) -> Option<u32> {
+    group.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        (fields.next() == Some(name)).then(|| fields.nth(1)?.parse().ok())?
+    })
+}
+
 fn read(path: &str) -> String {
     let mut bytes = Vec::new();
     if let Ok(file) = File::open(path) {
@@ -93,6 +105,13 @@ mod tests {
         assert_eq!(agent.groups, [1000, 10]);
         assert_eq!(Account::find_in("1000", PASSWD, GROUP), Some(agent));
         assert_eq!(Account::find_in("root", PASSWD, GROUP).unwrap().groups, [0, 10]);
+    }
+
+    #[test]
+    fn finds_groups_by_name() {
+        assert_eq!(group_in("video", GROUP), Some(44));
+        assert_eq!(group_in("broken", GROUP), None);
+        assert_eq!(group_in("tty", GROUP), None);
     }
 
     #[test]

@@ -14,13 +14,12 @@ use super::group::Group;
 /// to. A host's proxy tells of the end of a stream only behind everything that was sent before.
 const STALLED: Duration = Duration::from_secs(10);
 
-/// A command's streams, as far as they decide on its life: one that is attached is killed, with all that it started, when
-/// the host has closed all three while it runs. What the command itself closes says nothing of the host; of its two
+/// A command's streams, as far as they decide on its life: it is killed, with all that it started, when the host has
+/// closed all three while it runs. What the command itself closes says nothing of the host; of its two
 /// outputs the agent keeps the one that is closed last, so that there is always a stream that tells.
 #[derive(Debug)]
 pub(crate) struct Attachment {
     group: Rc<Group>,
-    attached: bool,
     ended: watch::Receiver<Option<Ended>>,
     ends: RefCell<Ends>,
     unread: Notify,
@@ -58,13 +57,8 @@ impl Ends {
 }
 
 impl Attachment {
-    pub(super) fn new(attached: bool, group: Rc<Group>, ended: watch::Receiver<Option<Ended>>) -> Self {
-        Self { group, attached, ended, ends: RefCell::default(), unread: Notify::new() }
-    }
-
-    /// Whether the command's life hangs on its streams. Otherwise what nobody reads is dropped, and it goes on.
-    pub(crate) const fn is_attached(&self) -> bool {
-        self.attached
+    pub(super) fn new(group: Rc<Group>, ended: watch::Receiver<Option<Ended>>) -> Self {
+        Self { group, ended, ends: RefCell::default(), unread: Notify::new() }
     }
 
     /// Takes note of a stream's end, and kills the command if that leaves nobody who has any.
@@ -73,7 +67,7 @@ impl Attachment {
         ends.of(channel).get_or_insert(side);
         if ends.unread() {
             self.unread.notify_waiters();
-            if self.attached && ends.stdin.is_some() && self.is_running() {
+            if ends.stdin.is_some() && self.is_running() {
                 self.group.kill();
             }
         }
@@ -83,7 +77,7 @@ impl Attachment {
     pub(crate) fn keeps(&self, channel: Channel) -> bool {
         let ends = self.ends.borrow();
         let other = if channel == Channel::Stdout { ends.stderr } else { ends.stdout };
-        self.attached && self.is_running() && other.is_some()
+        self.is_running() && other.is_some()
     }
 
     fn is_running(&self) -> bool {
@@ -98,9 +92,6 @@ impl Attachment {
 
     /// Waits until input that the command does not take is taken by nobody any more.
     pub(crate) async fn stalled(&self) {
-        if !self.attached {
-            return std::future::pending().await;
-        }
         let unread = self.unread.notified();
         if !self.ends.borrow().unread() {
             unread.await;

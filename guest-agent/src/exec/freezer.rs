@@ -33,11 +33,6 @@ impl Freezer {
         Rc::new(Self { groups, frozen: watch::Sender::new(false), limit: RefCell::default() })
     }
 
-    /// Whether commands stand still, or are about to.
-    pub(crate) fn is_frozen(&self) -> bool {
-        *self.frozen.borrow()
-    }
-
     /// Waits until commands go on. A command that is to start does: it would go on while all others stand still.
     pub(crate) async fn thawed(&self) {
         // The sender is here.
@@ -119,7 +114,7 @@ mod tests {
         LocalSet::new()
             .run_until(async {
                 freezer.freeze().await.unwrap();
-                assert!(freezer.is_frozen() && is_frozen(folder.path(), "nexus-exec-1"));
+                assert!(*freezer.frozen.borrow() && is_frozen(folder.path(), "nexus-exec-1"));
                 assert!(!is_frozen(folder.path(), "other"), "what is not the agent's is left alone");
                 freezer.thawed().await;
             })
@@ -137,10 +132,10 @@ mod tests {
                 freezer.freeze().await.unwrap();
                 sleep(MAX_FREEZE / 2).await;
                 freezer.thaw();
-                assert!(!freezer.is_frozen() && !is_frozen(folder.path(), "nexus-exec-1"));
+                assert!(!*freezer.frozen.borrow() && !is_frozen(folder.path(), "nexus-exec-1"));
                 freezer.freeze().await.unwrap();
                 sleep(MAX_FREEZE * 3 / 4).await;
-                assert!(freezer.is_frozen(), "the first one's limit has ended the second");
+                assert!(*freezer.frozen.borrow(), "the first one's limit has ended the second");
             })
             .await;
     }

@@ -17,9 +17,10 @@ use tokio::{sync::watch, task::spawn_local, time::sleep};
 
 use super::{
     attachment::{Attachment, Side},
+    follow::{at, deadline},
     group::Group,
-    run::{at, deadline},
-    spawner::{Child, Spawner, Stdin},
+    leader::Leader,
+    spawner::{Child, Spawner, Wiring},
 };
 
 /// As many run at a time.
@@ -91,6 +92,27 @@ impl ExecTable {
 
     /// Starts a command. It is killed when the host opens none of its streams in time.
     pub(crate) fn start(&self, spawner: &Spawner, command: &Command) -> Result<Started, Failure> {
+        let (leader, token) = self.launch(spawner, command, Wiring::Piped)?;
+        let exec = leader.exec();
+        let table = self.clone();
+        spawn_local(async move {
+            sleep(STREAMS_DEADLINE).await;
+            table.give_up_streams(exec);
+        });
+        Ok(Started { exec, token })
+    }
+
+    /// Starts a command without streams; its number.
+    pub(crate) fn detach(&self, spawner: &Spawner, command: &Command) -> Result<u64, Failure> {
+        self.launch(spawner, command, Wiring::Null).map(|(leader, _)| leader.exec())
+    }
+
+    /// Starts a command on a terminal, of which this is the slave's side; the user's login shell, without arguments.
+    pub(crate) fn start_on(&self, spawner: &Spawner, command: &Command, tty: &OwnedFd) -> Result<Leader, Failure> {
+        self.launch(spawner, command, Wiring::Terminal(tty)).map(|(leader, _)| leader)
+    }
+
+    fn launch(&self, spawner: &Spawner, command: &Command, wiring: Wiring<'_>) -> Result<(Leader, Token), Failure> {
         let running = {
             let state = self.state.borrow();
             state.execs.len() - state.ended.len()
@@ -100,24 +122,25 @@ impl ExecTable {
         }
         let token = Token::random().map_err(|_| Failure::new(FailureKind::System, "cannot get random numbers"))?;
         let deadline = deadline(command);
-        let Child { group, ended: mut leader_ended, stdin, stdout, stderr } = spawner.spawn(command, Stdin::Piped)?;
+        let Child { argv, group, ended: mut leader_ended, stdin, stdout, stderr } = spawner.spawn(command, wiring)?;
         let (ended, watched) = watch::channel(None);
         let exec = {
             let mut state = self.state.borrow_mut();
             let exec = state.next;
             state.next += 1;
             let entry = Exec {
-                argv: summary(&command.argv),
+                argv: summary(&argv),
                 token: token.clone(),
                 group: Rc::clone(&group),
                 ended: watched.clone(),
                 channels: Channels { stdin, stdout, stderr },
-                attachment: Rc::new(Attachment::new(command.attached, Rc::clone(&group), watched)),
+                attachment: Rc::new(Attachment::new(Rc::clone(&group), watched.clone())),
             };
             state.execs.insert(exec, entry);
             exec
         };
 
+        let leader = Leader::new(exec, Rc::clone(&group), watched);
         let table = self.clone();
         spawn_local(async move {
             let mut timed_out = false;
@@ -134,12 +157,7 @@ impl ExecTable {
             ended.send_replace(Some(Ended { status, timed_out }));
             table.remember(exec);
         });
-        let table = self.clone();
-        spawn_local(async move {
-            sleep(STREAMS_DEADLINE).await;
-            table.give_up_streams(exec);
-        });
-        Ok(Started { exec, token })
+        Ok((leader, token))
     }
 
     fn remember(&self, exec: u64) {
@@ -208,6 +226,7 @@ impl ExecTable {
             exec: *exec,
             state: entry.ended.borrow().map_or(ExecState::Running, ExecState::Ended),
             argv: entry.argv.clone(),
+            terminal: None,
         };
         self.state.borrow().execs.iter().map(describe).collect()
     }

@@ -19,7 +19,7 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, set_parent_proce
 use tokio::sync::oneshot;
 
 use super::{
-    account::Account,
+    account::{self, Account},
     cgroup::Parent,
     freezer::Freezer,
     group::{Group, Hold, Leftovers},
@@ -28,6 +28,9 @@ use super::{
 use crate::reaper::Reaper;
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What a terminal is taken for unless the command's variables say otherwise.
+const TERM: &str = "xterm-256color";
 
 const OOM_SCORE: &str = "/proc/self/oom_score_adj";
 
@@ -57,6 +60,8 @@ struct Inherited {
 /// A command that was started.
 #[derive(Debug)]
 pub(super) struct Child {
+    /// As it was started: a login shell has its own.
+    pub(super) argv: Vec<String>,
     pub(super) group: Rc<Group>,
     pub(super) ended: oneshot::Receiver<ExitStatus>,
     pub(super) stdin: Option<OwnedFd>,
@@ -65,12 +70,17 @@ pub(super) struct Child {
 }
 
 /// Where a command's input comes from and its output goes to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stdin {
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Wiring<'a> {
     /// Nowhere.
     Null,
-    /// A pipe.
+    /// There is no input, and pipes take the output.
+    Outputs,
+    /// Three pipes.
     Piped,
+    /// The slave's side of a terminal, which becomes the command's controlling one. Without arguments the command is the
+    /// user's login shell.
+    Terminal(&'a OwnedFd),
 }
 
 impl Spawner {
@@ -104,8 +114,11 @@ impl Spawner {
     }
 
     /// Starts `command`. Everything that it starts is killed when the group is, and only then.
-    pub(super) fn spawn(&self, command: &Command, stdin: Stdin) -> Result<Child, Failure> {
-        command.validate().map_err(|error| Failure::new(FailureKind::Invalid, error.to_string()))?;
+    pub(super) fn spawn(&self, command: &Command, wiring: Wiring<'_>) -> Result<Child, Failure> {
+        let is_login = matches!(wiring, Wiring::Terminal(_)) && command.argv.is_empty();
+        if !is_login {
+            command.validate().map_err(|error| Failure::new(FailureKind::Invalid, error.to_string()))?;
+        }
         let account = self.account(command.user.as_deref())?;
         let folder = working_folder(command, account.as_ref())?;
 
@@ -113,6 +126,13 @@ impl Spawner {
         self.count.set(number.wrapping_add(1));
         let mark = format!("{}-{number}", self.run_id);
         let mut environment = base_environment(account.as_ref());
+        let mut terminal = None;
+        if let Wiring::Terminal(tty) = wiring {
+            environment.insert("TERM".to_owned(), TERM.to_owned());
+            let give = || give_terminal(tty, account.as_ref()).and_then(|()| tty.try_clone());
+            terminal = Some(give().map_err(|error| system("give the command its terminal", &error))?);
+        }
+        let shell = environment.get("SHELL").cloned().unwrap_or_default();
         environment.extend(command.env.iter().map(|(name, value)| (name.clone(), value.clone())));
         let (hold, entrance) = match self.parent.as_ref().and_then(|parent| parent.create(&mark).ok()) {
             Some(cgroup) => {
@@ -127,17 +147,23 @@ impl Spawner {
         let group = Rc::new(Group::new(hold, Rc::clone(&self.leftovers)));
         let entrance = entrance.transpose().map_err(|error| system("open the command's control group", &error))?;
 
-        let program = command.argv.first().map(String::as_str).unwrap_or_default();
+        let program = command.argv.first().unwrap_or(&shell).as_str();
         let mut process = std::process::Command::new(program);
+        if is_login {
+            // By the dash a shell knows that it is a login shell: see `login(1)`.
+            process.arg0(format!("-{}", program.rsplit('/').next().unwrap_or_default()));
+        }
+        let [stdin, stdout, stderr] = stdio(wiring).map_err(|error| system("make the command's streams", &error))?;
         process
             .args(command.argv.get(1..).unwrap_or_default())
             .env_clear()
             .envs(environment)
-            .stdin(if stdin == Stdin::Piped { Stdio::piped() } else { Stdio::null() })
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+            .stdin(stdin)
+            .stdout(stdout)
+            .stderr(stderr);
         let setup = Setup {
             entrance,
+            terminal,
             inherited: self.inherited,
             account: account.filter(|_| rustix::process::geteuid().is_root()),
             dies_with_agent: self.role == Role::Process,
@@ -153,7 +179,9 @@ impl Spawner {
         if let Some(leader) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
             group.set_leader(leader);
         }
+        let argv = if is_login { vec![shell] } else { command.argv.clone() };
         Ok(Child {
+            argv,
             group,
             ended,
             stdin: child.stdin.take().map(OwnedFd::from),
@@ -179,6 +207,7 @@ impl Spawner {
 /// What the child does to itself before it becomes the command.
 struct Setup {
     entrance: Option<File>,
+    terminal: Option<OwnedFd>,
     inherited: Inherited,
     account: Option<Account>,
     dies_with_agent: bool,
@@ -191,6 +220,9 @@ impl Setup {
             rustix::io::write(entrance, b"0")?;
         }
         setsid()?;
+        if let Some(terminal) = &self.terminal {
+            rustix::process::ioctl_tiocsctty(terminal)?;
+        }
         setrlimit(Resource::Nofile, self.inherited.descriptors)?;
         if let Some(score) = self.inherited.oom_score {
             restore_oom_score(score)?;
@@ -207,6 +239,27 @@ impl Setup {
         rustix::process::chdir(self.folder.as_c_str())?;
         Ok(())
     }
+}
+
+fn stdio(wiring: Wiring<'_>) -> io::Result<[Stdio; 3]> {
+    Ok(match wiring {
+        Wiring::Null => [Stdio::null(), Stdio::null(), Stdio::null()],
+        Wiring::Outputs => [Stdio::null(), Stdio::piped(), Stdio::piped()],
+        Wiring::Piped => [Stdio::piped(), Stdio::piped(), Stdio::piped()],
+        Wiring::Terminal(tty) => [tty.try_clone()?.into(), tty.try_clone()?.into(), tty.try_clone()?.into()],
+    })
+}
+
+/// Makes the terminal the user's, as `login(1)` does: with the group `tty`, where there is one, others may write to it.
+fn give_terminal(tty: &OwnedFd, account: Option<&Account>) -> io::Result<()> {
+    let Some(account) = account.filter(|_| rustix::process::geteuid().is_root()) else { return Ok(()) };
+    let (gid, mode) = match account::group("tty") {
+        Some(gid) => (gid, 0o620),
+        None => (account.gid, 0o600),
+    };
+    rustix::fs::fchown(tty, Some(rustix::fs::Uid::from_raw(account.uid)), Some(rustix::fs::Gid::from_raw(gid)))?;
+    rustix::fs::fchmod(tty, rustix::fs::Mode::from_raw_mode(mode))?;
+    Ok(())
 }
 
 fn restore_oom_score(score: i16) -> io::Result<()> {
@@ -276,6 +329,6 @@ fn not_started(program: &str, error: &io::Error) -> Failure {
     Failure::new(kind, message)
 }
 
-pub(super) fn system(act: &str, error: &io::Error) -> Failure {
+pub(crate) fn system(act: &str, error: &io::Error) -> Failure {
     Failure::new(FailureKind::System, format!("cannot {act}: {error}"))
 }

@@ -5,7 +5,7 @@ mod os_release;
 
 use std::{fs::File, io::Read, net::IpAddr, path::Path};
 
-use nexus_protocol::{CLOCK, Features, REVISION, Role, Text, Welcome};
+use nexus_protocol::{Features, REVISION, Role, Text, Welcome};
 use nix::{
     ifaddrs::getifaddrs,
     time::{ClockId, clock_gettime},
@@ -39,7 +39,8 @@ pub(crate) fn welcome(agent: &Agent) -> Welcome {
 
 /// A mere process has no clock of its own.
 fn features(role: Role) -> Features {
-    (role != Role::Process).then_some(CLOCK).into_iter().collect()
+    let clock = (role != Role::Process).then_some(Features::CLOCK);
+    clock.into_iter().chain([Features::TERMINALS, Features::TOOLS]).collect()
 }
 
 fn addresses() -> Vec<IpAddr> {

@@ -1,11 +1,11 @@
 //! Calls to the agent.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, future::Future, os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use nexus_model::ExitStatus;
 use nexus_protocol::{
-    Answer, CONTROL_PORT, Call, Command, ExecInfo, FailureKind, Features, Hello, Message, REVISION, Request,
-    ShutdownMode, Text, Token, Welcome, frame,
+    Answer, CONTROL_PORT, Call, Command, ExecInfo, FailureKind, Features, Hello, Message, OpenTerminal, Purpose,
+    REVISION, Request, ShutdownMode, TerminalSize, Text, Token, Welcome, frame,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, split},
@@ -13,10 +13,11 @@ use tokio::{
 };
 
 use super::{
-    AgentError, AgentEvents, Disconnect, ExecStreams,
+    AgentError, AgentEvents, Disconnect, ExecStreams, TerminalStream,
     connection::{self, Caller},
     exec,
     reader::FrameReader,
+    terminal, tools,
     traffic::Meter,
     writer::FrameWriter,
 };
@@ -171,6 +172,49 @@ impl AgentClient {
         streams
     }
 
+    /// Starts `command` without streams: nothing is read from it, and nobody has to stay for it. Its number.
+    ///
+    /// # Errors
+    /// [`AgentError::InvalidCommand`]; [`AgentError::Failed`] when it can't be started; [`AgentError::Timeout`];
+    /// [`AgentError::Gone`].
+    pub async fn detach(&self, command: &Command) -> Result<u64, AgentError> {
+        command.validate().map_err(AgentError::InvalidCommand)?;
+        match self.call("start the command", Call::Detach(command.clone())).await? {
+            Answer::Detached { exec } => Ok(exec),
+            _ => Err(AgentError::Nonsense),
+        }
+    }
+
+    /// Starts a command on a terminal, or finds the terminal of that name, and opens a stream to it. A terminal that was
+    /// made and whose stream can't be opened is ended.
+    ///
+    /// # Errors
+    /// [`AgentError::InvalidTerminal`]; else as [`Self::exec`]. An agent without the feature
+    /// [`TERMINALS`](nexus_protocol::Features::TERMINALS) answers with a failure of the kind `Unsupported`.
+    pub async fn open_terminal(&self, open: OpenTerminal) -> Result<TerminalStream, AgentError> {
+        open.validate().map_err(AgentError::InvalidTerminal)?;
+        let opened = match self.call("open the terminal", Call::OpenTerminal(open)).await? {
+            Answer::Terminal(opened) => opened,
+            _ => return Err(AgentError::Nonsense),
+        };
+        let stream =
+            within("open the terminal's stream", ANSWER_DEADLINE, terminal::open(&self.endpoint, &opened)).await;
+        if stream.is_err() && opened.created {
+            // The agent kills a command that nobody has ever looked at by itself, only later.
+            let _ = self.signal_exec(opened.exec, libc::SIGKILL).await;
+        }
+        stream
+    }
+
+    /// Gives the terminal on which a command runs another size. The processes on it are told.
+    ///
+    /// # Errors
+    /// [`AgentError::Failed`] when the command is unknown or runs on no terminal; [`AgentError::Timeout`] after 30 s;
+    /// [`AgentError::Gone`].
+    pub async fn resize_exec(&self, exec: u64, size: TerminalSize) -> Result<(), AgentError> {
+        self.done("resize the terminal", Call::ResizeExec { exec, size }).await
+    }
+
     /// Waits for a command's end; returns at once when it has ended, be it before this connection was made.
     ///
     /// # Errors
@@ -192,7 +236,7 @@ impl AgentClient {
         self.done("send the signal", Call::SignalExec { exec, signal }).await
     }
 
-    /// The commands of [`Self::exec`] that run or ended lately, oldest first.
+    /// The commands of [`Self::exec`], [`Self::detach`] and [`Self::open_terminal`] that run or ended lately, oldest first.
     ///
     /// # Errors
     /// [`AgentError::Timeout`] after 30 s; [`AgentError::Gone`].
@@ -201,6 +245,22 @@ impl AgentClient {
             Answer::Execs(execs) => Ok(execs),
             _ => Err(AgentError::Nonsense),
         }
+    }
+
+    /// Opens a session of the Model Context Protocol, in which the agent is the server: one JSON-RPC message a line, at
+    /// most [`MAX_TOOLS_LINE_BYTES`](nexus_protocol::MAX_TOOLS_LINE_BYTES) each, in blocking mode, to be handed to a
+    /// client. It depends on nothing in this process. `env` holds variables for the commands of the session.
+    ///
+    /// # Errors
+    /// [`AgentError::Failed`], as `unsupported` by an agent that is older than that; [`AgentError::Unreachable`] and
+    /// [`AgentError::Stream`] when the stream can't be opened; [`AgentError::Timeout`]; [`AgentError::Gone`].
+    pub async fn open_tools(&self, env: BTreeMap<String, String>) -> Result<OwnedFd, AgentError> {
+        let call = Call::OpenStream { purpose: Purpose::Tools { env } };
+        let opened = match self.call("allow a stream", call).await? {
+            Answer::Opened(opened) => opened,
+            _ => return Err(AgentError::Nonsense),
+        };
+        within("open the stream", ANSWER_DEADLINE, tools::open(&self.endpoint, opened)).await
     }
 
     /// Tells the guest to go down. It has only begun to when this returns.

@@ -24,7 +24,7 @@ use super::{
 };
 
 /// As many calls may wait for their answer. Below what the agent takes from one connection.
-pub(super) const MAX_PENDING: usize = 512;
+pub(super) const MAX_PENDING: usize = 1000;
 
 /// As many answers may be late, to questions whose callers have gone.
 const MAX_LATE: usize = 512;

@@ -2,7 +2,7 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use nexus_protocol::{Failure, InvalidCommand, REVISION, Text, frame::FrameError};
+use nexus_protocol::{Failure, InvalidCommand, InvalidTerminal, REVISION, Text, frame::FrameError};
 
 use crate::vsock::VsockError;
 
@@ -55,11 +55,14 @@ pub enum AgentError {
     /// The command can't be run on any machine.
     #[error("this is not a command")]
     InvalidCommand(#[source] InvalidCommand),
-    /// A stream of a command could not be opened.
-    #[error("cannot open a stream of the command")]
+    /// The terminal can't be opened on any machine.
+    #[error("this is not a terminal")]
+    InvalidTerminal(#[source] InvalidTerminal),
+    /// A stream could not be opened.
+    #[error("cannot open a stream to the guest")]
     Stream(#[source] FrameError),
     /// A stream's descriptor could not be made ready for another process.
-    #[error("cannot hand over a stream of the command")]
+    #[error("cannot hand over a stream to the guest")]
     Descriptor(#[source] io::Error),
 }
 

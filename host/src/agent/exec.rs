@@ -2,12 +2,9 @@
 
 use std::os::fd::OwnedFd;
 
-use nexus_protocol::{
-    Channel, MAX_STREAM_FRAME_BYTES, STREAM_PORT, Started, StreamAnswer, StreamHeader,
-    frame::{read_one, write_one},
-};
+use nexus_protocol::{Channel, STREAM_PORT, Started, StreamHeader};
 
-use super::AgentError;
+use super::{AgentError, stream};
 use crate::vsock::Endpoint;
 
 /// A running command's stdio: raw bytes, in blocking mode, to be handed to whoever asked for the command. They depend
@@ -39,11 +36,6 @@ pub(super) async fn open(endpoint: &Endpoint, started: &Started) -> Result<ExecS
 }
 
 async fn open_one(endpoint: &Endpoint, started: &Started, channel: Channel) -> Result<OwnedFd, AgentError> {
-    let mut stream = endpoint.connect(STREAM_PORT).await.map_err(AgentError::Unreachable)?;
     let header = StreamHeader { exec: started.exec, token: started.token.clone(), channel };
-    write_one(&mut stream, MAX_STREAM_FRAME_BYTES, &header).await.map_err(AgentError::Stream)?;
-    match read_one(&mut stream, MAX_STREAM_FRAME_BYTES).await.map_err(AgentError::Stream)? {
-        StreamAnswer::Open => stream.into_fd().map_err(AgentError::Descriptor),
-        StreamAnswer::Failure(failure) => Err(AgentError::Failed(failure)),
-    }
+    stream::open(endpoint, STREAM_PORT, &header).await
 }

@@ -2,7 +2,7 @@
 
 use std::{io, time::Duration};
 
-use nexus_protocol::{Answer, CLOCK, Call, Refresh, Refreshed};
+use nexus_protocol::{Answer, Call, Features, Refresh, Refreshed};
 
 use super::{AgentClient, AgentError};
 
@@ -15,7 +15,7 @@ impl AgentClient {
     /// [`AgentError::Gone`]. Some may stand still then.
     pub async fn freeze(&self, deadline: Duration) -> Result<(), AgentError> {
         const ACT: &str = "have its commands stand still";
-        if !self.has(CLOCK) {
+        if !self.has(Features::CLOCK) {
             return Err(self.too_old(ACT));
         }
         match self.call_within(ACT, deadline, Call::Freeze).await? {
@@ -31,7 +31,7 @@ impl AgentClient {
     /// [`AgentError::Timeout`]; [`AgentError::Gone`]; [`AgentError::Entropy`].
     pub async fn refresh(&self, deadline: Duration) -> Result<Refreshed, AgentError> {
         const ACT: &str = "put its clock right";
-        if !self.has(CLOCK) {
+        if !self.has(Features::CLOCK) {
             return Err(self.too_old(ACT));
         }
         let refresh = Refresh::of_now().map_err(|error| AgentError::Entropy(io::Error::from(error)))?;

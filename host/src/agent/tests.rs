@@ -6,8 +6,8 @@ use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use nexus_model::ExitStatus;
 use nexus_protocol::{
-    Answer, Blob, Call, Command, Ended, Event, Failure, FailureKind, Features, Message, REVISION, Ran, Request, Role,
-    ShutdownMode, Text, Welcome, frame,
+    Answer, Blob, Call, Command, Ended, Event, Failure, FailureKind, Features, Message, OpenTerminal, OpenedTerminal,
+    REVISION, Ran, Request, Role, ShutdownMode, Text, Token, Welcome, frame,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
@@ -304,6 +304,19 @@ async fn nonsense_is_told_from_an_answer() {
     assert_eq!(first.unwrap(), ExitStatus::Unknown);
     assert_eq!(second.unwrap(), ExitStatus::Unknown);
     assert_eq!(third.unwrap(), ExitStatus::Code(3));
+}
+
+#[tokio::test]
+async fn a_terminal_is_looked_for_on_no_other_port_than_its_own() {
+    let (client, _events, mut guest) = connected().await;
+    for port in [0, 100, 101, 299, 400, u32::MAX] {
+        let client = client.clone();
+        let opening = tokio::spawn(async move { client.open_terminal(OpenTerminal::default()).await });
+        let Request { id, .. } = request(&mut guest).await;
+        let terminal = OpenedTerminal { exec: 7, port, token: Token::from("5ecret"), created: false };
+        send(&mut guest, &Message::Answer { id, answer: Answer::Terminal(terminal) }).await;
+        assert!(matches!(opening.await.unwrap(), Err(AgentError::Nonsense)), "{port}");
+    }
 }
 
 #[tokio::test]

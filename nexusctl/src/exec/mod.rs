@@ -3,8 +3,13 @@
 
 mod end;
 mod streams;
+mod terminal;
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::HashMap,
+    io::{self, IsTerminal},
+    time::Duration,
+};
 
 use clap::Args;
 use nexus_dbus::{
@@ -19,11 +24,13 @@ use tokio::{
 use zbus::{OwnedFd, OwnedObjectPath};
 
 use self::streams::{Channel, Copied, Streams};
+pub(crate) use self::terminal::Shown;
 use crate::{
     bus::{Bus, DEADLINE, is_away},
     failure::{Exit, Failure},
     interrupt::Interrupts,
     output::{self, amount},
+    terminal::DetachKeys,
     vm::{
         self,
         ready::{self, NotReady},
@@ -66,6 +73,9 @@ pub(crate) struct Exec {
     /// Only start it, and print its number: it goes on by itself, without input, and what it writes is dropped
     #[arg(short, long, conflicts_with = "interactive")]
     detach: bool,
+    /// Run it on a terminal in the guest, shown on this one: with -i every key goes there, Ctrl-C, Ctrl-D and Ctrl-Z as well
+    #[arg(short, long, conflicts_with = "detach")]
+    tty: bool,
     /// A variable for the command; without a value it is that of the caller
     #[arg(short, long, value_name = "NAME[=VALUE]", value_parser = vm::variable)]
     env: Vec<(String, String)>,
@@ -81,6 +91,9 @@ pub(crate) struct Exec {
 
 impl Exec {
     pub(crate) async fn run(&self, bus: &Bus) -> Result<Exit, Failure> {
+        if self.tty && self.command.interactive && !io::stdin().is_terminal() {
+            return Err(Failure::new("standard input is no terminal: leave out -t").exit(Exit::NOT_RUN));
+        }
         let mut interrupts = Interrupts::listen()?;
         let what = format!("run a command in VM {}", self.vm);
         let guest = async {
@@ -93,6 +106,9 @@ impl Exec {
         };
         if self.detach {
             return guest.detached(&self.command, &self.env, &mut interrupts).await;
+        }
+        if self.tty {
+            return guest.on_terminal(&self.command, &self.env, &mut interrupts).await;
         }
         guest.command(&self.command, &self.env, &mut interrupts).await
     }
@@ -133,6 +149,25 @@ impl<'a> Guest<'a> {
             GuestProxy::builder(bus.connection()).path(path.clone()).cache_properties(zbus::proxy::CacheProperties::No);
         let proxy = bus.ask("reach the guest", proxy.build()).await?;
         Ok(Self { bus, path, proxy, name, boot })
+    }
+
+    /// Runs a command on a terminal that ends with this viewer of it.
+    async fn on_terminal(
+        &self,
+        command: &CommandArgs,
+        env: &[(String, String)],
+        interrupts: &mut Interrupts,
+    ) -> Result<Exit, Failure> {
+        let argv: Vec<&str> = command.argv.iter().map(String::as_str).collect();
+        let what = self.what(command);
+        let keys = DetachKeys::none();
+        let opened =
+            self.open_terminal(&what, &argv, || options(command, env), command.interactive, keys, interrupts).await;
+        match self.show(opened.map_err(not_run)?, interrupts).await? {
+            Shown::Exit(exit) => Ok(exit),
+            // Nothing that is typed means that.
+            Shown::Detached => Err(Failure::silent(Exit::NOT_RUN)),
+        }
     }
 
     /// Starts a command that needs nobody.
@@ -207,19 +242,9 @@ impl<'a> Guest<'a> {
         interrupts: &mut Interrupts,
     ) -> Result<(u64, Streams), Failure> {
         let argv: Vec<&str> = command.argv.iter().map(String::as_str).collect();
-        let what = format!("run {} in VM {}", argv.first().copied().unwrap_or_default(), self.name);
+        let what = self.what(command);
         let options = || {
-            let mut options = Options::new();
-            if let Some(user) = &command.user {
-                options.insert("user", user.as_str().into());
-            }
-            if let Some(folder) = &command.workdir {
-                options.insert("working-directory", folder.as_str().into());
-            }
-            if !env.is_empty() {
-                let env: HashMap<&str, &str> = env.iter().map(|(name, value)| (&**name, &**value)).collect();
-                options.insert("env", env.into());
-            }
+            let mut options = options(command, env);
             if detach {
                 options.insert("detach", true.into());
             }
@@ -335,9 +360,31 @@ impl<'a> Guest<'a> {
         }
     }
 
+    /// What is being done, for people.
+    fn what(&self, command: &CommandArgs) -> String {
+        let program = command.argv.first().map(String::as_str).unwrap_or_default();
+        format!("run {program} in VM {}", self.name)
+    }
+
     async fn vm(&self) -> Result<VmProperties, Failure> {
         self.bus.read("see how the VM is", &self.path).await
     }
+}
+
+/// What a command is to be run with, as `Guest.Exec` and `Guest.OpenShell` take it.
+fn options(command: &CommandArgs, env: &[(String, String)]) -> Options<'static> {
+    let mut options = Options::new();
+    if let Some(user) = &command.user {
+        options.insert("user", user.clone().into());
+    }
+    if let Some(folder) = &command.workdir {
+        options.insert("working-directory", folder.clone().into());
+    }
+    if !env.is_empty() {
+        let env: HashMap<String, String> = env.iter().cloned().collect();
+        options.insert("env", env.into());
+    }
+    options
 }
 
 /// Whether an error says that there is no agent to talk to.

@@ -1,0 +1,161 @@
+//! `run_command`.
+
+use std::{cell::RefCell, collections::BTreeMap, time::Duration};
+
+use nexus_model::ExitStatus;
+use nexus_protocol::{Command, Ended};
+use rmcp::schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tokio::{sync::Notify, time::sleep};
+
+use super::{
+    call::{Progress, Reply},
+    output::{Kept, Outputs},
+};
+use crate::{agent::Agent, exec};
+
+/// Between two notifications of progress.
+const NEWS_INTERVAL: Duration = Duration::from_millis(50);
+
+/// What to run. Either `argv` or `script`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(crate = "rmcp::schemars")]
+#[serde(deny_unknown_fields)]
+pub(super) struct RunCommand {
+    /// Program and arguments, without a shell. Either this or script.
+    #[serde(default)]
+    argv: Option<Vec<String>>,
+    /// Lines for /bin/sh. Either this or argv.
+    #[serde(default)]
+    script: Option<String>,
+    /// Folder to run it in; the user's home unless given.
+    #[serde(default)]
+    cwd: Option<String>,
+    /// Variables on top of those that every command has.
+    #[serde(default)]
+    env: BTreeMap<String, String>,
+    /// Its standard input; empty unless given.
+    #[serde(default)]
+    stdin: Option<String>,
+    /// Name or number of the user; root unless given.
+    #[serde(default)]
+    user: Option<String>,
+    /// Milliseconds after which it is killed with all that it started; never unless given.
+    #[serde(default)]
+    timeout_ms: Option<u64>,
+}
+
+/// How it ended and what it wrote.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(crate = "rmcp::schemars")]
+pub(super) struct Ran {
+    /// Its exit code; null when a signal ended it.
+    exit_code: Option<i32>,
+    /// The signal that ended it, or null.
+    signal: Option<i32>,
+    /// Whether it was killed because its time was up.
+    timed_out: bool,
+    /// Standard output as UTF-8, with U+FFFD for what is none.
+    stdout: String,
+    /// Standard error, likewise.
+    stderr: String,
+    /// Whether stdout or stderr is only the beginning of what it wrote.
+    truncated: bool,
+    /// How much it wrote to standard output altogether, in bytes.
+    stdout_bytes: u64,
+    /// How much it wrote to standard error altogether, in bytes.
+    stderr_bytes: u64,
+}
+
+/// Runs a command to its end, and kills it with everything that it started when the future is dropped.
+pub(super) async fn run(
+    arguments: RunCommand,
+    progress: Option<Progress>,
+    agent: &Agent,
+    session: &BTreeMap<String, String>,
+) -> Result<Reply, String> {
+    if agent.ending().is_some() {
+        return Err("the guest is going down".to_owned());
+    }
+    let argv = match (arguments.argv, arguments.script) {
+        (Some(argv), None) => argv,
+        (None, Some(script)) => vec!["/bin/sh".to_owned(), "-c".to_owned(), script],
+        _ => return Err("give either argv or script".to_owned()),
+    };
+    let mut env = session.clone();
+    env.extend(arguments.env);
+    let RunCommand { cwd, user, timeout_ms, .. } = arguments;
+    let command = Command { argv, env, cwd, user, timeout_ms };
+
+    let outputs = RefCell::new(Outputs::new(progress.is_some()));
+    let news = Notify::new();
+    let input = arguments.stdin.map(String::into_bytes);
+    let following = exec::follow(&agent.spawner, &command, input, |channel, bytes| {
+        outputs.borrow_mut().take(channel, bytes);
+        news.notify_one();
+    });
+    let ended = match &progress {
+        None => following.await,
+        Some(progress) => tokio::select! {
+            ended = following => ended,
+            () = tell(progress, &outputs, &news) => return Err("the session has ended".to_owned()),
+        },
+    };
+    let ended = ended.map_err(|failure| failure.to_string())?;
+    outputs.borrow_mut().end();
+    let last = outputs.borrow_mut().news();
+    if let (Some(progress), Some((bytes, text))) = (&progress, last) {
+        // Of a client that is gone its stream tells.
+        let _ = progress.tell(bytes, text).await;
+    }
+    let Outputs { stdout, stderr, .. } = outputs.into_inner();
+    Ok(reply(ended, stdout, stderr))
+}
+
+/// Tells what was written as it comes, until that fails.
+async fn tell(progress: &Progress, outputs: &RefCell<Outputs>, news: &Notify) {
+    loop {
+        news.notified().await;
+        let fresh = outputs.borrow_mut().news();
+        if let Some((bytes, text)) = fresh {
+            if !progress.tell(bytes, text).await {
+                return;
+            }
+            sleep(NEWS_INTERVAL).await;
+        }
+    }
+}
+
+fn reply(ended: Ended, stdout: Kept, stderr: Kept) -> Reply {
+    let mut texts = Vec::new();
+    if !stdout.text.is_empty() {
+        texts.push(stdout.text.clone());
+    }
+    if !stderr.text.is_empty() {
+        texts.push(format!("[standard error]\n{}", stderr.text));
+    }
+    for (name, output) in [("output", &stdout), ("error", &stderr)] {
+        if output.truncated {
+            let (kept, bytes) = (output.text.len(), output.bytes);
+            texts.push(format!("[standard {name} is cut: these are the first {kept} of {bytes} bytes]"));
+        }
+    }
+    let end = match ended.status {
+        _ if ended.timed_out => "killed, its time was up".to_owned(),
+        ExitStatus::Code(code) => format!("exit code {code}"),
+        ExitStatus::Signal(signal) => format!("ended by signal {signal}"),
+        ExitStatus::Unknown => "nobody knows how it ended".to_owned(),
+    };
+    texts.push(format!("[{end}]"));
+    let ran = Ran {
+        exit_code: if let ExitStatus::Code(code) = ended.status { Some(code) } else { None },
+        signal: if let ExitStatus::Signal(signal) = ended.status { Some(signal) } else { None },
+        timed_out: ended.timed_out,
+        truncated: stdout.truncated || stderr.truncated,
+        stdout: stdout.text,
+        stderr: stderr.text,
+        stdout_bytes: stdout.bytes,
+        stderr_bytes: stderr.bytes,
+    };
+    Reply { is_error: ended.timed_out, ..Reply::new(texts, &ran) }
+}

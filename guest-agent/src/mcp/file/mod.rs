@@ -1,0 +1,205 @@
+//! `file_read`, `file_write` and `file_delete`. The work is done on threads of their own: a disk may be slow.
+
+mod delete;
+mod read;
+mod write;
+
+use std::{io, sync::Arc};
+
+use rmcp::schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tokio::task::spawn_blocking;
+
+use super::call::Reply;
+use crate::root::Root;
+
+pub(super) use delete::{Deleted, FileDelete};
+pub(super) use read::{FileContent, FileRead};
+pub(super) use write::{FileWrite, Written};
+
+/// How a file's bytes are put into a message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(crate = "rmcp::schemars")]
+#[serde(rename_all = "kebab-case")]
+enum Encoding {
+    /// As text.
+    #[default]
+    #[serde(rename = "utf-8")]
+    Utf8,
+    /// As base64 with padding (RFC 4648, section 4).
+    Base64,
+}
+
+/// Reads a file, or a part of it.
+pub(super) async fn read(arguments: Result<FileRead, String>, root: &Arc<Root>) -> Result<Reply, String> {
+    work(arguments, root, FileRead::run).await
+}
+
+/// Writes a file.
+pub(super) async fn write(arguments: Result<FileWrite, String>, root: &Arc<Root>) -> Result<Reply, String> {
+    work(arguments, root, FileWrite::run).await
+}
+
+/// Deletes a file or a folder.
+pub(super) async fn delete(arguments: Result<FileDelete, String>, root: &Arc<Root>) -> Result<Reply, String> {
+    work(arguments, root, FileDelete::run).await
+}
+
+async fn work<T: Send + 'static>(
+    arguments: Result<T, String>,
+    root: &Arc<Root>,
+    run: impl FnOnce(T, &Root) -> Result<Reply, String> + Send + 'static,
+) -> Result<Reply, String> {
+    let (arguments, root) = (arguments?, Arc::clone(root));
+    let done = spawn_blocking(move || run(arguments, &root)).await;
+    done.unwrap_or_else(|_| Err("the agent failed".to_owned()))
+}
+
+fn is_absolute(path: &str) -> Result<(), String> {
+    if path.starts_with('/') { Ok(()) } else { Err(format!("`{path}` is no absolute path: begin with /")) }
+}
+
+/// What to say of a failure to `act` on `path`.
+fn failed(act: &'static str, path: &str) -> impl Fn(io::Error) -> String + use<> {
+    let path = path.to_owned();
+    move |error| format!("cannot {act} `{path}`: {error}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs,
+        os::unix::fs::{MetadataExt, PermissionsExt, symlink},
+        path::Path,
+    };
+
+    use serde_json::{Value, json};
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn folder() -> (TempDir, Root) {
+        let folder = tempfile::tempdir().unwrap();
+        let root = Root::open(folder.path()).unwrap();
+        (folder, root)
+    }
+
+    fn run<T: for<'de> Deserialize<'de>>(
+        arguments: Value,
+        run: impl FnOnce(T, &Root) -> Result<Reply, String>,
+        root: &Root,
+    ) -> Result<Value, String> {
+        let reply = run(serde_json::from_value(arguments).unwrap(), root)?;
+        Ok(reply.structured.unwrap())
+    }
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o7777
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let (folder, root) = folder();
+        let written =
+            run(json!({"path": "/a/b/note", "content": "é\n", "create_folders": true}), FileWrite::run, &root).unwrap();
+        assert_eq!(written, json!({"path": "/a/b/note", "bytes": 3, "created": true}));
+        assert_eq!(mode(&folder.path().join("a/b/note")), 0o644);
+        let read = run(json!({"path": "/a/b/note"}), FileRead::run, &root).unwrap();
+        assert_eq!(
+            read,
+            json!({"content": "é\n", "encoding": "utf-8", "offset": 0, "bytes": 3, "size": 3, "next_offset": null})
+        );
+        let read = run(json!({"path": "/a/b/note", "encoding": "base64"}), FileRead::run, &root).unwrap();
+        assert_eq!(read["content"], "w6kK");
+        run(json!({"path": "/bytes", "content": "AP8=", "encoding": "base64", "mode": "600"}), FileWrite::run, &root)
+            .unwrap();
+        assert_eq!(fs::read(folder.path().join("bytes")).unwrap(), [0, 255]);
+        assert_eq!(mode(&folder.path().join("bytes")), 0o600);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "nothing else is left");
+    }
+
+    #[test]
+    fn a_file_is_replaced_with_its_mode() {
+        let (folder, root) = folder();
+        let file = folder.path().join("script");
+        fs::write(&file, "old").unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o751)).unwrap();
+        let before = fs::metadata(&file).unwrap().ino();
+        let written = run(json!({"path": "/script", "content": "new"}), FileWrite::run, &root).unwrap();
+        assert_eq!(written["created"], false);
+        assert_eq!((fs::read_to_string(&file).unwrap().as_str(), mode(&file)), ("new", 0o751));
+        assert_ne!(fs::metadata(&file).unwrap().ino(), before, "whoever has the old one keeps it");
+        run(json!({"path": "/script", "content": "er", "append": true}), FileWrite::run, &root).unwrap();
+        assert_eq!(fs::read_to_string(&file).unwrap(), "newer");
+    }
+
+    #[test]
+    fn a_part_of_a_file_ends_at_a_character() {
+        let (folder, root) = folder();
+        fs::write(folder.path().join("text"), "aé€").unwrap();
+        let (mut offset, mut text, mut parts) = (0, String::new(), 0);
+        loop {
+            let read = run(json!({"path": "/text", "offset": offset, "limit": 4}), FileRead::run, &root).unwrap();
+            text.push_str(read["content"].as_str().unwrap());
+            parts += 1;
+            match read["next_offset"].as_u64() {
+                Some(next) => offset = next,
+                None => break,
+            }
+        }
+        assert_eq!((text.as_str(), parts), ("aé€", 2));
+        let beyond = run(json!({"path": "/text", "offset": 100}), FileRead::run, &root).unwrap();
+        assert_eq!((&beyond["content"], &beyond["next_offset"]), (&json!(""), &Value::Null));
+    }
+
+    #[test]
+    fn what_can_not_be_done_says_why() {
+        let (folder, root) = folder();
+        fs::write(folder.path().join("binary"), [0xff]).unwrap();
+        fs::create_dir(folder.path().join("folder")).unwrap();
+        nix::unistd::mkfifo(&folder.path().join("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        for (path, said) in [
+            ("/none", "No such file"),
+            ("relative", "no absolute path"),
+            ("/binary", "base64"),
+            ("/folder", "is a folder"),
+            ("/fifo", "is no file"),
+            ("/none\0", "cannot read"),
+        ] {
+            let error = run(json!({"path": path}), FileRead::run, &root).unwrap_err();
+            assert!(error.contains(said), "{path}: {error}");
+        }
+        for (arguments, said) in [
+            (json!({"path": "/a/b", "content": ""}), "No such file"),
+            (json!({"path": "/folder", "content": ""}), "is a folder"),
+            (json!({"path": "/fifo", "content": "", "append": true}), "is no file"),
+            (json!({"path": "/a", "content": "?", "encoding": "base64"}), "no base64"),
+            (json!({"path": "/a", "content": "", "mode": "rwx"}), "octal"),
+            (json!({"path": "/a", "content": "", "mode": "10000"}), "octal"),
+            (json!({"path": "/", "content": ""}), "no name"),
+        ] {
+            let error = run(arguments.clone(), FileWrite::run, &root).unwrap_err();
+            assert!(error.contains(said), "{arguments}: {error}");
+        }
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3);
+    }
+
+    #[test]
+    fn links_are_deleted_and_not_what_they_lead_to() {
+        let (folder, root) = folder();
+        fs::create_dir_all(folder.path().join("kept/below")).unwrap();
+        fs::create_dir_all(folder.path().join("tree/below")).unwrap();
+        symlink("../kept", folder.path().join("tree/link")).unwrap();
+        symlink("kept", folder.path().join("link")).unwrap();
+        let error = run(json!({"path": "/tree"}), FileDelete::run, &root).unwrap_err();
+        assert!(error.contains("recursive"), "{error}");
+        for path in ["/link", "/tree"] {
+            run(json!({"path": path, "recursive": true}), FileDelete::run, &root).unwrap();
+        }
+        assert!(folder.path().join("kept/below").is_dir());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        let error = run(json!({"path": "/tree", "recursive": true}), FileDelete::run, &root).unwrap_err();
+        assert!(error.contains("No such file"), "{error}");
+        run(json!({"path": "/", "recursive": true}), FileDelete::run, &root).unwrap_err();
+    }
+}

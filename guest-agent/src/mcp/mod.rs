@@ -1,0 +1,110 @@
+//! The Model Context Protocol, in which the agent is the server: tools for whoever works with the guest.
+//!
+//! A connection is a session, in lines of JSON, behind a frame with a ticket of the control connection. The SDK wants to be
+//! moved between threads and the agent's own things must not be: so the SDK's part is [`server::Server`], which passes each
+//! call on to the session's own task here.
+
+mod call;
+mod command;
+mod file;
+mod lines;
+mod output;
+mod server;
+mod tool;
+mod transport;
+
+use std::{collections::BTreeMap, rc::Rc, sync::Arc, time::Instant};
+
+use nexus_protocol::{
+    Failure, FailureKind, MAX_STREAM_FRAME_BYTES, MAX_TOOLS_LINE_BYTES, Purpose, StreamAnswer, Ticket,
+    frame::{read_one, write_one},
+};
+use rmcp::transport::async_rw::AsyncRwTransport;
+use tokio::{
+    io::split,
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    task::JoinSet,
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+
+use self::{call::Call, lines::BoundedLines, server::Server, transport::Bounded};
+use crate::{agent::Agent, listener::OPENING_DEADLINE, log::say, root::Root, stream::Stream};
+
+/// As many sessions at a time.
+const MAX_SESSIONS: usize = 32;
+
+/// As many requests of a session may be under way.
+const MAX_REQUESTS: usize = 32;
+
+/// What all sessions share.
+#[derive(Debug)]
+pub(crate) struct Tools {
+    seats: Arc<Semaphore>,
+    root: Arc<Root>,
+}
+
+impl Tools {
+    /// Tools whose files are below `root`.
+    pub(crate) fn new(root: Root) -> Self {
+        Self { seats: Arc::new(Semaphore::new(MAX_SESSIONS)), root: Arc::new(root) }
+    }
+
+    fn sit(&self) -> Result<OwnedSemaphorePermit, Failure> {
+        let full = |_| Failure::new(FailureKind::Exhausted, format!("{MAX_SESSIONS} MCP sessions are open already"));
+        Arc::clone(&self.seats).try_acquire_owned().map_err(full)
+    }
+}
+
+/// Lets the stream show its ticket, and serves a session on it until its end.
+pub(crate) async fn serve(mut stream: Stream, agent: Rc<Agent>) {
+    let opened = timeout(OPENING_DEADLINE, async {
+        let ticket = read_one(&mut stream, MAX_STREAM_FRAME_BYTES).await.ok()?;
+        let (open, answer) = match admit(&ticket, &agent) {
+            Ok(open) => (Some(open), StreamAnswer::Open),
+            Err(failure) => (None, StreamAnswer::Failure(failure)),
+        };
+        write_one(&mut stream, MAX_STREAM_FRAME_BYTES, &answer).await.ok()?;
+        Some(open)
+    })
+    .await;
+    match opened {
+        Ok(Some(Some((_seat, env)))) => session(stream, &agent, env).await,
+        Ok(Some(None)) => stream.finish().await,
+        Ok(None) | Err(_) => {}
+    }
+}
+
+fn admit(ticket: &Ticket, agent: &Agent) -> Result<(OwnedSemaphorePermit, BTreeMap<String, String>), Failure> {
+    let Purpose::Tools { env } = agent.tickets.claim(ticket, Instant::now())?;
+    Ok((agent.tools.sit()?, env))
+}
+
+/// Serves a session until the host ends it. What it has under way ends at once then, with all that it started.
+async fn session(stream: Stream, agent: &Rc<Agent>, env: BTreeMap<String, String>) {
+    let (reading, writing) = split(stream);
+    let gone = CancellationToken::new();
+    let lines = BoundedLines::new(reading, MAX_TOOLS_LINE_BYTES);
+    let transport = AsyncRwTransport::new_server(lines, writing).with_max_line_length(MAX_TOOLS_LINE_BYTES);
+    let transport = Bounded::new(transport, MAX_REQUESTS, gone.clone());
+    let (calls, mut called) = mpsc::channel::<Call>(MAX_REQUESTS);
+    let service = async {
+        match rmcp::service::serve_server_with_ct(Server::new(calls), transport, gone.clone()).await {
+            Ok(running) => drop(running.waiting().await),
+            Err(error) => say!("an MCP session has not begun: {error}"),
+        }
+    };
+    tokio::pin!(service);
+    let env = Rc::new(env);
+    let mut tasks = JoinSet::new();
+    loop {
+        tokio::select! {
+            () = &mut service => break,
+            () = gone.cancelled() => break,
+            Some(call) = called.recv() => {
+                while tasks.try_join_next().is_some() {}
+                tasks.spawn_local(call.answer(Rc::clone(agent), Rc::clone(&env)));
+            }
+        }
+    }
+}

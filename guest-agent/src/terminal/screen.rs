@@ -1,0 +1,237 @@
+//! What a terminal shows.
+
+use std::{collections::VecDeque, num::NonZeroU16};
+
+use nexus_protocol::TerminalSize;
+use vt100::{
+    Callbacks, Parser,
+    capture::{BasicFormattedCaptureState, RowContents},
+};
+
+use super::unfinished::Unfinished;
+
+/// As much is kept of what has left a terminal's screen at the top, as text with its colours.
+const MAX_HISTORY_BYTES: usize = 128 * 1024;
+
+/// CAN breaks off a control sequence that a viewer may have seen half of; then plain text.
+const FRESH: &str = "\x18\x1b[m";
+
+/// No margins, and an empty screen.
+const EMPTY: &str = "\x1b[r\x1b[H\x1b[J";
+
+/// The picture that a terminal's output has made so far, and the lines that have scrolled out of it.
+pub(super) struct Screen {
+    parser: Parser<History>,
+    unfinished: Unfinished,
+    /// Whether there was any output.
+    used: bool,
+}
+
+impl Screen {
+    pub(super) fn new(size: TerminalSize) -> Self {
+        let (rows, columns) = dimensions(size);
+        let parser = Parser::new_with_callbacks(rows, columns, 0, History::default());
+        Self { parser, unfinished: Unfinished::default(), used: false }
+    }
+
+    /// Takes what the command has written.
+    pub(super) fn show(&mut self, output: &[u8]) {
+        self.used = true;
+        self.parser.process(output);
+        self.unfinished.follow(output);
+    }
+
+    pub(super) fn resize(&mut self, size: TerminalSize) {
+        let (rows, columns) = dimensions(size);
+        self.parser.set_size(rows, columns);
+    }
+
+    /// Whether what is shown is the screen of a program that takes all of it, behind which the other one is kept. Only one
+    /// of them can be drawn.
+    pub(super) fn is_alternate(&self) -> bool {
+        self.parser.screen().alternate_screen()
+    }
+
+    /// What to send to a viewer so that it shows the same, whatever it has shown before.
+    pub(super) fn repaint(&self) -> Vec<u8> {
+        let screen = self.parser.screen();
+        let which = if screen.alternate_screen() { "\x1b[?1049h" } else { "\x1b[?1049l" };
+        let mut painted = format!("{FRESH}{which}{EMPTY}{}", screen.state_formatted()).into_bytes();
+        painted.extend_from_slice(self.unfinished.bytes());
+        painted
+    }
+
+    /// What to send to a new viewer: first what has scrolled away, so that it can be scrolled back to. What the viewer's
+    /// own terminal showed before is scrolled away as well, and not written over.
+    pub(super) fn introduce(&self) -> Vec<u8> {
+        if !self.used {
+            return Vec::new();
+        }
+        let screen = self.parser.screen();
+        let scrolled = "\r\n".repeat(usize::from(screen.size().0.get()));
+        let mut painted = format!("{FRESH}{scrolled}{EMPTY}");
+        for line in &self.parser.callbacks().lines {
+            painted.push_str(line);
+            painted.push_str("\x1b[m\r\n");
+        }
+        painted.push_str(&scrolled);
+        if screen.alternate_screen() {
+            painted.push_str("\x1b[?1049h");
+        }
+        painted.push_str(&screen.state_formatted());
+        let mut painted = painted.into_bytes();
+        painted.extend_from_slice(self.unfinished.bytes());
+        painted
+    }
+}
+
+fn dimensions(size: TerminalSize) -> (NonZeroU16, NonZeroU16) {
+    let at_least_one = |count| NonZeroU16::new(count).unwrap_or(NonZeroU16::MIN);
+    (at_least_one(size.rows()), at_least_one(size.columns()))
+}
+
+/// Lines that have left the screen at the top, oldest first.
+#[derive(Default)]
+struct History {
+    lines: VecDeque<String>,
+    bytes: usize,
+}
+
+impl Callbacks for History {
+    fn on_scroll(&mut self, row: RowContents<'_>, alternate: bool) {
+        if alternate {
+            return;
+        }
+        let mut line = String::new();
+        // A string takes everything.
+        let _ = row.write_formatted_basic(&mut line, &mut BasicFormattedCaptureState::new());
+        line.truncate(line.trim_end_matches(' ').len());
+        line.shrink_to_fit();
+        self.bytes += cost(&line);
+        self.lines.push_back(line);
+        while self.bytes > MAX_HISTORY_BYTES
+            && let Some(oldest) = self.lines.pop_front()
+        {
+            self.bytes -= cost(&oldest);
+        }
+    }
+}
+
+/// What keeping a line takes, so that many empty ones are bounded, too.
+const fn cost(line: &str) -> usize {
+    line.len() + size_of::<String>()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, prelude::*};
+
+    use super::*;
+
+    fn screen(columns: u32, rows: u32) -> Screen {
+        Screen::new(TerminalSize::new(columns, rows))
+    }
+
+    /// What a terminal of the same size shows that is sent this.
+    fn seen(bytes: &[u8], size: (NonZeroU16, NonZeroU16)) -> Parser {
+        let mut viewer = Parser::new(size.0, size.1, 1000);
+        viewer.process(b"$ nexusctl attach web\r\nhalf\x1b]a line");
+        viewer.process(bytes);
+        viewer
+    }
+
+    #[test]
+    fn a_new_viewer_sees_the_screen_and_can_scroll_back() {
+        let mut screen = screen(30, 4);
+        assert_eq!(screen.introduce(), b"", "nothing was shown");
+        for number in 0..10 {
+            screen.show(format!("\x1b[3{}mline {number}\x1b[m\r\n", number % 8).as_bytes());
+        }
+        screen.show("\x1b[1mlast ä".as_bytes());
+        let mut viewer = seen(&screen.introduce(), screen.parser.screen().size());
+        assert_eq!(viewer.screen().state_formatted(), screen.parser.screen().state_formatted());
+        let back = viewer.screen().scrollback_len();
+        viewer.screen_mut().set_scrollback(back);
+        let mut all = String::new();
+        for top in (0..=back).rev() {
+            viewer.screen_mut().set_scrollback(top);
+            all.push_str(viewer.screen().rows(0, 30).next().unwrap().trim());
+            all.push('\n');
+        }
+        assert!(all.contains("$ nexusctl attach web\n"), "{all}");
+        for number in 0..7 {
+            assert!(all.contains(&format!("line {number}\n")), "{number} in {all}");
+        }
+    }
+
+    #[test]
+    fn history_is_bounded_and_keeps_the_newest() {
+        let mut screen = screen(80, 4);
+        for number in 0..20_000 {
+            screen.show(format!("{number}\r\n").as_bytes());
+        }
+        let history = screen.parser.callbacks();
+        assert!(history.bytes <= MAX_HISTORY_BYTES);
+        assert_eq!(history.bytes, history.lines.iter().map(|line| cost(line)).sum::<usize>());
+        assert_eq!(history.lines.back().map(String::as_str), Some("19996"));
+        assert!(history.lines.len() > 1000);
+        screen.show("\x1b[?1049h".as_bytes());
+        let before = screen.parser.callbacks().lines.len();
+        screen.show(&b"gone\r\n".repeat(10));
+        assert_eq!(
+            screen.parser.callbacks().lines.len(),
+            before,
+            "what a program that takes the screen scrolls is not kept"
+        );
+    }
+
+    #[test]
+    fn questions_to_the_terminal_are_not_asked_again() {
+        let mut screen = screen(80, 24);
+        screen.show(b"\x1b[6n\x1b[c\x1b]52;c;?\x07before\x1b[5n");
+        for painted in [screen.introduce(), screen.repaint()] {
+            let painted = String::from_utf8(painted).unwrap();
+            for question in ["\x1b[6n", "\x1b[c", "\x1b[5n", "\x1b]52"] {
+                assert!(!painted.contains(question), "{painted:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_has_begun_is_gone_on_with() {
+        let output = "plain \x1b[1;31mred ä€\x1b[m\x1b]0;title\x07 \x1b[?1049hfull\x1b[2;2H😀".as_bytes();
+        let size = (NonZeroU16::new(5).unwrap(), NonZeroU16::new(30).unwrap());
+        let mut whole = Parser::new(size.0, size.1, 0);
+        whole.process(output);
+        for cut in 1..output.len() {
+            let mut screen = screen(30, 5);
+            screen.show(&output[..cut]);
+            let mut bytes = if cut % 2 == 0 { screen.introduce() } else { screen.repaint() };
+            bytes.extend_from_slice(&output[cut..]);
+            let viewer = seen(&bytes, size);
+            assert_eq!(viewer.screen().state_formatted(), whole.screen().state_formatted(), "cut at {cut}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        #[test]
+        fn any_output_at_any_size_is_taken(
+            outputs in vec((vec(any::<u8>(), 0..200), any::<(u8, u8)>()), 1..8),
+            sequences in vec("(\x1b\\[[?0-9;]{0,8}[@-~]|[a-zä€😀\r\n\t]{0,9})", 0..20),
+        ) {
+            let mut screen = screen(80, 24);
+            for (noise, (columns, rows)) in outputs {
+                screen.show(&noise);
+                for sequence in &sequences {
+                    screen.show(sequence.as_bytes());
+                }
+                screen.resize(TerminalSize::new(u32::from(columns), u32::from(rows)));
+                screen.show(&noise);
+                screen.introduce();
+                screen.repaint();
+            }
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! Streams that the host asked for and has not opened yet.
+
+use std::{
+    cell::RefCell,
+    time::{Duration, Instant},
+};
+
+use nexus_protocol::{Failure, FailureKind, Opened, Purpose, TOOLS_PORT, Ticket, Token};
+
+/// How long the host has to open a stream that it asked for.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// As many may be asked for and not opened yet.
+const MAX_ISSUED: usize = 64;
+
+/// The secrets that open a stream once.
+#[derive(Debug, Default)]
+pub(crate) struct Tickets {
+    issued: RefCell<Vec<Issued>>,
+}
+
+#[derive(Debug)]
+struct Issued {
+    token: Token,
+    purpose: Purpose,
+    until: Instant,
+}
+
+impl Tickets {
+    /// A secret for a stream, and where that is awaited for a while from `now` on.
+    pub(crate) fn issue(&self, purpose: Purpose, now: Instant) -> Result<Opened, Failure> {
+        let mut issued = self.issued.borrow_mut();
+        issued.retain(|ticket| ticket.until > now);
+        if issued.len() >= MAX_ISSUED {
+            let message = format!("{MAX_ISSUED} streams were asked for and not opened");
+            return Err(Failure::new(FailureKind::Exhausted, message));
+        }
+        let token = Token::random().map_err(|_| Failure::new(FailureKind::System, "cannot get random numbers"))?;
+        let port = match purpose {
+            Purpose::Tools { .. } => TOOLS_PORT,
+        };
+        issued.push(Issued { token: token.clone(), purpose, until: now + DEADLINE });
+        Ok(Opened { port, token })
+    }
+
+    /// What the stream is for that somebody wants to open with this secret.
+    pub(crate) fn claim(&self, ticket: &Ticket, now: Instant) -> Result<Purpose, Failure> {
+        let mut issued = self.issued.borrow_mut();
+        let index = issued.iter().position(|other| other.token == ticket.token);
+        let claimed = index.map(|index| issued.swap_remove(index)).filter(|ticket| ticket.until > now);
+        let unknown = || Failure::new(FailureKind::Unauthorized, "there is no such stream, or it was opened too late");
+        claimed.map(|ticket| ticket.purpose).ok_or_else(unknown)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tools() -> Purpose {
+        Purpose::Tools { env: [("A".to_owned(), "b".to_owned())].into() }
+    }
+
+    fn kind<T: std::fmt::Debug>(result: Result<T, Failure>) -> FailureKind {
+        result.unwrap_err().kind
+    }
+
+    #[test]
+    fn a_ticket_is_good_once() {
+        let (tickets, now) = (Tickets::default(), Instant::now());
+        let Opened { port, token } = tickets.issue(tools(), now).unwrap();
+        assert_eq!(port, TOOLS_PORT);
+        assert_eq!(kind(tickets.claim(&Ticket { token: Token::from("guessed") }, now)), FailureKind::Unauthorized);
+        let ticket = Ticket { token };
+        assert_eq!(tickets.claim(&ticket, now), Ok(tools()));
+        assert_eq!(kind(tickets.claim(&ticket, now)), FailureKind::Unauthorized);
+    }
+
+    #[test]
+    fn tickets_are_few_and_expire() {
+        let (tickets, now) = (Tickets::default(), Instant::now());
+        let first = tickets.issue(tools(), now).unwrap();
+        for _ in 1..MAX_ISSUED {
+            tickets.issue(tools(), now).unwrap();
+        }
+        assert_eq!(kind(tickets.issue(tools(), now)), FailureKind::Exhausted);
+        let now = now + DEADLINE;
+        assert_eq!(kind(tickets.claim(&Ticket { token: first.token }, now)), FailureKind::Unauthorized);
+        tickets.issue(tools(), now).unwrap();
+    }
+}

@@ -1,0 +1,124 @@
+//! `nexusctl attach`: a shell in a guest that goes on without its viewers.
+
+use std::{
+    io::{self, IsTerminal},
+    time::Duration,
+};
+
+use clap::Args;
+use nexus_dbus::client::{GuestProxy, Options};
+use serde_json::json;
+
+use crate::{
+    bus::Bus,
+    exec::{Guest, Shown, is_absent},
+    failure::{Exit, Failure},
+    interrupt::Interrupts,
+    output::{self, Format, FormatArgs, Table, amount},
+    terminal::DetachKeys,
+    vm::{self, ready::NotReady},
+};
+
+/// Open a shell in a VM, or come back to one
+///
+/// It is the login shell of root, on a terminal in the guest that has a name. Every key goes there, Ctrl-C, Ctrl-D and
+/// Ctrl-Z as well, but for Ctrl-] and then d, which leaves it: it goes on, without viewers and without the daemon, and
+/// attach shows it again as it is, with what has scrolled away. Ctrl-] twice types one. Several may be attached at a time:
+/// all see the same, and the size is that of who came or changed it last.
+///
+/// When the shell ends, its exit code is that of nexusctl; when it is left, 0.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  nexusctl attach web                  a shell in VM web\n  \
+    nexusctl attach web --name build     another one beside it\n  \
+    nexusctl attach web --list           which ones there are\n  \
+    nexusctl attach web --read-only      only look")]
+pub(crate) struct Attach {
+    /// The terminal's name: 1 to 64 letters, digits, dots, dashes and underscores
+    #[arg(short, long, default_value = "main")]
+    name: String,
+    /// Only look: nothing that is typed goes there, and Ctrl-C leaves
+    #[arg(long)]
+    read_only: bool,
+    /// What to type to leave it, as in ctrl-p,ctrl-q, or none
+    #[arg(long, value_name = "KEYS", default_value = "ctrl-],d")]
+    detach_keys: DetachKeys,
+    /// How long a VM that is booting may take until its guest answers
+    #[arg(long, value_name = "TIME", value_parser = amount::parse_duration, default_value = "2m")]
+    timeout: Duration,
+    /// Only list the terminals in the VM
+    #[arg(short, long, conflicts_with_all = ["name", "read_only", "detach_keys"])]
+    list: bool,
+    #[command(flatten)]
+    format: FormatArgs,
+    /// A name or an id
+    #[arg(value_name = "VM")]
+    vm: String,
+}
+
+impl Attach {
+    pub(crate) async fn run(&self, bus: &Bus) -> Result<Exit, Failure> {
+        if self.list {
+            return self.list(bus).await;
+        }
+        if !self.read_only && !io::stdin().is_terminal() {
+            return Err(Failure::new("cannot attach: standard input is no terminal")
+                .hint("To run a command with an input that is none", format!("nexusctl exec -i {} -- COMMAND", self.vm))
+                .exit(Exit::USAGE));
+        }
+        let mut interrupts = Interrupts::listen()?;
+        let what = format!("open terminal {} in VM {}", self.name, self.vm);
+        let guest = async {
+            let path = vm::find(bus, &self.vm, &what).await?;
+            Guest::at(bus, path, self.vm.clone(), self.timeout).await
+        };
+        let guest = tokio::select! {
+            guest = bus.patiently(guest) => guest?,
+            number = interrupts.next() => return Err(Failure::silent(Exit::signal(number))),
+        };
+        let options = || Options::from([("name", self.name.clone().into())]);
+        let (types, keys) = (!self.read_only, self.detach_keys.clone());
+        let opened = guest.open_terminal(&what, &[], options, types, keys, &mut interrupts).await?;
+        match guest.show(opened, &mut interrupts).await? {
+            Shown::Exit(exit) => Ok(exit),
+            Shown::Detached => {
+                let (vm, name) = (&self.vm, &self.name);
+                output::note(format!(
+                    "\nLeft terminal {name} in VM {vm}. Come back: nexusctl attach {vm} --name {name}"
+                ));
+                Ok(Exit::OK)
+            }
+        }
+    }
+
+    async fn list(&self, bus: &Bus) -> Result<Exit, Failure> {
+        let what = format!("list the terminals in VM {}", self.vm);
+        let path = vm::find(bus, &self.vm, &what).await?;
+        let guest =
+            GuestProxy::builder(bus.connection()).path(path.clone()).cache_properties(zbus::proxy::CacheProperties::No);
+        let guest = bus.ask(&what, guest.build()).await?;
+        let listing = async {
+            match guest.list_shells().await {
+                Err(error) if is_absent(&error) => Ok(None),
+                shells => shells.map(Some),
+            }
+        };
+        let Some(mut shells) = bus.ask(&what, listing).await? else {
+            return Err(NotReady::Ended(Box::new(bus.read(&what, &path).await?)).of_lasting());
+        };
+        shells.sort();
+        let object = |(id, name, columns, rows, viewers): &(u64, String, u32, u32, u32)| json!({ "id": id, "name": name, "columns": columns, "rows": rows, "viewers": viewers });
+        match self.format.output {
+            Format::Json => output::json(&shells.iter().map(object).collect())?,
+            Format::Table if shells.is_empty() => output::line(format!("No terminals are open in VM {}.", self.vm))?,
+            Format::Table => {
+                let mut table = Table::new(&["EXEC", "NAME", "SIZE", "VIEWERS"]).right(&[0, 3]);
+                for (id, name, columns, rows, viewers) in &shells {
+                    let name = if name.is_empty() { "-" } else { name };
+                    table.row([&id.to_string(), name, &format!("{columns}x{rows}"), &viewers.to_string()]);
+                }
+                output::line(table.to_string())?;
+            }
+        }
+        Ok(Exit::OK)
+    }
+}

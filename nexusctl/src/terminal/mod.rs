@@ -1,0 +1,12 @@
+//! The caller's terminal, as long as a terminal in a guest is shown on it.
+
+mod alternate;
+mod guard;
+mod keys;
+mod local;
+mod viewer;
+
+pub(crate) use guard::GuardTerminal;
+pub(crate) use keys::DetachKeys;
+pub(crate) use local::{name, size};
+pub(crate) use viewer::{End, View};

@@ -1,0 +1,203 @@
+//! A VM as a local MCP server, driven by the SDK's client over nexusctl's standard input and output.
+
+use std::{path::Path, process::Stdio, time::Duration};
+
+use nexus_dbus::client::Options;
+use nexus_tests::{PATIENCE, TestDaemon, has_died, pid_in};
+use nix::sys::signal::Signal;
+use rmcp::{
+    ClientLifecycleMode, ClientServiceExt, RoleClient, ServiceError,
+    model::{CallToolRequestParams, ProtocolVersion},
+    service::RunningService,
+};
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    process::{Child, Command},
+    time::timeout,
+};
+
+use crate::said::{ctl, has, interrupt, nothing_left, ok, web, with_guest_parts};
+
+/// How long a client may take whose VM boots meanwhile: ten times what it took on two busy cores.
+const BOOTING: Duration = Duration::from_secs(240);
+
+type Client = RunningService<RoleClient, ()>;
+
+fn start(daemon: &TestDaemon) -> Child {
+    daemon
+        .nexusctl(&["mcp", "web"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+async fn begin(child: &mut Child, lifecycle: ClientLifecycleMode) -> Client {
+    let stdio = (child.stdout.take().unwrap(), child.stdin.take().unwrap());
+    timeout(PATIENCE, ().serve_with_lifecycle(stdio, lifecycle)).await.expect("a session in time").unwrap()
+}
+
+async fn call(client: &Client, tool: &'static str, arguments: Value) -> Result<Value, ServiceError> {
+    let Value::Object(arguments) = arguments else { panic!("no object: {arguments}") };
+    let params = CallToolRequestParams::new(tool).with_arguments(arguments);
+    let result = timeout(PATIENCE, client.call_tool(params)).await.expect("an answer in time")?;
+    assert_eq!(result.is_error, Some(false), "{result:?}");
+    Ok(result.structured_content.unwrap())
+}
+
+#[tokio::test]
+async fn a_client_has_the_tools_of_a_vm() {
+    let (daemon, _vm) = web().await;
+    let newest = ClientLifecycleMode::Discover { preferred_versions: vec![ProtocolVersion::V_2026_07_28] };
+    for lifecycle in [ClientLifecycleMode::Initialize, newest] {
+        let mut child = start(&daemon);
+        let client = begin(&mut child, lifecycle).await;
+        let tools = timeout(PATIENCE, client.list_all_tools()).await.unwrap().unwrap();
+        assert_eq!(tools.len(), 4);
+        call(&client, "file_write", json!({"path": "/note", "content": "hello"})).await.unwrap();
+        let read = call(&client, "file_read", json!({"path": "/note"})).await.unwrap();
+        assert_eq!(read["content"], "hello");
+        let ran = call(&client, "run_command", json!({"script": "echo out; exit 3"})).await.unwrap();
+        assert_eq!((&ran["stdout"], &ran["exit_code"]), (&json!("out\n"), &json!(3)));
+        call(&client, "file_delete", json!({"path": "/note"})).await.unwrap();
+        client.cancel().await.unwrap();
+        let output = timeout(PATIENCE, child.wait_with_output()).await.expect("nexusctl ends").unwrap();
+        assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()), (Some(0), ""));
+    }
+}
+
+#[tokio::test]
+async fn a_session_outlives_the_daemon() {
+    let (daemon, _vm) = web().await;
+    let mut child = start(&daemon);
+    let client = begin(&mut child, ClientLifecycleMode::Initialize).await;
+    let _daemon = daemon.replace().await;
+    let ran = call(&client, "run_command", json!({"argv": ["echo", "still here"]})).await.unwrap();
+    assert_eq!(ran["stdout"], "still here\n");
+}
+
+#[tokio::test]
+async fn what_is_under_way_is_killed_with_nexusctl() {
+    let (daemon, _vm) = web().await;
+    for signal in [Signal::SIGKILL, Signal::SIGTERM] {
+        let note = daemon.home.path().join(format!("note-{signal}"));
+        let mut child = start(&daemon);
+        let client = begin(&mut child, ClientLifecycleMode::Initialize).await;
+        let script = format!("echo $$ >{}; exec sleep 1000", note.display());
+        let calling = tokio::spawn(async move { call(&client, "run_command", json!({"script": script})).await });
+        let left = pid_in(&note).await;
+        interrupt(&child, signal);
+        has_died(left).await;
+        timeout(PATIENCE, calling).await.unwrap().unwrap().unwrap_err();
+    }
+}
+
+#[tokio::test]
+async fn what_was_asked_of_a_vm_that_goes_is_answered() {
+    let (daemon, vm) = web().await;
+    let note = daemon.home.path().join("note");
+    let mut child = start(&daemon);
+    let client = begin(&mut child, ClientLifecycleMode::Initialize).await;
+    let script = format!("echo $$ >{}; exec sleep 1000", note.display());
+    let calling = tokio::spawn(async move { call(&client, "run_command", json!({"script": script})).await });
+    pid_in(&note).await;
+    daemon.vm(&vm).await.kill().await.unwrap();
+    let error = timeout(PATIENCE, calling).await.unwrap().unwrap().unwrap_err();
+    assert!(matches!(&error, ServiceError::McpError(error) if error.message.contains("VM web")), "{error:?}");
+    let output = timeout(PATIENCE, child.wait_with_output()).await.expect("nexusctl ends").unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    has(&String::from_utf8_lossy(&output.stderr), &["the tools of VM web are gone", "nexusctl vm inspect web"]);
+}
+
+/// A script that asks and closes its end gets its answers all the same.
+#[tokio::test]
+async fn the_end_of_the_input_waits_for_the_answers() {
+    let (daemon, _vm) = web().await;
+    let mut child = start(&daemon);
+    let mut into = child.stdin.take().unwrap();
+    let too_long = "x".repeat(17 << 20);
+    let lines = [
+        json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {
+            "protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}})
+        .to_string(),
+        json!({"jsonrpc": "2.0", "method": "notifications/initialized"}).to_string(),
+        too_long,
+        json!({"jsonrpc": "2.0", "id": "two", "method": "tools/call", "params": {
+            "name": "run_command", "arguments": {"script": "sleep 1; echo slow"}}})
+        .to_string(),
+    ];
+    let writing = tokio::spawn(async move { into.write_all(format!("{}\n", lines.join("\n")).as_bytes()).await });
+    let mut out = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut answers = Vec::new();
+    while let Some(line) = timeout(PATIENCE, out.next_line()).await.expect("output in time").unwrap() {
+        answers.push(serde_json::from_str::<Value>(&line).unwrap());
+    }
+    writing.await.unwrap().unwrap();
+    assert_eq!(timeout(PATIENCE, child.wait()).await.unwrap().unwrap().code(), Some(0));
+    let answer = |id: Value| answers.iter().find(|answer| answer["id"] == id).unwrap_or_else(|| panic!("{answers:?}"));
+    assert_eq!(answer(json!(1))["result"]["protocolVersion"], "2025-06-18");
+    assert_eq!(answer(json!("two"))["result"]["structuredContent"]["stdout"], "slow\n");
+    assert!(answer(Value::Null)["error"]["message"].as_str().unwrap().contains("limit"));
+}
+
+#[tokio::test]
+async fn a_vm_without_a_guest_says_what_to_do() {
+    let (daemon, vm) = web().await;
+    let job = daemon.vm(&vm).await.stop(Options::new()).await.unwrap();
+    daemon.done(&job).await.unwrap();
+    let said = ctl(&daemon, &["mcp", "web"]).await;
+    assert_eq!((said.code, said.out.as_str()), (Some(1), ""));
+    has(&said.err, &["stopped", "nexusctl vm start web"]);
+    let said = ctl(&daemon, &["mcp", "nobody"]).await;
+    assert_eq!(said.code, Some(1));
+    has(&said.err, &["There is no VM `nobody`"]);
+}
+
+/// Lists and calls the tools of VM web with clients that others have written: the SDK of Python, the newest and the last one
+/// of the revisions before. The VM calls itself `host_name`.
+async fn with_the_sdk_of_python(daemon: &TestDaemon, host_name: &str) {
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    for (version, revision) in [("2", "2026-07-28"), ("1", "2025-11-25")] {
+        let sdk = repository.join(format!("build/tools/mcp-client-{version}"));
+        if !sdk.join("requirements.txt").exists() {
+            nexus_tests::not_run("the SDK of Python is not there: tools/mcp-client installs it");
+            return;
+        }
+        let nexusctl = daemon.nexusctl(&["mcp", "web"]);
+        let nexusctl = nexusctl.as_std();
+        let mut client = Command::new(sdk.join("bin/python"));
+        client
+            .arg(repository.join("tests/mcp/client.py"))
+            .arg(nexusctl.get_program())
+            .args(nexusctl.get_args())
+            .env_clear()
+            .envs(nexusctl.get_envs().filter_map(|(name, value)| Some((name, value?))))
+            .kill_on_drop(true);
+        let output = timeout(BOOTING, client.output()).await.expect("the client ends").unwrap();
+        assert!(output.status.success(), "{version}: {}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(String::from_utf8_lossy(&output.stdout), format!("{revision} {host_name}\n"));
+    }
+}
+
+#[tokio::test]
+async fn the_sdk_of_python_has_the_tools_of_a_vm() {
+    let (daemon, _vm) = web().await;
+    let host_name = nix::unistd::gethostname().unwrap();
+    with_the_sdk_of_python(&daemon, host_name.to_str().unwrap()).await;
+}
+
+#[tokio::test]
+async fn the_sdk_of_python_has_the_tools_of_a_real_vm() {
+    let Some((daemon, parts)) = with_guest_parts().await else { return };
+    let (kernel, initrd) = (parts.kernel.to_str().unwrap(), parts.initrd.to_str().unwrap());
+    ok(&daemon, &["kernel", "import", kernel, "--initrd", initrd]).await;
+    ok(&daemon, &["image", "import", parts.rootfs.to_str().unwrap(), "guest"]).await;
+    ok(&daemon, &["vm", "create", "web", "--image", "guest", "--vmm", "qemu"]).await;
+    // It is not waited for: a client's server may be started before the VM has booted.
+    ok(&daemon, &["vm", "start", "web", "--no-wait"]).await;
+    with_the_sdk_of_python(&daemon, "web").await;
+    ok(&daemon, &["vm", "delete", "web", "--force", "--workspaces", "--yes"]).await;
+    nothing_left(&daemon).await;
+}
