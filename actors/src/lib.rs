@@ -40,8 +40,8 @@ pub use origin::Origin;
 pub use place::Place;
 pub use reaper::{Fate, Orphan, Pruned};
 pub use request::{
-    GuestCommand, GuestOutcome, GuestShell, GuestStreams, GuestTerminal, GuestTerminalInfo, HistoryLine, ImportAsset,
-    ImportImage, Prune, RemoveOptions, StopOptions, VmSetting, WorkspaceUsage,
+    GuestCommand, GuestCopyIn, GuestFile, GuestOutcome, GuestShell, GuestStreams, GuestTerminal, GuestTerminalInfo,
+    HistoryLine, ImportAsset, ImportImage, Prune, RemoveOptions, StopOptions, VmSetting, WorkspaceUsage,
 };
 pub use settings::{Folders, Settings};
 pub use store::Written;

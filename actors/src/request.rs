@@ -119,6 +119,34 @@ pub struct GuestCommand {
     pub timeout: Option<Duration>,
 }
 
+/// A file to be written in a guest.
+#[derive(Clone, PartialEq, Eq)]
+pub struct GuestFile {
+    /// Its absolute path.
+    pub path: String,
+    /// What it is to hold, or what is added.
+    pub content: Vec<u8>,
+    /// Its permissions; none is those of the file that is there, or 644.
+    pub mode: Option<u32>,
+    /// Its user by name or number; none is that of the file that is there, or root.
+    pub owner: Option<String>,
+    /// Add to what is there.
+    pub append: bool,
+    /// Make the folders that are missing.
+    pub create_folders: bool,
+}
+
+/// Where in a guest files are to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GuestCopyIn {
+    /// An absolute path: of a folder into which they go, or of what they become.
+    pub path: String,
+    /// What they are called where they come from; none means that `path` is what they become in any case.
+    pub name: Option<String>,
+    /// A folder may take the place of another one.
+    pub replace: bool,
+}
+
 /// What a command that ran inline gave.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GuestOutcome {

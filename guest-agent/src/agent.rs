@@ -2,6 +2,7 @@
 
 use std::{cell::Cell, io, path::Path, rc::Rc, sync::Arc};
 
+use nexus_archive::Root;
 use nexus_model::Id;
 use nexus_protocol::{Role, ShutdownMode};
 use tokio::{
@@ -13,12 +14,11 @@ use crate::{
     arguments::Start,
     boot_options::BootOptions,
     exec::{ExecTable, Spawner},
-    init,
+    files, init,
     listener::{HybridListener, MAX_CONNECTIONS, serve_vsock},
     mcp::Tools,
     power,
     reaper::Reaper,
-    root::Root,
     session::Sessions,
     signals,
     terminal::Terminals,
@@ -40,6 +40,9 @@ pub(crate) struct Agent {
     pub(crate) tools: Tools,
     /// How many more connections may be served.
     pub(crate) connections: Arc<Semaphore>,
+    pub(crate) copies: files::Seats,
+    /// Where the files are.
+    pub(crate) root: Arc<Root>,
     ending: Cell<Option<ShutdownMode>>,
     demands: mpsc::UnboundedSender<Demand>,
 }
@@ -99,6 +102,7 @@ pub(crate) async fn run(start: Start) -> Result<(), AgentError> {
     // A mere process makes its folder with its socket.
     let hybrid = start.folder.as_deref().map(HybridListener::bind).transpose().map_err(AgentError::Listen)?;
     let root = Root::open(start.folder.as_deref().unwrap_or(Path::new("/"))).map_err(AgentError::Root)?;
+    let root = Arc::new(root);
     let reaper = Rc::new(Reaper::start().map_err(AgentError::Signals)?);
     let (demands, mut demanded) = mpsc::unbounded_channel();
     let agent = Rc::new(Agent {
@@ -110,7 +114,9 @@ pub(crate) async fn run(start: Start) -> Result<(), AgentError> {
         terminals: Terminals::new(start.folder.is_none()),
         sessions: Sessions::default(),
         tickets: Tickets::default(),
-        tools: Tools::new(root),
+        tools: Tools::new(Arc::clone(&root)),
+        copies: files::Seats::default(),
+        root,
         connections: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
         ending: Cell::new(None),
         demands,

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use nexus_protocol::{CONTROL_PORT, STREAM_PORT, TOOLS_PORT};
+use nexus_protocol::{BULK_PORT, CONTROL_PORT, STREAM_PORT, TOOLS_PORT};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{UnixListener, UnixStream},
@@ -18,7 +18,7 @@ use tokio::{
 };
 use tokio_vsock::{VMADDR_CID_ANY, VMADDR_CID_HOST, VsockAddr, VsockListener};
 
-use crate::{agent::Agent, log::say, mcp, session, stdio, stream::Stream, terminal};
+use crate::{agent::Agent, files, log::say, mcp, session, stdio, stream::Stream, terminal};
 
 /// As many connections are served at a time; the rest waits. 256 commands have three streams each, 100 terminals 16 viewers,
 /// and MCP has 32.
@@ -35,7 +35,9 @@ pub(crate) async fn serve_vsock(agent: Rc<Agent>) {
     let mut pause = Duration::from_millis(10);
     let listeners = loop {
         let bind = |port| VsockListener::bind(VsockAddr::new(VMADDR_CID_ANY, port));
-        match bind(CONTROL_PORT).and_then(|control| Ok((control, bind(STREAM_PORT)?, bind(TOOLS_PORT)?))) {
+        match bind(CONTROL_PORT)
+            .and_then(|control| Ok((control, bind(STREAM_PORT)?, bind(TOOLS_PORT)?, bind(BULK_PORT)?)))
+        {
             Ok(listeners) => break listeners,
             Err(error) => {
                 say!("cannot listen on vsock, trying again in {} ms: {error}", pause.as_millis());
@@ -47,7 +49,8 @@ pub(crate) async fn serve_vsock(agent: Rc<Agent>) {
     tokio::join!(
         accept_vsock(&listeners.0, CONTROL_PORT, &agent),
         accept_vsock(&listeners.1, STREAM_PORT, &agent),
-        accept_vsock(&listeners.2, TOOLS_PORT, &agent)
+        accept_vsock(&listeners.2, TOOLS_PORT, &agent),
+        accept_vsock(&listeners.3, BULK_PORT, &agent)
     );
 }
 
@@ -143,7 +146,10 @@ async fn hybrid_handshake(stream: &mut UnixStream, number: u32, agent: &Agent) -
     }
     let port = str::from_utf8(&line).ok().and_then(|line| line.strip_prefix("CONNECT ")).map(str::parse);
     match port {
-        Some(Ok(port)) if matches!(port, CONTROL_PORT | STREAM_PORT | TOOLS_PORT) || agent.terminals.has_port(port) => {
+        Some(Ok(port))
+            if matches!(port, CONTROL_PORT | STREAM_PORT | TOOLS_PORT | BULK_PORT)
+                || agent.terminals.has_port(port) =>
+        {
             stream.write_all(format!("OK {number}\n").as_bytes()).await?;
             Ok(port)
         }
@@ -157,6 +163,7 @@ async fn serve(stream: Stream, port: u32, agent: Rc<Agent>) {
         CONTROL_PORT => session::serve(stream, agent).await,
         STREAM_PORT => stdio::serve(stream, &agent).await,
         TOOLS_PORT => mcp::serve(stream, agent).await,
+        BULK_PORT => files::copy(stream, agent).await,
         _ => terminal::serve(stream, port, &agent).await,
     }
 }

@@ -5,6 +5,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     future::Future,
     rc::Rc,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -22,7 +23,7 @@ use tokio_util::codec::{Framed, LengthDelimitedCodec};
 
 use crate::{
     agent::{Agent, Demand},
-    clock, exec, facts,
+    clock, exec, facts, files,
     listener::OPENING_DEADLINE,
     log::say,
     power,
@@ -253,6 +254,11 @@ impl Session {
                 let refreshed = clock::refresh(&refresh);
                 agent.spawner.freezer().thaw();
                 refreshed.map(Answer::Refreshed)
+            }
+            Call::ReadFile(read) => return self.begin(id, files::answer_read(Arc::clone(&agent.root), read)).await,
+            Call::WriteFile(write) => return self.begin(id, files::answer_write(Arc::clone(&agent.root), write)).await,
+            Call::DeleteFile { path, recursive } => {
+                return self.begin(id, files::answer_delete(Arc::clone(&agent.root), path, recursive)).await;
             }
             Call::Shutdown { mode } => return self.shut_down(id, mode).await,
             Call::Cancel { request } => {

@@ -9,7 +9,7 @@ use std::{
 };
 
 use nix::sys::socket::{MsgFlags, recv};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
     net::UnixStream,
@@ -28,6 +28,14 @@ pub(crate) enum Stream {
 }
 
 impl Stream {
+    /// The same stream for a thread of its own, in whatever mode.
+    pub(crate) fn duplicate(&self) -> io::Result<OwnedFd> {
+        match self {
+            Self::Vsock(stream) => stream.as_fd().try_clone_to_owned(),
+            Self::Unix(stream) => stream.as_fd().try_clone_to_owned(),
+        }
+    }
+
     /// Ends the stream so that the host reads everything that was written, and then the end.
     ///
     /// The proxies of hybrid vsock keep up to 64 KiB that a slow reader has not taken yet, and close the reader's side

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nexus_protocol::{Failure, FailureKind, Opened, Purpose, TOOLS_PORT, Ticket, Token};
+use nexus_protocol::{BULK_PORT, Failure, FailureKind, Opened, Purpose, TOOLS_PORT, Ticket, Token};
 
 /// How long the host has to open a stream that it asked for.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -38,6 +38,7 @@ impl Tickets {
         let token = Token::random().map_err(|_| Failure::new(FailureKind::System, "cannot get random numbers"))?;
         let port = match purpose {
             Purpose::Tools { .. } => TOOLS_PORT,
+            Purpose::CopyIn(_) | Purpose::CopyOut(_) => BULK_PORT,
         };
         issued.push(Issued { token: token.clone(), purpose, until: now + DEADLINE });
         Ok(Opened { port, token })

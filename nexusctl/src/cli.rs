@@ -9,6 +9,7 @@ use crate::{
     attach::Attach,
     bus::Bus,
     completions::Completions,
+    cp::Cp,
     doctor::Doctor,
     exec::Exec,
     failure::{Exit, Failure},
@@ -56,6 +57,7 @@ enum Command {
     Vm(VmCommand),
     Attach(Attach),
     Exec(Exec),
+    Cp(Cp),
     Run(Run),
     Mcp(Mcp),
     #[command(subcommand)]
@@ -97,6 +99,7 @@ impl Cli {
             Command::Attach(args) => args.run(&Bus::connect().await?).await,
             Command::Exec(args) => args.run(&connect_to_run().await?).await,
             Command::Run(args) => args.run(&connect_to_run().await?).await,
+            Command::Cp(args) => args.run(&Bus::connect().await?).await,
             Command::Mcp(args) => args.run(&Bus::connect().await?).await,
             Command::Image(command) => command.run(&Bus::connect().await?).await,
             Command::Ws(command) => command.run(&Bus::connect().await?).await,

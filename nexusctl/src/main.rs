@@ -5,6 +5,7 @@ mod bus;
 mod cli;
 mod completions;
 mod confirm;
+mod cp;
 mod doctor;
 mod exec;
 mod failure;

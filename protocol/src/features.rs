@@ -19,6 +19,12 @@ impl Features {
     /// What an agent says that sets its guest's clock and has its commands stand still: it takes
     /// [`Call::Freeze`](crate::Call::Freeze) and [`Call::Refresh`](crate::Call::Refresh).
     pub const CLOCK: &str = "clock";
+    /// What an agent says that takes [`Call::OpenStream`](crate::Call::OpenStream) for
+    /// [`Purpose::CopyIn`](crate::Purpose::CopyIn) and [`Purpose::CopyOut`](crate::Purpose::CopyOut).
+    pub const COPY: &str = "copy";
+    /// What an agent says that takes [`Call::ReadFile`](crate::Call::ReadFile), [`Call::WriteFile`](crate::Call::WriteFile)
+    /// and [`Call::DeleteFile`](crate::Call::DeleteFile).
+    pub const FILES: &str = "files";
     /// What an agent with terminals says: it takes [`Call::OpenTerminal`](crate::Call::OpenTerminal) and
     /// [`Call::ResizeExec`](crate::Call::ResizeExec).
     pub const TERMINALS: &str = "terminals";

@@ -4,8 +4,8 @@
 //! Of the vsock ports, [`CONTROL_PORT`] carries frames both ways for as long as the guest is up: a [`Request`] by the
 //! host, a [`Message`] by the agent. [`STREAM_PORT`] carries one stdio channel of one command a connection: a
 //! [`StreamHeader`] by the host, a [`StreamAnswer`] by the agent, raw bytes from then on. Each of [`TERMINAL_PORTS`]
-//! carries the viewers of one terminal, a connection each, behind a [`ViewerHeader`]; [`TOOLS_PORT`] one session of the
-//! Model Context Protocol a connection, behind a [`Ticket`].
+//! carries the viewers of one terminal, a connection each, behind a [`ViewerHeader`]; [`BULK_PORT`] one copy of files a
+//! connection and [`TOOLS_PORT`] one session of the Model Context Protocol, both behind a [`Ticket`].
 //!
 //! Each side takes the other for hostile. Every length is bounded before memory is reserved for it, every parser is
 //! total, and [`Text`] is what a host may show of what a guest wrote.
@@ -14,8 +14,10 @@ use std::{ops::RangeInclusive, time::Duration};
 
 mod bytes_field;
 mod command;
+mod copy;
 mod event;
 mod features;
+mod file;
 pub mod frame;
 mod message;
 mod refresh;
@@ -27,8 +29,10 @@ mod token;
 
 pub use bytes_field::Blob;
 pub use command::{Command, InvalidCommand};
+pub use copy::{CopyDone, CopyIn, CopyOut, CopyReport, MAX_CHUNK_BYTES};
 pub use event::Event;
 pub use features::Features;
+pub use file::{FileContent, ReadFile, WriteFile};
 pub use message::{Answer, Ended, ExecInfo, ExecState, Failure, FailureKind, Message, Ran, Role, Started, Welcome};
 pub use refresh::{Refresh, Refreshed};
 pub use request::{Call, Hello, Numbered, Request, ShutdownMode};
@@ -46,6 +50,9 @@ pub const CONTROL_PORT: u32 = 100;
 
 /// vsock port on which the agent takes connections that carry one stdio channel each.
 pub const STREAM_PORT: u32 = 101;
+
+/// vsock port on which the agent takes connections that carry one copy of files each.
+pub const BULK_PORT: u32 = 102;
 
 /// vsock port on which the agent takes connections that carry one session of the Model Context Protocol each.
 pub const TOOLS_PORT: u32 = 200;
@@ -65,6 +72,9 @@ pub const MAX_STREAM_FRAME_BYTES: usize = 4 * 1024;
 
 /// Largest message on a connection to [`TOOLS_PORT`], in bytes, with the end of its line.
 pub const MAX_TOOLS_LINE_BYTES: usize = 16 * 1024 * 1024;
+
+/// Most bytes of a file that one [`Call::ReadFile`] or [`Call::WriteFile`] carries.
+pub const MAX_FILE_BYTES: usize = 256 * 1024;
 
 /// Most bytes of standard output and standard error together that [`Call::Run`] answers with.
 pub const MAX_RUN_OUTPUT_BYTES: usize = 256 * 1024;

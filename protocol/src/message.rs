@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 use nexus_model::ExitStatus;
 use serde::{Deserialize, Serialize};
 
-use crate::{Blob, Event, Features, Opened, OpenedTerminal, Refreshed, TerminalInfo, Text, Token};
+use crate::{Blob, Event, Features, FileContent, Opened, OpenedTerminal, Refreshed, TerminalInfo, Text, Token};
 
 /// One frame from the agent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -56,6 +56,8 @@ pub enum Answer {
     Opened(Opened),
     /// To [`Call::Refresh`](crate::Call::Refresh).
     Refreshed(Refreshed),
+    /// To [`Call::ReadFile`](crate::Call::ReadFile).
+    File(FileContent),
     /// To every other call.
     Done,
 }

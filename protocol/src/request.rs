@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Command, Features, OpenTerminal, Purpose, Refresh, TerminalSize, Token};
+use crate::{Command, Features, OpenTerminal, Purpose, ReadFile, Refresh, TerminalSize, Token, WriteFile};
 
 /// One frame from the host: a call, and the number that its answer will carry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,6 +77,18 @@ pub enum Call {
     /// Puts the guest's clock right, brings new randomness, and lets commands go on that stand still:
     /// [`Answer::Refreshed`](crate::Answer::Refreshed). Of agents with the feature [`CLOCK`](crate::Features::CLOCK).
     Refresh(Refresh),
+    /// Reads a file, or a part of it: [`Answer::File`](crate::Answer::File).
+    ReadFile(ReadFile),
+    /// Writes a file: [`Answer::Done`](crate::Answer::Done) when it is on the disk.
+    WriteFile(WriteFile),
+    /// Deletes a file or a link: [`Answer::Done`](crate::Answer::Done).
+    DeleteFile {
+        /// Its absolute path.
+        path: String,
+        /// A folder as well, with everything in it.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        recursive: bool,
+    },
     /// Takes the guest down: [`Answer::Done`](crate::Answer::Done) when it has begun.
     Shutdown {
         /// What is to follow.

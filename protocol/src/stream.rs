@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Failure, Token};
+use crate::{CopyIn, CopyOut, Failure, Token};
 
 /// First frame on a stream, from the host. At most [`MAX_STREAM_FRAME_BYTES`](crate::MAX_STREAM_FRAME_BYTES).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +44,10 @@ pub enum Purpose {
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         env: BTreeMap<String, String>,
     },
+    /// Files of the host's for the guest.
+    CopyIn(CopyIn),
+    /// Files of the guest's for the host.
+    CopyOut(CopyOut),
 }
 
 /// Outcome of [`Call::OpenStream`](crate::Call::OpenStream).

@@ -5,10 +5,11 @@
 use bytes::BytesMut;
 use nexus_model::ExitStatus;
 use nexus_protocol::{
-    Answer, Blob, Call, Channel, Command, Ended, Event, ExecInfo, ExecState, Failure, FailureKind, Features, Hello,
-    MAX_COMMAND_BYTES, MAX_FRAME_BYTES, MAX_RUN_OUTPUT_BYTES, MAX_STREAM_FRAME_BYTES, Message, Numbered, OpenTerminal,
-    Opened, OpenedTerminal, Purpose, Ran, Refresh, Refreshed, Request, Role, ShutdownMode, Started, StreamAnswer,
-    StreamHeader, TerminalInfo, TerminalSize, Text, Ticket, Token, ViewerHeader, Welcome,
+    Answer, Blob, Call, Channel, Command, CopyIn, CopyOut, CopyReport, Ended, Event, ExecInfo, ExecState, Failure,
+    FailureKind, Features, FileContent, Hello, MAX_COMMAND_BYTES, MAX_FILE_BYTES, MAX_FRAME_BYTES,
+    MAX_RUN_OUTPUT_BYTES, MAX_STREAM_FRAME_BYTES, Message, Numbered, OpenTerminal, Opened, OpenedTerminal, Purpose,
+    Ran, ReadFile, Refresh, Refreshed, Request, Role, ShutdownMode, Started, StreamAnswer, StreamHeader, TerminalInfo,
+    TerminalSize, Text, Ticket, Token, ViewerHeader, Welcome, WriteFile,
     frame::{self, FrameError, read_one, write_one},
 };
 use proptest::{collection::vec, option, prelude::*};
@@ -66,6 +67,18 @@ fn call() -> impl Strategy<Value = Call> {
             .prop_map(|(clock_us, entropy)| Call::Refresh(Refresh { clock_us, entropy: Blob(entropy) })),
         mode().prop_map(|mode| Call::Shutdown { mode }),
         any::<u64>().prop_map(|request| Call::Cancel { request }),
+        (any::<String>(), option::of(any::<String>()), any::<bool>()).prop_map(|(path, name, replace)| {
+            Call::OpenStream { purpose: Purpose::CopyIn(CopyIn { path, name, replace }) }
+        }),
+        any::<String>().prop_map(|path| Call::OpenStream { purpose: Purpose::CopyOut(CopyOut { path }) }),
+        (any::<String>(), any::<u64>()).prop_map(|(path, offset)| Call::ReadFile(ReadFile { path, offset })),
+        (any::<String>(), any::<bool>()).prop_map(|(path, recursive)| Call::DeleteFile { path, recursive }),
+        (any::<String>(), vec(any::<u8>(), 0..99), option::of(any::<u32>()), any::<bool>()).prop_map(
+            |(path, data, mode, append)| {
+                let data = Blob(data);
+                Call::WriteFile(WriteFile { path, data, mode, append, ..WriteFile::default() })
+            }
+        ),
         proptest::collection::btree_map(any::<String>(), any::<String>(), 0..4)
             .prop_map(|env| Call::OpenStream { purpose: Purpose::Tools { env } }),
     ]
@@ -134,6 +147,9 @@ fn answer() -> impl Strategy<Value = Answer> {
         vec(exec, 0..3).prop_map(Answer::Execs),
         (any::<u32>(), any::<String>())
             .prop_map(|(port, token)| Answer::Opened(Opened { port, token: Token::from(token.as_str()) })),
+        (vec(any::<u8>(), 0..99), any::<(u64, u32, bool)>()).prop_map(|(data, (size, mode, more))| {
+            Answer::File(FileContent { data: Blob(data), size, mode, more })
+        }),
         Just(Answer::Done),
     ]
 }
@@ -157,6 +173,7 @@ fn parse_all(bytes: &[u8]) {
     let _ = frame::decode::<StreamHeader>(bytes);
     let _ = frame::decode::<ViewerHeader>(bytes);
     let _ = frame::decode::<Ticket>(bytes);
+    let _ = frame::decode::<CopyReport>(bytes);
     let _ = frame::decode::<StreamAnswer>(bytes);
 }
 
@@ -268,6 +285,15 @@ proptest! {
 
 #[test]
 fn the_largest_of_everything_fits_into_a_frame() {
+    let write = WriteFile {
+        path: "\u{1}".repeat(4096),
+        data: Blob(vec![0; MAX_FILE_BYTES]),
+        mode: Some(u32::MAX),
+        owner: Some("\u{1}".repeat(4096)),
+        append: true,
+        folders: true,
+    };
+    frame::encode(&Request { id: u64::MAX, call: Call::WriteFile(write) }).unwrap();
     // Control characters need six bytes each in JSON.
     let command = Command::new(["\u{1}".repeat(MAX_COMMAND_BYTES - 1)]);
     assert_eq!(command.validate(), Ok(()));

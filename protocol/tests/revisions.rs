@@ -7,9 +7,9 @@ use std::{collections::BTreeSet, fs, path::PathBuf};
 
 use nexus_model::ExitStatus;
 use nexus_protocol::{
-    Answer, Blob, Call, Channel, Command, Ended, Event, ExecState, FailureKind, Message, OpenTerminal, Purpose,
-    Refresh, Refreshed, Request, Role, ShutdownMode, StreamAnswer, StreamHeader, TerminalInfo, TerminalSize, Text,
-    Ticket, ViewerHeader, frame,
+    Answer, Blob, Call, Channel, Command, CopyIn, CopyOut, CopyReport, Ended, Event, ExecState, FailureKind,
+    FileContent, Message, OpenTerminal, Purpose, ReadFile, Refresh, Refreshed, Request, Role, ShutdownMode,
+    StreamAnswer, StreamHeader, TerminalInfo, TerminalSize, Text, Ticket, ViewerHeader, WriteFile, frame,
 };
 use serde::de::DeserializeOwned;
 
@@ -63,6 +63,9 @@ fn what_an_agent_said_is_understood() {
     assert_eq!((execs[0].exec, execs[0].terminal.as_ref()), (terminal.exec, Some(&info)));
     let Answer::Opened(opened) = answer("agent-opened") else { panic!("not opened") };
     assert_eq!((opened.port, opened.token), (200, recorded::<Ticket>("host-ticket").token));
+    let Answer::File(file) = answer("agent-file") else { panic!("no file") };
+    assert_eq!(file, FileContent { data: Blob(b"web\n".to_vec()), size: 4, mode: 0o644, more: false });
+    assert_eq!(recorded::<CopyReport>("agent-copy-working"), CopyReport::Working);
     assert_eq!(answer("agent-done"), Answer::Done);
     assert_eq!(answer("agent-refreshed"), Answer::Refreshed(Refreshed { stepped_us: 5_003_217 }));
     assert_eq!(failure("agent-failure-not-found"), FailureKind::NotFound);
@@ -102,6 +105,20 @@ fn what_a_host_said_is_understood() {
     assert_eq!(call("host-list-execs"), Call::ListExecs);
     assert_eq!(call("host-shutdown"), Call::Shutdown { mode: ShutdownMode::Poweroff });
     assert_eq!(call("host-cancel"), Call::Cancel { request: 8 });
+    let path = "/etc/hostname".to_owned();
+    assert_eq!(call("host-read-file"), Call::ReadFile(ReadFile { path: path.clone(), offset: 0 }));
+    assert_eq!(call("host-delete-file"), Call::DeleteFile { path: path.clone(), recursive: true });
+    let (data, owner) = (Blob(b"web\n".to_vec()), Some("root".to_owned()));
+    let write = WriteFile { path, data, mode: Some(0o600), owner, append: true, folders: true };
+    assert_eq!(call("host-write-file"), Call::WriteFile(write));
+    let copy = CopyIn { path: "/srv".to_owned(), name: Some("site".to_owned()), replace: true };
+    assert_eq!(call("host-copy-in"), Call::OpenStream { purpose: Purpose::CopyIn(copy) });
+    let copy = CopyOut { path: "/srv/site".to_owned() };
+    assert_eq!(call("host-copy-out"), Call::OpenStream { purpose: Purpose::CopyOut(copy) });
+    let CopyReport::Done(done) = recorded("copy-done") else { panic!("not done") };
+    assert_eq!((done.entries, done.bytes, done.left_out, &done.sha256.as_str()[..4]), (3, 1000, 1, "ba78"));
+    let CopyReport::Failure(failure) = recorded("copy-failure") else { panic!("no failure") };
+    assert_eq!(failure.kind, FailureKind::Invalid);
     let env = [("K".to_owned(), "V".to_owned())].into();
     assert_eq!(call("host-open-stream"), Call::OpenStream { purpose: Purpose::Tools { env } });
     assert_eq!(call("host-freeze"), Call::Freeze);
@@ -120,5 +137,5 @@ fn no_frame_is_left_out() {
     for name in &names {
         assert!(source.contains(&format!("\"{name}\"")), "nothing is known of {name}");
     }
-    assert_eq!(names.len(), 34);
+    assert_eq!(names.len(), 43);
 }

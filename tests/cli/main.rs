@@ -4,6 +4,7 @@
 
 mod attach;
 mod console;
+mod cp;
 mod daemon;
 mod exec;
 mod mcp;

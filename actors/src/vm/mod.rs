@@ -4,6 +4,7 @@
 mod connection;
 mod context;
 mod create;
+mod files;
 mod guest;
 mod link;
 mod machine;

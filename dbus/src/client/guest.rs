@@ -28,6 +28,16 @@ pub trait Guest {
     fn list_execs(&self) -> Result<Vec<(u64, Vec<String>)>, Error>;
     /// Opens a session of the Model Context Protocol (MCP) with the guest. Its bytes do not pass through nexusd.
     fn open_tools(&self, options: Options<'_>) -> Result<OwnedFd, Error>;
+    /// Reads a file, or a part of it: at most 256 KiB from the option `offset` on, and whether there is more.
+    fn read_file(&self, path: &str, options: Options<'_>) -> Result<(Vec<u8>, bool), Error>;
+    /// Writes a file of at most 256 KiB, whole or not at all unless the option `append` is given.
+    fn write_file(&self, path: &str, data: &[u8], options: Options<'_>) -> Result<(), Error>;
+    /// Deletes a file or a link, or, with the option `recursive`, a folder with everything in it.
+    fn delete_file(&self, path: &str, options: Options<'_>) -> Result<(), Error>;
+    /// Opens a stream that carries files to the guest. Its bytes do not pass through nexusd.
+    fn copy_in(&self, path: &str, options: Options<'_>) -> Result<OwnedFd, Error>;
+    /// Opens a stream that carries files from the guest. Its bytes do not pass through nexusd.
+    fn copy_out(&self, path: &str, options: Options<'_>) -> Result<OwnedFd, Error>;
     /// What the image says of itself in `/etc/nexus/image.yaml`.
     fn get_image_metadata(&self) -> Result<HashMap<String, OwnedVariant>, Error>;
     /// Version of the agent.

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fs::File, io, time::Duration};
 
 use nexus_actors::{
-    GuestCommand, GuestShell, GuestStreams, Origin,
+    GuestCommand, GuestCopyIn, GuestFile, GuestShell, GuestStreams, Origin,
     snapshot::{GuestSnapshot, VmSnapshot},
 };
 use nexus_model::{ErrorKind, ExitStatus, Name};
@@ -78,6 +78,22 @@ fn command_or_shell(options: &mut Options, argv: Vec<String>) -> Result<GuestCom
         working_directory: options.take("working-directory")?,
         user: options.take("user")?,
         timeout: options.duration("timeout-usec")?,
+    })
+}
+
+/// Decodes the options of a file that is to be written.
+fn file(options: &mut Options, path: String, content: Vec<u8>) -> Result<GuestFile, Error> {
+    let mode: Option<u32> = options.take("mode")?;
+    if mode.is_some_and(|mode| mode > 0o7777) {
+        return Err(Error::invalid_args("`mode` has bits that are no permissions"));
+    }
+    Ok(GuestFile {
+        path,
+        content,
+        mode,
+        owner: options.take("owner")?,
+        append: options.take("append")?.unwrap_or(false),
+        create_folders: options.take("create-folders")?.unwrap_or(false),
     })
 }
 
@@ -241,6 +257,76 @@ impl Guest {
     ) -> Result<OwnedFd, Error> {
         let open = |origin, ()| async move { self.engine.guest_open_tools(&origin, &self.vm).await };
         self.call(bus, &header).change(options, nothing, open).await.map(OwnedFd::from)
+    }
+
+    #[zbus(out_args("data", "truncated"))]
+    async fn read_file(
+        &self,
+        path: String,
+        options: Dict,
+        #[zbus(connection)] bus: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<(Vec<u8>, bool), Error> {
+        let offset = |options: &mut Options| Ok(options.take("offset")?.unwrap_or(0));
+        let read = |offset| async move { self.engine.guest_read_file(&self.vm, &path, offset).await };
+        self.call(bus, &header).query_with(options, offset, read).await
+    }
+
+    async fn write_file(
+        &self,
+        path: String,
+        data: Vec<u8>,
+        options: Dict,
+        #[zbus(connection)] bus: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<(), Error> {
+        let write = |origin, file| async move { self.engine.guest_write_file(&origin, &self.vm, file).await };
+        let call = self.call(bus, &header).argument("path", path.clone());
+        call.change(options, |options| file(options, path, data), write).await
+    }
+
+    async fn delete_file(
+        &self,
+        path: String,
+        options: Dict,
+        #[zbus(connection)] bus: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<(), Error> {
+        let call = self.call(bus, &header).argument("path", path.clone());
+        let recursive = |options: &mut Options| Ok(options.take("recursive")?.unwrap_or(false));
+        let delete =
+            |origin, recursive| async move { self.engine.guest_delete_file(&origin, &self.vm, &path, recursive).await };
+        call.change(options, recursive, delete).await
+    }
+
+    #[zbus(out_args("stream"))]
+    async fn copy_in(
+        &self,
+        path: String,
+        options: Dict,
+        #[zbus(connection)] bus: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<OwnedFd, Error> {
+        let call = self.call(bus, &header).argument("path", path.clone());
+        let decode = |options: &mut Options| {
+            let replace = options.take("replace")?.unwrap_or(false);
+            Ok(GuestCopyIn { path, name: options.take("name")?, replace })
+        };
+        let open = |origin, copy| async move { self.engine.guest_copy_in(&origin, &self.vm, copy).await };
+        call.change(options, decode, open).await.map(OwnedFd::from)
+    }
+
+    #[zbus(out_args("stream"))]
+    async fn copy_out(
+        &self,
+        path: String,
+        options: Dict,
+        #[zbus(connection)] bus: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<OwnedFd, Error> {
+        let call = self.call(bus, &header).argument("path", path.clone());
+        let open = |origin, ()| async move { self.engine.guest_copy_out(&origin, &self.vm, path).await };
+        call.change(options, nothing, open).await.map(OwnedFd::from)
     }
 
     #[zbus(out_args("metadata"))]

@@ -208,3 +208,41 @@ async fn the_log_level_can_be_set() {
     log.set_property("LogTarget", "console").await.unwrap();
     assert!(log.set_property("LogTarget", "syslog").await.is_err());
 }
+
+#[tokio::test]
+async fn files_are_written_read_and_deleted() {
+    let fixture = Fixture::with(|_| ()).await;
+    let vm = create(&fixture, "web").await;
+    wait(&fixture.client, vm.start(Options::new()).await.unwrap()).await.unwrap();
+    fixture.engine.wait(&"web".parse().unwrap(), |vm| vm.guest.is_some()).await;
+    fixture.board().flushed().await;
+    let guest = GuestProxy::builder(&fixture.client).path(vm.inner().path().clone()).build().await.unwrap();
+    let options = |key, value: Variant<'static>| Options::from([(key, value)]);
+    let folders = || options("create-folders", Variant::from(true));
+
+    guest.write_file("/files/secret", b"line\n", Options::new()).await.unwrap_err();
+    guest.write_file("/files/secret", b"line\n", folders()).await.unwrap();
+    guest.write_file("/files/secret", b"more\n", options("append", Variant::from(true))).await.unwrap();
+    assert_eq!(guest.read_file("/files/secret", Options::new()).await.unwrap(), (b"line\nmore\n".to_vec(), false));
+    let large = vec![7; 256 << 10];
+    guest.write_file("/files/large", &large, options("mode", Variant::from(0o600_u32))).await.unwrap();
+    guest.write_file("/files/large", b"x", options("append", Variant::from(true))).await.unwrap();
+    assert_eq!(guest.read_file("/files/large", Options::new()).await.unwrap(), (large.clone(), true));
+    let offset = options("offset", Variant::from(256_u64 << 10));
+    assert_eq!(guest.read_file("/files/large", offset).await.unwrap(), (b"x".to_vec(), false));
+
+    let too_large = guest.write_file("/files/large", &[7; (256 << 10) + 1], Options::new()).await;
+    assert_eq!(kind_and_text(too_large).0, ErrorKind::InvalidArgs);
+    let mode = options("mode", Variant::from(0o10_0000_u32));
+    assert_eq!(kind_and_text(guest.write_file("/files/a", b"", mode).await).0, ErrorKind::InvalidArgs);
+    let owner = options("owner", Variant::from("nobody-has-this-name"));
+    assert_eq!(kind_and_text(guest.write_file("/files/a", b"", owner).await).0, ErrorKind::InvalidArgs);
+    assert_eq!(kind_and_text(guest.read_file("files/secret", Options::new()).await).0, ErrorKind::InvalidArgs);
+    assert_eq!(kind_and_text(guest.read_file("/files", Options::new()).await).0, ErrorKind::InvalidArgs);
+    assert_eq!(kind_and_text(guest.read_file("/files/none", Options::new()).await).0, ErrorKind::NotFound);
+    assert_eq!(kind_and_text(guest.delete_file("/files", Options::new()).await).0, ErrorKind::InvalidArgs);
+
+    guest.delete_file("/files/large", Options::new()).await.unwrap();
+    guest.delete_file("/files", options("recursive", Variant::from(true))).await.unwrap();
+    assert_eq!(kind_and_text(guest.read_file("/files/secret", Options::new()).await).0, ErrorKind::NotFound);
+}

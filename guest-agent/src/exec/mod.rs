@@ -12,6 +12,7 @@ mod process_table;
 mod run;
 mod spawner;
 
+pub(crate) use account::Account;
 pub(crate) use attachment::{Attachment, Side};
 pub(crate) use follow::follow;
 pub(crate) use leader::Leader;

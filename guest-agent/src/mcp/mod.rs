@@ -15,6 +15,7 @@ mod transport;
 
 use std::{collections::BTreeMap, rc::Rc, sync::Arc, time::Instant};
 
+use nexus_archive::Root;
 use nexus_protocol::{
     Failure, FailureKind, MAX_STREAM_FRAME_BYTES, MAX_TOOLS_LINE_BYTES, Purpose, StreamAnswer, Ticket,
     frame::{read_one, write_one},
@@ -29,7 +30,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use self::{call::Call, lines::BoundedLines, server::Server, transport::Bounded};
-use crate::{agent::Agent, listener::OPENING_DEADLINE, log::say, root::Root, stream::Stream};
+use crate::{agent::Agent, listener::OPENING_DEADLINE, log::say, stream::Stream};
 
 /// As many sessions at a time.
 const MAX_SESSIONS: usize = 32;
@@ -46,8 +47,8 @@ pub(crate) struct Tools {
 
 impl Tools {
     /// Tools whose files are below `root`.
-    pub(crate) fn new(root: Root) -> Self {
-        Self { seats: Arc::new(Semaphore::new(MAX_SESSIONS)), root: Arc::new(root) }
+    pub(crate) fn new(root: Arc<Root>) -> Self {
+        Self { seats: Arc::new(Semaphore::new(MAX_SESSIONS)), root }
     }
 
     fn sit(&self) -> Result<OwnedSemaphorePermit, Failure> {
@@ -76,7 +77,9 @@ pub(crate) async fn serve(mut stream: Stream, agent: Rc<Agent>) {
 }
 
 fn admit(ticket: &Ticket, agent: &Agent) -> Result<(OwnedSemaphorePermit, BTreeMap<String, String>), Failure> {
-    let Purpose::Tools { env } = agent.tickets.claim(ticket, Instant::now())?;
+    let Purpose::Tools { env } = agent.tickets.claim(ticket, Instant::now())? else {
+        return Err(Failure::new(FailureKind::Unauthorized, "the stream is for something else"));
+    };
     Ok((agent.tools.sit()?, env))
 }
 

@@ -4,8 +4,9 @@ use std::{collections::BTreeMap, future::Future, os::fd::OwnedFd, sync::Arc, tim
 
 use nexus_model::ExitStatus;
 use nexus_protocol::{
-    Answer, CONTROL_PORT, Call, Command, ExecInfo, FailureKind, Features, Hello, Message, OpenTerminal, Purpose,
-    REVISION, Request, ShutdownMode, TerminalSize, Text, Token, Welcome, frame,
+    Answer, BULK_PORT, CONTROL_PORT, Call, Command, CopyIn, CopyOut, ExecInfo, FailureKind, Features, FileContent,
+    Hello, MAX_FILE_BYTES, Message, OpenTerminal, Purpose, REVISION, ReadFile, Request, ShutdownMode, TOOLS_PORT,
+    TerminalSize, Text, Ticket, Token, Welcome, WriteFile, frame,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, split},
@@ -17,7 +18,7 @@ use super::{
     connection::{self, Caller},
     exec,
     reader::FrameReader,
-    terminal, tools,
+    stream, terminal,
     traffic::Meter,
     writer::FrameWriter,
 };
@@ -255,12 +256,64 @@ impl AgentClient {
     /// [`AgentError::Failed`], as `unsupported` by an agent that is older than that; [`AgentError::Unreachable`] and
     /// [`AgentError::Stream`] when the stream can't be opened; [`AgentError::Timeout`]; [`AgentError::Gone`].
     pub async fn open_tools(&self, env: BTreeMap<String, String>) -> Result<OwnedFd, AgentError> {
-        let call = Call::OpenStream { purpose: Purpose::Tools { env } };
-        let opened = match self.call("allow a stream", call).await? {
+        self.open_stream(Purpose::Tools { env }, TOOLS_PORT).await
+    }
+
+    /// Opens a stream that carries files to the guest, as [`CopyReport`](nexus_protocol::CopyReport) tells: in blocking mode,
+    /// to be handed to a client. It depends on nothing in this process.
+    ///
+    /// # Errors
+    /// As [`Self::open_tools`].
+    pub async fn copy_in(&self, copy: CopyIn) -> Result<OwnedFd, AgentError> {
+        self.open_stream(Purpose::CopyIn(copy), BULK_PORT).await
+    }
+
+    /// Opens a stream that carries files from the guest, likewise.
+    ///
+    /// # Errors
+    /// As [`Self::open_tools`].
+    pub async fn copy_out(&self, copy: CopyOut) -> Result<OwnedFd, AgentError> {
+        self.open_stream(Purpose::CopyOut(copy), BULK_PORT).await
+    }
+
+    async fn open_stream(&self, purpose: Purpose, port: u32) -> Result<OwnedFd, AgentError> {
+        let opened = match self.call("allow a stream", Call::OpenStream { purpose }).await? {
             Answer::Opened(opened) => opened,
             _ => return Err(AgentError::Nonsense),
         };
-        within("open the stream", ANSWER_DEADLINE, tools::open(&self.endpoint, opened)).await
+        if opened.port != port {
+            return Err(AgentError::Nonsense);
+        }
+        let ticket = Ticket { token: opened.token };
+        within("open the stream", ANSWER_DEADLINE, stream::open(&self.endpoint, port, &ticket)).await
+    }
+
+    /// Reads a file of the guest's from `offset` on, at most [`MAX_FILE_BYTES`].
+    ///
+    /// # Errors
+    /// [`AgentError::Failed`], as `unsupported` by an agent that is older than that; [`AgentError::Timeout`] after 30 s;
+    /// [`AgentError::Gone`].
+    pub async fn read_file(&self, path: &str, offset: u64) -> Result<FileContent, AgentError> {
+        match self.call("read the file", Call::ReadFile(ReadFile { path: path.to_owned(), offset })).await? {
+            Answer::File(file) if file.data.0.len() <= MAX_FILE_BYTES => Ok(file),
+            _ => Err(AgentError::Nonsense),
+        }
+    }
+
+    /// Writes a file of the guest's.
+    ///
+    /// # Errors
+    /// As [`Self::read_file`].
+    pub async fn write_file(&self, file: WriteFile) -> Result<(), AgentError> {
+        self.done("write the file", Call::WriteFile(file)).await
+    }
+
+    /// Deletes a file of the guest's; a folder with everything in it only if `recursive` says so.
+    ///
+    /// # Errors
+    /// As [`Self::read_file`].
+    pub async fn delete_file(&self, path: &str, recursive: bool) -> Result<(), AgentError> {
+        self.done("delete the file", Call::DeleteFile { path: path.to_owned(), recursive }).await
     }
 
     /// Tells the guest to go down. It has only begun to when this returns.

@@ -1,6 +1,6 @@
 //! Client of the guest agent: one control connection that many callers share ([`AgentClient`]), what the agent says
-//! unasked ([`AgentEvents`]), the stdio streams of commands ([`ExecStreams`]), streams to terminals ([`TerminalStream`]), and
-//! sessions of MCP. The protocol is in [`nexus_protocol`] and `docs/guest-protocol.md`.
+//! unasked ([`AgentEvents`]), the stdio streams of commands ([`ExecStreams`]), streams to terminals ([`TerminalStream`]),
+//! sessions of MCP, and copies of files. The protocol is in [`nexus_protocol`] and `docs/guest-protocol.md`.
 //!
 //! The guest is hostile. A frame over the limit or without an end, an answer that nobody asked for, a flood of events or
 //! a guest that stops reading ends the connection, with the reason ([`Disconnect`]), and nothing else; every call but those that
@@ -18,7 +18,6 @@ mod stream;
 mod terminal;
 #[cfg(test)]
 mod tests;
-mod tools;
 mod traffic;
 mod writer;
 

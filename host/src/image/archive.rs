@@ -8,11 +8,12 @@ use std::{
         ffi::OsStrExt,
         fs::{DirBuilderExt, symlink},
     },
-    path::{Component, Path, PathBuf},
+    path::{Path, PathBuf},
     rc::Rc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use nexus_archive::{BadEntryPath, Ration, entry_path};
 use nix::sys::stat::makedev;
 use tar::{Archive, Entry, EntryType};
 
@@ -31,7 +32,6 @@ const MAX_HEADER_BYTES: u64 = 4 << 20;
 const BLOCK: usize = 64 << 10;
 /// More files than any root file system has; an archive of more would fill the host with inodes.
 const MAX_ENTRIES: u64 = 4 << 20;
-const MAX_DEPTH: usize = 128;
 
 /// Unpacks archives so that no entry can reach out of one folder, and remembers owners instead of setting them.
 #[derive(Debug)]
@@ -75,7 +75,7 @@ impl<'a> Unpacker<'a> {
             })?,
         };
         let allowed = Rc::new(Cell::new(MAX_HEADER_BYTES));
-        let mut archive = Archive::new(Rationed { reader, allowed: Rc::clone(&allowed) });
+        let mut archive = Archive::new(Ration::new(reader, Rc::clone(&allowed)));
         let mut entries = 0;
         for entry in archive.entries().map_err(unreadable)? {
             self.progress.check()?;
@@ -109,7 +109,7 @@ impl<'a> Unpacker<'a> {
         if kind == EntryType::XGlobalHeader {
             return Ok(());
         }
-        let name = self.inner_path(&entry.path_bytes(), "its name")?;
+        let name = self.inner_path(&entry.path_bytes(), false)?;
         let shown = || name.display().to_string();
         if name.as_os_str().is_empty() && kind != EntryType::Directory {
             return Err(self.refuse(".", "the root is no folder"));
@@ -148,7 +148,7 @@ impl<'a> Unpacker<'a> {
             }
             EntryType::Link => {
                 let target = entry.link_name_bytes().unwrap_or_default();
-                let target = self.root.join(self.inner_path(&target, "what it links to")?);
+                let target = self.root.join(self.inner_path(&target, true)?);
                 self.hard_link(&target, &path, &name)?;
                 // The file has its owner from its own entry.
                 return Ok(());
@@ -174,30 +174,19 @@ impl<'a> Unpacker<'a> {
     }
 
     /// A name as a path below the root: empty for the root itself.
-    fn inner_path(&self, name: &[u8], what: &str) -> Result<PathBuf, ImageError> {
-        let path = Path::new(std::ffi::OsStr::from_bytes(name));
-        let mut inner = PathBuf::new();
-        for component in path.components() {
-            match component {
-                Component::CurDir => {}
-                Component::Normal(part) if !part.as_bytes().contains(&0) => inner.push(part),
-                Component::Normal(_) => return Err(self.refuse(&path.to_string_lossy(), "a name has a zero byte")),
-                Component::ParentDir => {
-                    let reason =
-                        if what == "its name" { "its name goes up with `..`" } else { "it links up with `..`" };
-                    return Err(self.refuse(&path.to_string_lossy(), reason));
-                }
-                Component::RootDir | Component::Prefix(_) => {
-                    let reason =
-                        if what == "its name" { "its name is absolute" } else { "it links to an absolute name" };
-                    return Err(self.refuse(&path.to_string_lossy(), reason));
-                }
-            }
-        }
-        if inner.components().count() > MAX_DEPTH {
-            return Err(self.refuse(&path.to_string_lossy(), "it lies too deep"));
-        }
-        Ok(inner)
+    fn inner_path(&self, name: &[u8], is_link: bool) -> Result<PathBuf, ImageError> {
+        entry_path(name).map_err(|bad| {
+            let reason = match bad {
+                BadEntryPath::Absolute if is_link => "it links to an absolute name",
+                BadEntryPath::Upwards if is_link => "it links up with `..`",
+                BadEntryPath::Absolute => "its name is absolute",
+                BadEntryPath::Upwards => "its name goes up with `..`",
+                BadEntryPath::Zero => "a name has a zero byte",
+                BadEntryPath::Deep => "it lies too deep",
+                BadEntryPath::Long => "its name is too long",
+            };
+            self.refuse(&String::from_utf8_lossy(name), reason)
+        })
     }
 
     /// The place of an entry, with folders down to it: each is a real one, or the entry is refused.
@@ -326,23 +315,6 @@ impl Read for Counted<'_> {
         let counted = (read as u64).min(self.left);
         self.left -= counted;
         self.progress.advance(counted).map_err(io::Error::other)?;
-        Ok(read)
-    }
-}
-
-/// Ends a header, or what is behind the last entry, that goes on and on.
-struct Rationed<R> {
-    reader: R,
-    allowed: Rc<Cell<u64>>,
-}
-
-impl<R: Read> Read for Rationed<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.reader.read(buffer)?;
-        let Some(left) = self.allowed.get().checked_sub(read as u64) else {
-            return Err(io::Error::new(io::ErrorKind::QuotaExceeded, "it has several MiB that are content of no file"));
-        };
-        self.allowed.set(left);
         Ok(read)
     }
 }

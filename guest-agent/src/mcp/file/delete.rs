@@ -1,20 +1,11 @@
 //! `file_delete`.
 
-use std::{
-    fs, io,
-    os::fd::AsRawFd,
-    path::{Path, PathBuf},
-};
-
 use rmcp::schemars::JsonSchema;
-use rustix::{
-    fs::{AtFlags, unlinkat},
-    io::Errno,
-};
 use serde::{Deserialize, Serialize};
 
-use super::{Reply, failed, is_absolute};
-use crate::root::{Place, Root};
+use super::Reply;
+use crate::files::{FileError, delete};
+use nexus_archive::Root;
 
 /// What to delete.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -39,21 +30,10 @@ pub(in crate::mcp) struct Deleted {
 impl FileDelete {
     pub(super) fn run(self, root: &Root) -> Result<Reply, String> {
         let Self { path, recursive } = self;
-        is_absolute(&path)?;
-        let failed = failed("delete", &path);
-        let place = root.place(Path::new(&path), false).map_err(&failed)?;
-        match unlinkat(&place.folder, &place.name, AtFlags::empty()) {
-            Ok(()) => {}
-            Err(Errno::ISDIR) if recursive => remove_all(&place).map_err(&failed)?,
-            Err(Errno::ISDIR) => return Err(format!("`{path}` is a folder: delete it with recursive")),
-            Err(error) => return Err(failed(error.into())),
-        }
+        delete(root, &path, recursive).map_err(|error| match error {
+            FileError::Folder(_) => format!("{error}: delete it with recursive"),
+            other => other.to_string(),
+        })?;
         Ok(Reply::new(vec![format!("Deleted {path}.")], &Deleted { path }))
     }
-}
-
-/// Removes a folder. What takes a folder's place meanwhile is not followed, see [`fs::remove_dir_all`].
-fn remove_all(place: &Place) -> io::Result<()> {
-    let folder = PathBuf::from(format!("/proc/self/fd/{}", place.folder.as_raw_fd()));
-    fs::remove_dir_all(folder.join(&place.name))
 }

@@ -4,14 +4,14 @@ mod delete;
 mod read;
 mod write;
 
-use std::{io, sync::Arc};
+use std::sync::Arc;
 
 use rmcp::schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::task::spawn_blocking;
 
 use super::call::Reply;
-use crate::root::Root;
+use nexus_archive::Root;
 
 pub(super) use delete::{Deleted, FileDelete};
 pub(super) use read::{FileContent, FileRead};
@@ -53,16 +53,6 @@ async fn work<T: Send + 'static>(
     let (arguments, root) = (arguments?, Arc::clone(root));
     let done = spawn_blocking(move || run(arguments, &root)).await;
     done.unwrap_or_else(|_| Err("the agent failed".to_owned()))
-}
-
-fn is_absolute(path: &str) -> Result<(), String> {
-    if path.starts_with('/') { Ok(()) } else { Err(format!("`{path}` is no absolute path: begin with /")) }
-}
-
-/// What to say of a failure to `act` on `path`.
-fn failed(act: &'static str, path: &str) -> impl Fn(io::Error) -> String + use<> {
-    let path = path.to_owned();
-    move |error| format!("cannot {act} `{path}`: {error}")
 }
 
 #[cfg(test)]

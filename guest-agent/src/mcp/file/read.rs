@@ -1,18 +1,12 @@
 //! `file_read`.
 
-use std::{
-    fs::File,
-    io::{self, Read, Seek, SeekFrom},
-    path::Path,
-};
-
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rmcp::schemars::JsonSchema;
-use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
-use super::{Encoding, Reply, failed, is_absolute};
-use crate::root::Root;
+use super::{Encoding, Reply};
+use crate::files::{FileError, Part, read};
+use nexus_archive::Root;
 
 /// Most that is read at a time, in bytes: as JSON, and twice, it is less than
 /// [`MAX_TOOLS_LINE_BYTES`](nexus_protocol::MAX_TOOLS_LINE_BYTES) whatever it holds.
@@ -63,20 +57,12 @@ pub(in crate::mcp) struct FileContent {
 impl FileRead {
     pub(super) fn run(self, root: &Root) -> Result<Reply, String> {
         let Self { path, offset, limit, encoding } = self;
-        is_absolute(&path)?;
         let limit = limit.unwrap_or(USUAL_BYTES).clamp(1, MAX_BYTES);
-        let failed = failed("read", &path);
-        // A pipe without a writer would have it wait.
-        let opened = root.open_at(Path::new(&path), OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY);
-        let mut file = File::from(opened.map_err(&failed)?);
-        let metadata = file.metadata().map_err(&failed)?;
-        if metadata.is_dir() {
-            return Err(format!("`{path}` is a folder: list it with run_command"));
-        }
-        if !metadata.is_file() {
-            return Err(format!("`{path}` is no file that could be read at once: see it with run_command"));
-        }
-        let (mut bytes, is_more) = part(&mut file, offset, limit).map_err(&failed)?;
+        let Part { mut bytes, size, is_more, .. } = read(root, &path, offset, limit).map_err(|error| match error {
+            FileError::Folder(_) => format!("{error}: list it with run_command"),
+            FileError::Special(_) => format!("{error}: see it with run_command"),
+            other => other.to_string(),
+        })?;
         let content = match encoding {
             Encoding::Base64 => STANDARD.encode(&bytes),
             Encoding::Utf8 => {
@@ -98,18 +84,6 @@ impl FileRead {
         if let Some(next) = next_offset {
             texts.push(format!("[there is more: go on at offset {next}]"));
         }
-        let size = metadata.len();
         Ok(Reply::new(texts, &FileContent { content, encoding, offset, bytes: count, size, next_offset }))
     }
-}
-
-/// At most `limit` bytes from `offset` on, and whether there are more.
-fn part(file: &mut File, offset: u64, limit: u64) -> io::Result<(Vec<u8>, bool)> {
-    file.seek(SeekFrom::Start(offset))?;
-    let mut bytes = Vec::new();
-    file.take(limit + 1).read_to_end(&mut bytes)?;
-    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    let is_more = bytes.len() > limit;
-    bytes.truncate(limit);
-    Ok((bytes, is_more))
 }

@@ -17,25 +17,33 @@ const MAX_LOOKS: usize = 100;
 
 /// A folder out of which no path leads: all of the guest's file system, or the folder of an agent that is a mere process.
 #[derive(Debug)]
-pub(crate) struct Root {
+pub struct Root {
     folder: OwnedFd,
 }
 
 /// Where a path leads: a folder, and a name in it that need not be there.
 #[derive(Debug)]
-pub(crate) struct Place {
-    pub(crate) folder: OwnedFd,
-    pub(crate) name: OsString,
+pub struct Place {
+    /// The folder.
+    pub folder: OwnedFd,
+    /// The name.
+    pub name: OsString,
 }
 
 impl Root {
     /// Everything below `folder`.
-    pub(crate) fn open(folder: &Path) -> io::Result<Self> {
+    ///
+    /// # Errors
+    /// When it can't be opened.
+    pub fn open(folder: &Path) -> io::Result<Self> {
         Ok(Self { folder: openat(CWD, folder, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())? })
     }
 
     /// Opens what is at a path. Links are followed, and end here as well.
-    pub(crate) fn open_at(&self, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
+    ///
+    /// # Errors
+    /// Those of `openat2(2)`.
+    pub fn open_at(&self, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
         let mut looks = 0;
         loop {
             let opened = openat2(&self.folder, path, flags | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::IN_ROOT);
@@ -47,7 +55,10 @@ impl Root {
     }
 
     /// The place of a path, whose last part is not followed if it is a link. With `create` missing folders are made.
-    pub(crate) fn place(&self, path: &Path, create: bool) -> io::Result<Place> {
+    ///
+    /// # Errors
+    /// When the folder can't be opened or made, and for a path that has no name at its end.
+    pub fn place(&self, path: &Path, create: bool) -> io::Result<Place> {
         let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "the path has no name at its end"));
         };

@@ -1,0 +1,78 @@
+//! Where files are to be in the end.
+
+use std::{ffi::OsStr, io, os::unix::ffi::OsStrExt, path::Path};
+
+use rustix::{
+    fs::{AtFlags, FileType, OFlags, statat},
+    io::Errno,
+};
+
+use crate::{ArchiveError, Place, Root, error::shown};
+
+/// A place for a file or a folder, found by the rules of `docker cp`, except that no folder is merged into another.
+#[derive(Debug)]
+pub struct Target {
+    pub(crate) place: Place,
+    pub(crate) replace: bool,
+    pub(crate) is_folder: bool,
+    shown: String,
+}
+
+impl Target {
+    /// Where something called `name` goes that is copied to `path`: into a folder that is there, or to `path` itself, whose
+    /// parent must be there. Without a name, as for the content of a folder, it is always `path` itself. `replace` lets a
+    /// folder take the place of another one.
+    ///
+    /// # Errors
+    /// [`ArchiveError::File`] when the parent is not there; [`ArchiveError::Exists`] when a folder is and may not be
+    /// replaced; [`ArchiveError::Place`] for a name that is none.
+    pub fn find(root: &Root, path: &Path, name: Option<&OsStr>, replace: bool) -> Result<Self, ArchiveError> {
+        let failed = || ArchiveError::file("write", path);
+        if name.is_some_and(|name| Path::new(name).file_name() != Some(name)) {
+            let shown = shown(path);
+            return Err(ArchiveError::Place { path: shown, reason: "what is to be in it has no plain name" });
+        }
+        let folder = match (name, root.open_at(path, OFlags::PATH | OFlags::DIRECTORY)) {
+            (Some(name), Ok(folder)) => Some(Place { folder, name: name.to_owned() }),
+            (None, Ok(_)) => None,
+            (_, Err(error)) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => None,
+            (_, Err(error)) => return Err(failed()(error)),
+        };
+        let target = match folder {
+            Some(place) => {
+                let shown = shown(&path.join(&place.name));
+                Self { place, replace, is_folder: false, shown }
+            }
+            None => Self {
+                place: root.place(path, false).map_err(failed())?,
+                replace,
+                is_folder: path.as_os_str().as_bytes().ends_with(b"/"),
+                shown: shown(path),
+            },
+        };
+        if target.kind()? == Some(FileType::Directory) && !replace {
+            return Err(target.exists());
+        }
+        Ok(target)
+    }
+
+    pub(crate) fn kind(&self) -> Result<Option<FileType>, ArchiveError> {
+        match statat(&self.place.folder, &self.place.name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(FileType::from_raw_mode(stat.st_mode))),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(self.failed(error)),
+        }
+    }
+
+    pub(crate) fn exists(&self) -> ArchiveError {
+        ArchiveError::Exists { path: self.shown.clone() }
+    }
+
+    pub(crate) fn refuse(&self, reason: &'static str) -> ArchiveError {
+        ArchiveError::Place { path: self.shown.clone(), reason }
+    }
+
+    pub(crate) fn failed(&self, error: Errno) -> ArchiveError {
+        ArchiveError::File { act: "write", path: self.shown.clone(), source: error.into() }
+    }
+}

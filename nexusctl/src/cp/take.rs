@@ -1,0 +1,50 @@
+//! Copying out of a guest, whose archive may be hostile.
+
+use std::io::{self, BufReader};
+
+use nexus_archive::{Draft, IdleStream, Target, Unpacker, chunk};
+
+use super::{
+    end,
+    meter::{Meter, Metered},
+};
+
+/// Takes a file or a folder, puts it into its place, and says how many things of it were left out.
+pub(super) fn take(stream: IdleStream, target: Target, meter: &Meter) -> Result<u64, String> {
+    let draft = Draft::begin(target).map_err(|error| error.said())?;
+    let limits = draft.limits().map_err(|error| error.said())?;
+    let mut chunks = chunks(stream, meter);
+    let unpacked = Unpacker::new(draft.folder(), limits).unpack(&mut chunks);
+    let (top, left_out) = match unpacked {
+        Ok((top, _)) => (top, finish(chunks)?),
+        // An archive that ends early may be one that the guest could not go on with.
+        Err(error) if chunks.is_ended() => return Err(finish(chunks).err().unwrap_or_else(|| error.said())),
+        Err(error) => return Err(error.said()),
+    };
+    draft.commit(&top).map_err(|error| error.said())?;
+    Ok(left_out)
+}
+
+/// Passes the archive on to standard output.
+pub(super) fn pass_on(stream: IdleStream, meter: &Meter) -> Result<u64, String> {
+    let mut chunks = chunks(stream, meter);
+    io::copy(&mut chunks, &mut io::stdout().lock()).map_err(|error| format!("the copy broke off: {error}"))?;
+    finish(chunks)
+}
+
+type Chunks<'a> = chunk::Reader<BufReader<Metered<'a, IdleStream>>>;
+
+fn chunks(stream: IdleStream, meter: &Meter) -> Chunks<'_> {
+    chunk::Reader::new(BufReader::with_capacity(chunk::MAX_BYTES, Metered { stream, meter }))
+}
+
+/// Sees that the guest has sent what has come.
+fn finish(chunks: Chunks<'_>) -> Result<u64, String> {
+    let (source, sha256) = chunks.finish().map_err(|error| format!("the copy broke off: {error}"))?;
+    let done = end::read(source)?;
+    if done.sha256.as_str() == sha256 {
+        Ok(done.left_out)
+    } else {
+        Err("something else has come than the guest has sent: its checksum is another one".to_owned())
+    }
+}
