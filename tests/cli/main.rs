@@ -7,6 +7,7 @@ mod console;
 mod cp;
 mod daemon;
 mod exec;
+mod files;
 mod mcp;
 mod run;
 mod said;

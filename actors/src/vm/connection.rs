@@ -27,7 +27,7 @@ use tokio::{
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, info, warn};
 
-use super::{Power, VmContext, machine::MachineMessage, standstill};
+use super::{Power, VmContext, machine::MachineMessage, provision::provision, standstill};
 use crate::{
     Engine, Error, Place,
     ask::{ACTOR_DEADLINE, Reply},
@@ -262,6 +262,18 @@ impl Dialer {
         }
         self.slept.mark_unchanged();
         self.refresh(run, &agent, welcome).await;
+        let files = self.vm.files.borrow().clone();
+        if let Err(problem) = provision(&agent, welcome.boot_id.as_str(), &files).await {
+            warn!(
+                NEXUS_VM = %self.vm.name,
+                NEXUS_ACTOR = self.child.path,
+                NEXUS_GENERATION = self.child.generation,
+                "the guest of VM {} is not ready: {problem}",
+                self.vm.name,
+            );
+            self.opened_at = Timestamp::NEVER;
+            return Loss::Sudden;
+        }
         self.vm.agent.send_replace(Some(agent.clone()));
         self.show(ConnectionState::Open);
         self.child.reporter.set_health(Health::Ok);

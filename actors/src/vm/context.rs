@@ -14,6 +14,7 @@ use nexus_host::{agent::AgentClient, vsock::Endpoint};
 use nexus_model::{
     Health, Id, Name, Timestamp,
     restart::{Backoff, Intensity},
+    vm::VmFile,
 };
 use tokio::sync::watch;
 
@@ -68,6 +69,8 @@ pub(crate) struct VmContext {
     pub(crate) connection: ActorSlot<ConnectionMessage>,
     /// The environment of every command in its guest. Said by the machine.
     pub(crate) env: watch::Sender<BTreeMap<String, String>>,
+    /// What its guest is given at each boot. Said by the machine.
+    pub(crate) files: watch::Sender<Arc<[VmFile]>>,
     /// Said by the machine.
     pub(crate) power: watch::Sender<Power>,
     /// The way to the guest agent while it answers. Set by the connection.
@@ -90,6 +93,7 @@ impl VmContext {
             connections: ActorSlot::new(),
             connection: ActorSlot::new(),
             env: watch::Sender::default(),
+            files: watch::Sender::default(),
             power: watch::Sender::default(),
             agent: watch::Sender::new(None),
             closed: AtomicBool::default(),

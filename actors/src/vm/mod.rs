@@ -10,6 +10,7 @@ mod link;
 mod machine;
 mod memory;
 mod power;
+mod provision;
 mod removal;
 mod standstill;
 mod statistics;

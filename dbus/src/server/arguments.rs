@@ -31,7 +31,11 @@ impl Arguments {
     /// The options as they came. They are not to be kept as long as nobody has said which are known.
     pub(super) fn of_options(given: &Dict) -> Map<String, Value> {
         let mut room = ALL;
-        let value = |(key, value): (&String, &zbus::OwnedVariant)| (key.clone(), bounded(plain(value), &mut room));
+        let value = |(key, value): (&String, &zbus::OwnedVariant)| {
+            // Up to a million numbers, of which nothing would be kept.
+            let value = if key == "files" { json!(HIDDEN) } else { bounded(plain(value), &mut room) };
+            (key.clone(), value)
+        };
         let mut keys: Vec<_> = given.iter().collect();
         keys.sort_by_key(|(key, _)| key.as_str());
         keys.into_iter().map(value).collect()
@@ -167,6 +171,9 @@ mod tests {
             kept(&given, &["env", "vcpus", "tags"]),
             json!({ "name": "web", "options": { "env": { "TOKEN": "***" }, "vcpus": 2, "tags": ["a", "b"] } })
         );
+        let content = HashMap::from([("content", Variant::from(b"hunter2".to_vec()))]);
+        let files = Variant::from(vec![("/etc/token", content)]);
+        assert_eq!(kept(&[("files", files)], &["files"])["options"]["files"], "***");
         // However wrong it is.
         let assignment = Variant::from(HashMap::from([("TOKEN=hunter2", "")]));
         assert_eq!(kept(&[("env", assignment)], &["env"])["options"]["env"], json!({ "TOKEN": "***" }));

@@ -6,7 +6,10 @@ use nexus_actors::{
     ImportAsset, ImportImage, Orphan, Place, Prune,
     snapshot::{JobId, JobSnapshot, ManagerSnapshot, ObjectRef, VmSnapshot},
 };
-use nexus_model::{ArtifactName, AssetKind, ErrorKind, Name, vm::VmSpec};
+use nexus_model::{
+    ArtifactName, AssetKind, ErrorKind, Name,
+    vm::{VmFile, VmSpec},
+};
 use zbus::{
     Connection, ObjectPath, OwnedFd, OwnedObjectPath, interface, message::Header, object_server::SignalEmitter,
 };
@@ -97,6 +100,7 @@ fn vm_spec(options: &mut Options) -> Result<VmSpec, Error> {
         memory_bytes: options.take("memory-bytes")?.unwrap_or(default.memory_bytes),
         kernel_args: options.take("kernel-args")?.unwrap_or(default.kernel_args),
         env: options.take::<BTreeMap<String, String>>("env")?.unwrap_or(default.env),
+        files: files(options)?.into(),
         tags: options.take("tags")?.unwrap_or(default.tags),
         label: default.label,
         role: options.parse("role")?.unwrap_or(default.role),
@@ -104,6 +108,27 @@ fn vm_spec(options: &mut Options) -> Result<VmSpec, Error> {
         restart_policy: options.parse("restart-policy")?.unwrap_or(default.restart_policy),
         ephemeral: options.take("ephemeral")?.unwrap_or(default.ephemeral),
     })
+}
+
+/// Decodes what a guest is to be given.
+fn files(options: &mut Options) -> Result<Vec<VmFile>, Error> {
+    let given: Vec<(String, Dict)> = options.take("files")?.unwrap_or_default();
+    let file = |(path, about): (String, Dict)| {
+        let mut about = Options::new(about);
+        let file = VmFile {
+            content: match (about.take::<Vec<u8>>("content")?, about.take::<String>("text")?) {
+                (Some(content), None) => content.into(),
+                (None, Some(text)) => text.into_bytes().into(),
+                _ => return Err(Error::invalid_args("each of `files` has either `content` or `text`")),
+            },
+            mode: about.take("mode")?,
+            owner: about.take("owner")?,
+            path,
+        };
+        about.finish()?;
+        Ok(file)
+    };
+    given.into_iter().map(file).collect()
 }
 
 fn base(options: &mut Options) -> Result<ArtifactName, Error> {

@@ -1,9 +1,10 @@
 //! What a VM is made of.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
+use super::{InvalidFile, VmFile};
 use crate::{ArtifactName, Name, kebab::words, restart::RestartPolicy};
 
 /// Memory of a VM whose creator did not say: 128 MiB.
@@ -92,6 +93,9 @@ pub struct VmSpec {
     pub kernel_args: String,
     /// Environment of every command that is run in the guest.
     pub env: BTreeMap<String, String>,
+    /// What is in the guest before the first command.
+    #[serde(default, skip_serializing_if = "<[VmFile]>::is_empty", with = "shared_list")]
+    pub files: Arc<[VmFile]>,
     /// The user's own words for it.
     pub tags: Vec<String>,
     /// One line of free text.
@@ -118,6 +122,7 @@ impl Default for VmSpec {
             memory_bytes: DEFAULT_MEMORY_BYTES,
             kernel_args: String::new(),
             env: BTreeMap::new(),
+            files: Arc::default(),
             tags: Vec::new(),
             label: String::new(),
             role: Role::Work,
@@ -152,6 +157,10 @@ impl VmSpec {
             // What comes behind may be a secret.
             return Err(InvalidSpec::EnvName(name.split(['=', '\0']).next().unwrap_or_default().to_owned()));
         }
+        if self.files.len() > VmFile::MAX {
+            return Err(InvalidSpec::TooMany { what: "files", max: VmFile::MAX });
+        }
+        VmFile::validate(&self.files)?;
         if self.tags.len() > MAX_TAGS {
             return Err(InvalidSpec::TooMany { what: "tags", max: MAX_TAGS });
         }
@@ -159,6 +168,23 @@ impl VmSpec {
             return Err(InvalidSpec::Label);
         }
         Ok(())
+    }
+}
+
+/// A list of which clones are the same, as serde writes a list.
+mod shared_list {
+    use std::sync::Arc;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<T: Serialize, S: Serializer>(list: &Arc<[T]>, serializer: S) -> Result<S::Ok, S::Error> {
+        list.as_ref().serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Arc<[T]>, D::Error> {
+        Vec::deserialize(deserializer).map(Into::into)
     }
 }
 
@@ -187,6 +213,9 @@ pub enum InvalidSpec {
         "env has a variable `{0}` that no environment can hold: a name has no `=`, and neither name nor value a NUL"
     )]
     EnvName(String),
+    /// One of `files` can't be had.
+    #[error(transparent)]
+    File(#[from] InvalidFile),
     /// `label` is too long or has control characters.
     #[error("label must be one line of at most 256 bytes")]
     Label,

@@ -25,12 +25,13 @@ impl Meter {
         let (moved, total) = (self.moved.load(Relaxed), self.total.load(Relaxed));
         let each_second = moved.checked_div(elapsed.as_secs()).map(|bytes| format!(", {}/s", amount::size(bytes)));
         let each_second = each_second.unwrap_or_default();
-        if total > 0 {
-            // Headers are not in the total.
-            let share = (moved.saturating_mul(100) / total).min(100);
-            format!("{} of {}, {share} %{each_second}", amount::size(moved.min(total)), amount::size(total))
-        } else {
-            format!("{}{each_second}", amount::size(moved))
+        // Headers are not in the total.
+        match moved.saturating_mul(100).checked_div(total) {
+            Some(share) => {
+                let (moved, share) = (amount::size(moved.min(total)), share.min(100));
+                format!("{moved} of {}, {share} %{each_second}", amount::size(total))
+            }
+            None => format!("{}{each_second}", amount::size(moved)),
         }
     }
 }

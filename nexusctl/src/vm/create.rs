@@ -8,7 +8,9 @@ use nexus_model::{
     restart::RestartPolicy,
     vm::{Role, VmmChoice},
 };
+use zbus::Variant;
 
+use super::given_file::GivenFile;
 use crate::{
     bus::Bus,
     failure::{Exit, Failure},
@@ -39,6 +41,10 @@ pub(crate) struct MachineArgs {
     /// A variable for every command in the guest; without a value it is that of the caller
     #[arg(short, long, value_name = "NAME[=VALUE]", value_parser = variable)]
     pub(crate) env: Vec<(String, String)>,
+    /// A file that is in the guest before the first command, at each boot: up to 256 KiB of a file of the host's, as it is
+    /// now; with permissions, 644 unless given, and a user, root unless given
+    #[arg(long = "file", value_name = "GUEST=HOST[:MODE[:OWNER]]", value_parser = GivenFile::parse)]
+    pub(crate) files: Vec<GivenFile>,
     /// A word of your own for it
     #[arg(long = "tag", value_name = "WORD")]
     pub(crate) tags: Vec<String>,
@@ -107,6 +113,10 @@ impl MachineArgs {
         if !self.env.is_empty() {
             let env: HashMap<&str, &str> = self.env.iter().map(|(name, value)| (&**name, &**value)).collect();
             options.insert("env", env.into());
+        }
+        if !self.files.is_empty() {
+            let files: Vec<(&str, HashMap<&str, Variant<'_>>)> = self.files.iter().map(GivenFile::option).collect();
+            options.insert("files", files.into());
         }
         if !self.tags.is_empty() {
             let tags: Vec<&str> = self.tags.iter().map(String::as_str).collect();

@@ -3,6 +3,7 @@
 mod create;
 mod delete;
 mod execs;
+mod given_file;
 mod history;
 mod inspect;
 mod list;

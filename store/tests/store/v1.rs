@@ -37,6 +37,7 @@ pub(crate) fn content() -> Content {
             memory_bytes: 256 << 20,
             kernel_args: "quiet".to_owned(),
             env: BTreeMap::from([("LANG".to_owned(), "C.UTF-8".to_owned())]),
+            files: [].into(),
             tags: vec!["first".to_owned()],
             label: "The first one".to_owned(),
             role: Role::Work,

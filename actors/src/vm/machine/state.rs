@@ -74,6 +74,7 @@ impl Machine {
         }
         let driver = row.vmm.and_then(|kind| engine.vmms.driver(kind).ok());
         vm.env.send_replace(row.spec.env.clone());
+        vm.files.send_replace(row.spec.files.clone());
         Ok(Self {
             myself,
             engine,
