@@ -80,5 +80,8 @@ pub const MAX_FILE_BYTES: usize = 256 * 1024;
 /// Most bytes of standard output and standard error together that [`Call::Run`] answers with.
 pub const MAX_RUN_OUTPUT_BYTES: usize = 256 * 1024;
 
+/// Most commands in the answer to [`Call::ListExecs`] that a host takes. An agent has at most half as many.
+pub const MAX_EXECS: usize = 1024;
+
 /// Most bytes of a command's arguments, environment and folder together.
 pub const MAX_COMMAND_BYTES: usize = 128 * 1024;
