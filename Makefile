@@ -29,7 +29,7 @@ STEP       := tools/step
 export PATH := $(CURDIR)/build/tools/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test build agent guest bench chaos lint fmt docs units install uninstall clean
+.PHONY: help demo test build agent guest bench chaos fuzz lint fmt docs units install uninstall clean
 
 help: ## this list
 	@echo "Nexus gives every AI agent on this machine its own supervised microVM."
@@ -71,6 +71,7 @@ test: ## all checks and all tests, with real VMs
 	@$(STEP) build $(CARGO) build --locked $(BUILD_debug)
 	@$(STEP) failpoints $(CARGO) build --locked $(BUILD_failpoints)
 	@NEXUS_REQUIRE_ALL=1 $(STEP) tests tools/tests
+	@$(STEP) fuzz tools/fuzz 60
 	@echo "All checks and all tests passed."
 
 bench: ## measure what docs/benchmarks.md claims, or ONLY="restart storm" of it; BENCH_QUICK=1 only shows that it can be
@@ -88,8 +89,13 @@ chaos: ## random operations while things break; SEED=1 ROUNDS=100 LIVES=10 VMM=p
 		NEXUS_CHAOS_STEADY=$(or $(STEADY),0) NEXUS_CHAOS_LIVES=$(or $(LIVES),10) NEXUS_CHAOS_SETTLE_SEC=$(or $(SETTLE),2) \
 		$(CARGO) test --locked --workspace --test chaos -- --nocapture --test-threads 1
 
+fuzz: ## bytes that no honest guest sends, for whatever reads them on the host; SECONDS=60 for each, two at a time
+	@tools/packages test
+	tools/fuzz $(or $(SECONDS),60)
+
 lint: ## formatting, clippy, licences and sources of crates, Rust version, shell scripts
 	@$(STEP) fmt $(CARGO) fmt --all --check
+	@$(STEP) fmt-fuzz $(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
 	@$(STEP) clippy tools/clippy
 	@$(STEP) msrv tools/msrv
 	@$(STEP) deny tools/deny
@@ -97,6 +103,7 @@ lint: ## formatting, clippy, licences and sources of crates, Rust version, shell
 
 fmt: ## format the code
 	$(CARGO) fmt --all
+	$(CARGO) fmt --manifest-path fuzz/Cargo.toml
 
 docs: ## the API documentation, in target/doc
 	@RUSTDOCFLAGS='-D warnings' $(STEP) rustdoc $(CARGO) doc --quiet --locked --workspace --no-deps

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use nexus_actors::{GuestCommand, snapshot::VmSnapshot};
+use nexus_actors::{GuestCommand, GuestShell, snapshot::VmSnapshot};
 use nexus_model::{ErrorKind, Name, vm::VmState};
 use nexus_protocol::Features;
 use nexus_tests::{Manners, StandIn, TestEngine};
@@ -60,11 +60,15 @@ async fn an_agent_that_lacks_everything_is_not_asked_for_it() {
     test.engine.resume_vm(&origin, &name).await.unwrap();
     works(&test, &name).await;
     assert_eq!(agent.asked(), ["hello", "run", "run"]);
-    // It does not know this one.
-    let lacking = test.engine.guest_list_execs(&name).await.unwrap_err();
-    assert_eq!(lacking.kind(), ErrorKind::NotImplemented);
-    assert!(lacking.text().contains("the guest agent 0.1.0 can't list its commands"), "{}", lacking.text());
-    assert!(lacking.text().contains("build the image again"), "{}", lacking.text());
+    let shell = GuestShell { command: command(), name: None, size: None, read_only: false };
+    let terminal = test.engine.guest_open_shell(&origin, &name, shell).await.unwrap_err();
+    let resized = test.engine.guest_resize_exec(&name, 1, 80, 24).await.unwrap_err();
+    let tools = test.engine.guest_open_tools(&origin, &name).await.unwrap_err();
+    for lacking in [terminal, resized, tools] {
+        let text = lacking.text();
+        assert_eq!(lacking.kind(), ErrorKind::NotImplemented, "{text}");
+        assert!(text.contains("the guest agent 0.1.0 can't ") && text.contains("build the image again"), "{text}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,7 @@
 //! How the agent, and with it the guest, ends.
 
+use std::path::Path;
+
 use nexus_model::ExitStatus;
 use nexus_protocol::{Command, Event, Failure, FailureKind, Role, ShutdownMode};
 
@@ -48,7 +50,7 @@ pub(crate) async fn ask_init(spawner: &Spawner, mode: ShutdownMode) -> Result<()
         ShutdownMode::Poweroff => "poweroff",
         ShutdownMode::Reboot => "reboot",
     };
-    let mut command = if is_systemd() { Command::new(["systemctl", "--no-block", verb]) } else { Command::new([verb]) };
+    let mut command = words_for_init(verb);
     command.timeout_ms = Some(INIT_DEADLINE_MS);
     say!("the host asks for {verb}");
     // What stands still can't end in order.
@@ -62,9 +64,21 @@ pub(crate) async fn ask_init(spawner: &Spawner, mode: ShutdownMode) -> Result<()
     Err(Failure::new(FailureKind::System, message))
 }
 
+/// What has the init that is there do that. OpenRC's own init is known by its pipe (`rc_init.h`), and has no such program
+/// as the others.
+fn words_for_init(verb: &str) -> Command {
+    if is_systemd() {
+        Command::new(["systemctl", "--no-block", verb])
+    } else if Path::new("/run/openrc/init.ctl").exists() {
+        Command::new(["openrc-shutdown", &format!("--{verb}"), "now"])
+    } else {
+        Command::new([verb])
+    }
+}
+
 fn is_systemd() -> bool {
     // The test that `sd_booted(3)` makes.
-    std::path::Path::new("/run/systemd/system").is_dir()
+    Path::new("/run/systemd/system").is_dir()
 }
 
 /// What systemd is going to do with the guest when it ends its services.

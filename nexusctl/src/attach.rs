@@ -16,6 +16,7 @@ use crate::{
     interrupt::Interrupts,
     output::{self, Format, FormatArgs, Table, amount},
     terminal::DetachKeys,
+    ttyd::{self, Loopback},
     vm::{self, ready::NotReady},
 };
 
@@ -31,7 +32,8 @@ use crate::{
 #[command(after_help = "Examples:\n  nexusctl attach web                  a shell in VM web\n  \
     nexusctl attach web --name build     another one beside it\n  \
     nexusctl attach web --list           which ones there are\n  \
-    nexusctl attach web --read-only      only look")]
+    nexusctl attach web --read-only      only look\n  \
+    nexusctl attach web --ttyd 127.0.0.1:7681    for xterm.js in a browser")]
 pub(crate) struct Attach {
     /// The terminal's name: 1 to 64 letters, digits, dots, dashes and underscores
     #[arg(short, long, default_value = "main")]
@@ -42,11 +44,16 @@ pub(crate) struct Attach {
     /// What to type to leave it, as in ctrl-p,ctrl-q, or none
     #[arg(long, value_name = "KEYS", default_value = "ctrl-],d")]
     detach_keys: DetachKeys,
+    /// Show it to programs that speak as ttyd does, over WebSocket at this address of this machine, until interrupted
+    ///
+    /// Prints where to connect and a token that clients have to know.
+    #[arg(long, value_name = "ADDR", conflicts_with = "detach_keys")]
+    ttyd: Option<Loopback>,
     /// How long a VM that is booting may take until its guest answers
     #[arg(long, value_name = "TIME", value_parser = amount::parse_duration, default_value = "2m")]
     timeout: Duration,
     /// Only list the terminals in the VM
-    #[arg(short, long, conflicts_with_all = ["name", "read_only", "detach_keys"])]
+    #[arg(short, long, conflicts_with_all = ["name", "read_only", "detach_keys", "ttyd"])]
     list: bool,
     #[command(flatten)]
     format: FormatArgs,
@@ -59,6 +66,9 @@ impl Attach {
     pub(crate) async fn run(&self, bus: &Bus) -> Result<Exit, Failure> {
         if self.list {
             return self.list(bus).await;
+        }
+        if let Some(address) = self.ttyd {
+            return self.serve(bus, address).await;
         }
         if !self.read_only && !io::stdin().is_terminal() {
             return Err(Failure::new("cannot attach: standard input is no terminal")
@@ -88,6 +98,24 @@ impl Attach {
                 Ok(Exit::OK)
             }
         }
+    }
+
+    /// Shows the terminal to others, until interrupted.
+    async fn serve(&self, bus: &Bus, address: Loopback) -> Result<Exit, Failure> {
+        let mut interrupts = Interrupts::listen()?;
+        let what = format!("open terminal {} in VM {}", self.name, self.vm);
+        let path = vm::find(bus, &self.vm, &what).await?;
+        let guest = Guest::at(bus, path, self.vm.clone(), self.timeout).await?;
+        let server = ttyd::Server::listen(address).await?;
+        let (url, token) = (server.url(), server.token());
+        match self.format.output {
+            Format::Json => output::json(&json!({ "url": url, "token": token }))?,
+            Format::Table => {
+                output::line(format!("Terminal {} of VM {}: {url}\nToken: {token}", self.name, self.vm))?;
+            }
+        }
+        let shown = ttyd::Shown { vm: &self.vm, name: &self.name, read_only: self.read_only };
+        Ok(Exit::signal(server.serve(&guest, shown, &mut interrupts).await))
     }
 
     async fn list(&self, bus: &Bus) -> Result<Exit, Failure> {

@@ -108,6 +108,13 @@ impl Failure {
         self.hints.iter().fold(why, |line, (text, command)| format!("{line} {text}: {command}"))
     }
 
+    /// What failed, why, and what to do next, for somebody who does not type commands: `instead_of` one of them.
+    pub(crate) fn for_others(&self, instead_of: impl Fn(&str) -> String) -> String {
+        let parts = std::iter::once(sentence(&self.what)).chain(self.why.iter().cloned());
+        let hints = self.hints.iter().map(|(text, command)| format!("{text}: {}", instead_of(command)));
+        clean(&parts.chain(hints).collect::<Vec<_>>().join(" "))
+    }
+
     /// Whatever is tried after it would fail as well.
     pub(crate) const fn for_all(mut self) -> Self {
         self.ends_all = true;

@@ -28,6 +28,7 @@ mod several;
 mod status;
 mod terminal;
 mod tree;
+mod ttyd;
 mod version;
 mod vm;
 mod workspace;

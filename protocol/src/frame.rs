@@ -7,7 +7,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_util::codec::LengthDelimitedCodec;
 
-use crate::MAX_FRAME_BYTES;
+use crate::{MAX_FRAME_BYTES, Text};
 
 /// Why there is no frame.
 #[derive(Debug, thiserror::Error)]
@@ -25,10 +25,21 @@ pub enum FrameError {
     },
     /// The payload is not what it should be.
     #[error("the frame can't be understood")]
-    Malformed(#[source] serde_json::Error),
+    Malformed(#[source] Misunderstanding),
     /// What was to be sent can't be written as JSON.
     #[error("the frame can't be written")]
     Unwritable(#[source] serde_json::Error),
+}
+
+/// What is wrong with a payload. The parser quotes what it does not expect: hence [`Text`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Misunderstanding(Text);
+
+impl From<serde_json::Error> for Misunderstanding {
+    fn from(error: serde_json::Error) -> Self {
+        Self(error.to_string().into())
+    }
 }
 
 /// Cuts a control connection into frames, and refuses one over [`MAX_FRAME_BYTES`] when it sees its length.
@@ -50,7 +61,7 @@ pub fn encode<T: Serialize>(value: &T) -> Result<Bytes, FrameError> {
 /// # Errors
 /// [`FrameError::Malformed`].
 pub fn decode<T: DeserializeOwned>(payload: &[u8]) -> Result<T, FrameError> {
-    serde_json::from_slice(payload).map_err(FrameError::Malformed)
+    serde_json::from_slice(payload).map_err(|error| FrameError::Malformed(error.into()))
 }
 
 /// Reads one frame and not a byte more.

@@ -19,6 +19,7 @@ mod event;
 mod features;
 mod file;
 pub mod frame;
+pub mod mcp;
 mod message;
 mod refresh;
 mod request;
@@ -78,6 +79,9 @@ pub const MAX_FILE_BYTES: usize = 256 * 1024;
 
 /// Most bytes of standard output and standard error together that [`Call::Run`] answers with.
 pub const MAX_RUN_OUTPUT_BYTES: usize = 256 * 1024;
+
+/// Most commands in the answer to [`Call::ListExecs`] that a host takes. An agent has at most half as many.
+pub const MAX_EXECS: usize = 1024;
 
 /// Most bytes of a command's arguments, environment and folder together.
 pub const MAX_COMMAND_BYTES: usize = 128 * 1024;

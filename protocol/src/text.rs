@@ -2,10 +2,11 @@
 
 use std::{fmt, ops::Deref};
 
+use nexus_model::steers_display;
 use serde::{Deserialize, Deserializer, Serialize};
 
-/// Text that is safe to show, log and put on the bus: no control characters (each becomes U+FFFD), at most
-/// [`Text::MAX_BYTES`]. Whatever is deserialized or converted into it is made so.
+/// Text that is safe to show, log and put on the bus: nothing that [steers its display](steers_display), such as control
+/// characters (each becomes U+FFFD), and at most [`Text::MAX_BYTES`]. Whatever is deserialized or converted into it is made so.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
 pub struct Text(String);
@@ -25,7 +26,7 @@ impl From<&str> for Text {
     fn from(text: &str) -> Self {
         let mut clean = String::with_capacity(text.len().min(Self::MAX_BYTES));
         for character in text.chars() {
-            let character = if character.is_control() { char::REPLACEMENT_CHARACTER } else { character };
+            let character = if steers_display(character) { char::REPLACEMENT_CHARACTER } else { character };
             if clean.len() + character.len_utf8() > Self::MAX_BYTES {
                 break;
             }

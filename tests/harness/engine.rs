@@ -28,11 +28,8 @@ use nix::{
 use tempfile::TempDir;
 use tokio::sync::{Mutex, MutexGuard};
 
-use crate::{guest::GuestParts, program};
+use crate::{guest::GuestParts, init::Init, program};
 
-/// What busybox does as process 1.
-const INITTAB: &str = "::sysinit:/bin/mount -t proc proc /proc\n::sysinit:/bin/mount -t tmpfs run /run\n\
-                       ::respawn:/sbin/guest-agent\n";
 /// Ten times what was ever seen, and then some: the machines are noisy.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Longer than any test, but for those that change it.
@@ -216,17 +213,16 @@ impl TestEngine {
     /// # Panics
     /// As [`import_guest`](Self::import_guest).
     pub async fn import_guest_under_busybox(&self) -> Option<MutexGuard<'static, ()>> {
-        let mut guest = GuestParts::find()?;
-        let folder = tempfile::tempdir().expect("a folder");
-        let rootfs = folder.path().join("rootfs");
-        let copied = std::process::Command::new("cp").arg("-a").arg(&guest.rootfs).arg(&rootfs).status();
-        assert!(copied.expect("cp").success());
-        let init = rootfs.join("sbin/init");
-        fs::remove_file(&init).expect("an init");
-        std::os::unix::fs::symlink("/bin/busybox", init).expect("a link");
-        fs::write(rootfs.join("etc/inittab"), INITTAB).expect("a file");
-        guest.rootfs = rootfs;
-        self.import(guest).await
+        self.import_guest_under(Init::Busybox).await
+    }
+
+    /// As [`import_guest`](Self::import_guest), under another init, as `dist/guest` has it.
+    ///
+    /// # Panics
+    /// As [`import_guest`](Self::import_guest).
+    pub async fn import_guest_under(&self, init: Init) -> Option<MutexGuard<'static, ()>> {
+        let folder = tempfile::tempdir_in(self.folder.path()).expect("a folder");
+        self.import(init.guest_in(folder.path())?).await
     }
 
     async fn import(&self, guest: GuestParts) -> Option<MutexGuard<'static, ()>> {

@@ -9,12 +9,14 @@ mod engine;
 mod entries;
 mod guest;
 mod home;
+mod init;
 mod notifications;
 mod required;
 mod signals;
 mod stand_in;
 mod straggler;
 mod terminal;
+mod tmux;
 
 pub use breakable::BreakableDaemon;
 pub use bus::TestBus;
@@ -23,12 +25,14 @@ pub use engine::TestEngine;
 pub use entries::entries;
 pub use guest::GuestParts;
 pub use home::Home;
+pub use init::Init;
 pub use notifications::Notifications;
 pub use required::not_run;
 pub use signals::{Changed, Signal, Signals};
 pub use stand_in::{Manners, StandIn};
 pub use straggler::{daemonises, has_died, pid_in};
 pub use terminal::Terminal;
+pub use tmux::Tmux;
 
 /// A program of this workspace, built before the tests are (`cargo build --workspace`, which `make test` does).
 ///

@@ -1,5 +1,5 @@
-"""Lists and calls the tools of a VM with the Python SDK of MCP. Prints the revision of the protocol that they speak, and the
-name that the VM has for itself. Arguments: the server's command line."""
+"""Lists and calls the tools of a VM, or those of Nexus for the VM web, with the Python SDK of MCP. Prints the revision of the
+protocol that they speak, and the name that the VM has for itself. Arguments: the server's command line."""
 
 import asyncio
 import sys
@@ -7,22 +7,32 @@ import sys
 from mcp import StdioServerParameters
 
 
+IN_A_VM = ["file_read", "file_write", "file_delete", "run_command"]
+OF_NEXUS = ["vm_list", "vm_create", "vm_start", "vm_stop", "vm_delete", "vm_exec", *IN_A_VM[:3], "image_list"]
+
+
 async def use(call, names):
-    assert names == ["file_read", "file_write", "file_delete", "run_command"], names
     heard = []
 
     async def progress(done, _total, message):
         heard.append((done, message))
 
-    written = await call("file_write", {"path": "/tmp/note", "content": "hello", "create_folders": True})
+    if names == IN_A_VM:
+        run, which = "run_command", {}
+    else:
+        assert names == OF_NEXUS, names
+        run, which = "vm_exec", {"vm": "web"}
+        assert [vm["name"] for vm in (await call("vm_list", {}))["vms"]] == ["web"]
+        await call("vm_start", which)
+    written = await call("file_write", {**which, "path": "/tmp/note", "content": "hello", "create_folders": True})
     assert written["created"] is True, written
-    read = await call("file_read", {"path": "/tmp/note"})
+    read = await call("file_read", {**which, "path": "/tmp/note"})
     assert read["content"] == "hello", read
-    ran = await call("run_command", {"script": "echo first; sleep 1; echo last; exit 3"}, progress)
+    ran = await call(run, {**which, "script": "echo first; sleep 1; echo last; exit 3"}, progress)
     assert (ran["stdout"], ran["exit_code"]) == ("first\nlast\n", 3), ran
     assert heard[0] == (6, "first\n") and "".join(text for _, text in heard) == ran["stdout"], heard
-    await call("file_delete", {"path": "/tmp/note"})
-    return (await call("run_command", {"argv": ["uname", "-n"]}))["stdout"].strip()
+    await call("file_delete", {**which, "path": "/tmp/note"})
+    return (await call(run, {**which, "argv": ["uname", "-n"]}))["stdout"].strip()
 
 
 async def newest(server):

@@ -7,7 +7,6 @@
 mod call;
 mod command;
 mod file;
-mod lines;
 mod output;
 mod server;
 mod tool;
@@ -19,6 +18,7 @@ use nexus_archive::Root;
 use nexus_protocol::{
     Failure, FailureKind, MAX_STREAM_FRAME_BYTES, MAX_TOOLS_LINE_BYTES, Purpose, StreamAnswer, Ticket,
     frame::{read_one, write_one},
+    mcp::BoundedLines,
 };
 use rmcp::transport::async_rw::AsyncRwTransport;
 use tokio::{
@@ -29,7 +29,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use self::{call::Call, lines::BoundedLines, server::Server, transport::Bounded};
+use self::{call::Call, server::Server, transport::Bounded};
 use crate::{agent::Agent, listener::OPENING_DEADLINE, log::say, stream::Stream};
 
 /// As many sessions at a time.
@@ -87,6 +87,7 @@ fn admit(ticket: &Ticket, agent: &Agent) -> Result<(OwnedSemaphorePermit, BTreeM
 async fn session(stream: Stream, agent: &Rc<Agent>, env: BTreeMap<String, String>) {
     let (reading, writing) = split(stream);
     let gone = CancellationToken::new();
+    // Of a line that is too long the SDK would say nothing, and its sender would wait for ever: here the stream ends.
     let lines = BoundedLines::new(reading, MAX_TOOLS_LINE_BYTES);
     let transport = AsyncRwTransport::new_server(lines, writing).with_max_line_length(MAX_TOOLS_LINE_BYTES);
     let transport = Bounded::new(transport, MAX_REQUESTS, gone.clone());

@@ -90,8 +90,8 @@ impl Vm {
         let folder = TempDir::new().unwrap();
         let rootfs = folder.path().join("rootfs");
         assert!(Process::new("cp").arg("-a").arg(&parts.rootfs).arg(&rootfs).status().unwrap().success());
-        let inittab = "::sysinit:/bin/mount -t proc proc /proc\n::sysinit:/bin/mount -t tmpfs run /run\n\
-                       ::respawn:/sbin/guest-agent\n::shutdown:/bin/echo the services end\n";
+        let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("dist/guest/busybox/inittab");
+        let inittab = std::fs::read_to_string(shipped).unwrap() + "::shutdown:/bin/echo the services end\n";
         std::fs::write(rootfs.join("etc/inittab"), inittab).unwrap();
         parts.rootfs = rootfs;
         Some(Self::start_with(&parts, "init=/linuxrc"))

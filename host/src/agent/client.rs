@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, future::Future, os::fd::OwnedFd, sync::Arc, tim
 use nexus_model::ExitStatus;
 use nexus_protocol::{
     Answer, BULK_PORT, CONTROL_PORT, Call, Command, CopyIn, CopyOut, ExecInfo, FailureKind, Features, FileContent,
-    Hello, MAX_FILE_BYTES, Message, OpenTerminal, Purpose, REVISION, ReadFile, Request, ShutdownMode, TOOLS_PORT,
-    TerminalSize, Text, Ticket, Token, Welcome, WriteFile, frame,
+    Hello, MAX_EXECS, MAX_FILE_BYTES, MAX_RUN_OUTPUT_BYTES, Message, OpenTerminal, Purpose, REVISION, Ran, ReadFile,
+    Request, ShutdownMode, TOOLS_PORT, TerminalSize, Text, Ticket, Token, Welcome, WriteFile, frame,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, split},
@@ -142,13 +142,7 @@ impl AgentClient {
             None => call.await?,
         };
         match answer {
-            Answer::Ran(ran) => Ok(RunOutcome {
-                status: plausible(ran.status),
-                timed_out: ran.timed_out,
-                stdout: ran.stdout.0,
-                stderr: ran.stderr.0,
-                truncated: ran.truncated,
-            }),
+            Answer::Ran(ran) => Ok(outcome(ran)),
             _ => Err(AgentError::Nonsense),
         }
     }
@@ -237,13 +231,17 @@ impl AgentClient {
         self.done("send the signal", Call::SignalExec { exec, signal }).await
     }
 
-    /// The commands of [`Self::exec`], [`Self::detach`] and [`Self::open_terminal`] that run or ended lately, oldest first.
+    /// The commands of [`Self::exec`], [`Self::detach`] and [`Self::open_terminal`] that run or ended lately, oldest first;
+    /// at most [`MAX_EXECS`].
     ///
     /// # Errors
     /// [`AgentError::Timeout`] after 30 s; [`AgentError::Gone`].
     pub async fn list_execs(&self) -> Result<Vec<ExecInfo>, AgentError> {
         match self.call("list its commands", Call::ListExecs).await? {
-            Answer::Execs(execs) => Ok(execs),
+            Answer::Execs(mut execs) => {
+                execs.truncate(MAX_EXECS);
+                Ok(execs)
+            }
             _ => Err(AgentError::Nonsense),
         }
     }
@@ -392,6 +390,16 @@ where
     }
     let (caller, events) = connection::start(frames, sink, meter);
     Ok((caller, welcome, events))
+}
+
+/// What a guest says of a command that was run, within what it may say.
+fn outcome(ran: Ran) -> RunOutcome {
+    let (mut stdout, mut stderr) = (ran.stdout.0, ran.stderr.0);
+    let too_much = stdout.len() + stderr.len() > MAX_RUN_OUTPUT_BYTES;
+    stdout.truncate(MAX_RUN_OUTPUT_BYTES);
+    stderr.truncate(MAX_RUN_OUTPUT_BYTES - stdout.len());
+    let truncated = ran.truncated || too_much;
+    RunOutcome { status: plausible(ran.status), timed_out: ran.timed_out, stdout, stderr, truncated }
 }
 
 /// An exit status that a kernel could have given; the guest may say anything.

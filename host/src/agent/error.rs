@@ -2,7 +2,7 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use nexus_protocol::{Failure, InvalidCommand, InvalidTerminal, REVISION, Text, frame::FrameError};
+use nexus_protocol::{Failure, FailureKind, InvalidCommand, InvalidTerminal, REVISION, Text, frame::FrameError};
 
 use crate::vsock::VsockError;
 
@@ -66,6 +66,27 @@ pub enum AgentError {
     Descriptor(#[source] io::Error),
 }
 
+impl AgentError {
+    /// Whether somebody in the guest did what no agent of this revision does. The others may mend by themselves.
+    #[must_use]
+    pub fn is_breach(&self) -> bool {
+        match self {
+            Self::Gone(disconnect) => disconnect.is_breach(),
+            Self::Unreachable(error) => matches!(error, VsockError::Protocol { .. }),
+            Self::Failed(failure) => !matches!(failure.kind, FailureKind::ShuttingDown | FailureKind::Exhausted),
+            Self::Revision { .. } | Self::Nonsense => true,
+            Self::Timeout { .. }
+            | Self::Busy { .. }
+            | Self::TooOld { .. }
+            | Self::Entropy(_)
+            | Self::InvalidCommand(_)
+            | Self::InvalidTerminal(_)
+            | Self::Stream(_)
+            | Self::Descriptor(_) => false,
+        }
+    }
+}
+
 /// Why a connection to the agent ended.
 #[derive(Debug, thiserror::Error)]
 pub enum Disconnect {
@@ -99,4 +120,20 @@ pub enum Disconnect {
     /// Answers stay away, too many of them.
     #[error("the guest does not answer")]
     NotAnswering,
+}
+
+impl Disconnect {
+    /// Whether the guest did what no agent does. The others are how connections end.
+    #[must_use]
+    pub const fn is_breach(&self) -> bool {
+        match self {
+            Self::Closed | Self::Dropped | Self::Io(_) => false,
+            Self::Frame(_)
+            | Self::Unasked { .. }
+            | Self::Dripping
+            | Self::Flood
+            | Self::NotReading
+            | Self::NotAnswering => true,
+        }
+    }
 }

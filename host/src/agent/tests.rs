@@ -6,8 +6,9 @@ use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use nexus_model::ExitStatus;
 use nexus_protocol::{
-    Answer, Blob, Call, Command, Ended, Event, Failure, FailureKind, Features, Message, OpenTerminal, OpenedTerminal,
-    REVISION, Ran, Request, Role, ShutdownMode, Text, Token, Welcome, frame,
+    Answer, Blob, Call, Command, Ended, Event, ExecInfo, ExecState, Failure, FailureKind, Features, MAX_EXECS,
+    MAX_RUN_OUTPUT_BYTES, Message, OpenTerminal, OpenedTerminal, REVISION, Ran, Request, Role, ShutdownMode, Text,
+    Token, Welcome, frame,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
@@ -16,7 +17,7 @@ use tokio::{
 };
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
 
-use super::{AgentClient, AgentError, AgentEvents, Disconnect};
+use super::{AgentClient, AgentError, AgentEvents, Disconnect, connection::MAX_PENDING};
 use crate::vsock::Endpoint;
 
 type Guest = Framed<DuplexStream, LengthDelimitedCodec>;
@@ -249,11 +250,11 @@ async fn too_many_calls_are_refused_and_not_queued() {
     let (client, _events, mut guest) = connected().await;
     tokio::spawn(async move { while guest.next().await.is_some() {} });
     let mut calls = tokio::task::JoinSet::new();
-    for _ in 0..600 {
+    for _ in 0..MAX_PENDING + 88 {
         let client = client.clone();
         calls.spawn(async move { client.wait_exec(1).await });
     }
-    for _ in 0..600 - 512 {
+    for _ in 0..88 {
         let first = timeout(PATIENCE, calls.join_next()).await.unwrap().unwrap().unwrap();
         assert!(matches!(first, Err(AgentError::Busy { .. })));
     }
@@ -373,4 +374,70 @@ async fn a_handshake_that_hangs_costs_its_deadline() {
     let endpoint = Endpoint::Hybrid { socket };
     let connected = AgentClient::connect(&endpoint, None, Duration::from_millis(200)).await;
     assert!(matches!(connected, Err(AgentError::Timeout { .. })));
+}
+
+#[tokio::test]
+async fn what_a_guest_tells_of_commands_is_bounded() {
+    let (client, _events, mut guest) = connected().await;
+    let asking = tokio::spawn(async move {
+        let outcome = client.run(&Command::new(["true"])).await;
+        (outcome.unwrap(), client.list_execs().await.unwrap())
+    });
+    let (out, err) = (Blob(vec![b'o'; MAX_RUN_OUTPUT_BYTES - 1]), Blob(b"err".to_vec()));
+    let ran = Ran { status: ExitStatus::Code(0), timed_out: false, stdout: out, stderr: err, truncated: false };
+    let exec = ExecInfo { exec: 1, state: ExecState::Running, argv: Vec::new(), terminal: None };
+    for answer in [Answer::Ran(ran), Answer::Execs(vec![exec; 5000])] {
+        let Request { id, .. } = request(&mut guest).await;
+        send(&mut guest, &Message::Answer { id, answer }).await;
+    }
+    let (outcome, execs) = asking.await.unwrap();
+    assert_eq!((outcome.stdout.len(), outcome.stderr.as_slice()), (MAX_RUN_OUTPUT_BYTES - 1, &b"e"[..]));
+    assert!(outcome.truncated);
+    assert_eq!(execs.len(), MAX_EXECS);
+}
+
+#[tokio::test]
+async fn a_connection_may_end_at_each_byte() {
+    let frame = |answer| {
+        let payload = frame::encode(&Message::Answer { id: 0, answer }).unwrap();
+        [&u32::try_from(payload.len()).unwrap().to_be_bytes(), &*payload].concat()
+    };
+    let beginning = frame(Answer::Welcome(Box::new(welcome())));
+    let end = br#"{"answer":{"id":1,"answer":"pong"}}"#;
+    let whole = [&*beginning, &u32::try_from(end.len()).unwrap().to_be_bytes(), end].concat();
+    for kept in 0..=whole.len() {
+        let (host, mut guest) = duplex(64 * 1024);
+        let (first, second) = whole.split_at(beginning.len().min(kept));
+        guest.write_all(first).await.unwrap();
+        if kept < beginning.len() {
+            drop(guest);
+            assert!(matches!(AgentClient::over(host, None).await, Err(AgentError::Gone(_))), "{kept}");
+            continue;
+        }
+        let (client, ..) = AgentClient::over(host, None).await.unwrap();
+        let pinging = tokio::spawn(async move { client.ping().await });
+        let mut guest = Framed::new(guest, frame::codec());
+        for _ in ["hello", "ping"] {
+            request(&mut guest).await;
+        }
+        guest.get_mut().write_all(&second[..kept - beginning.len()]).await.unwrap();
+        drop(guest);
+        match pinging.await.unwrap() {
+            Ok(()) => assert_eq!(kept, whole.len()),
+            Err(AgentError::Gone(reason)) => assert!(!reason.is_breach() && kept < whole.len(), "{kept}: {reason:?}"),
+            Err(error) => panic!("{kept}: {error:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_could_not_be_understood_is_not_quoted_as_it_is() {
+    let (_client, mut events, mut guest) = connected().await;
+    let word = "\\u001b]0;owned\\u0007".repeat(20_000);
+    guest.send(Bytes::from(format!(r#"{{"{word}":1}}"#))).await.unwrap();
+    let disconnect = end(&mut events).await;
+    let Disconnect::Frame(error) = &*disconnect else { panic!("{disconnect:?}") };
+    let said = std::error::Error::source(error).unwrap().to_string();
+    assert!(said.contains("owned") && said.len() <= Text::MAX_BYTES, "{} bytes", said.len());
+    assert!(!said.contains(char::is_control) && disconnect.is_breach());
 }

@@ -1,5 +1,7 @@
 //! The head of a bzImage, as `Documentation/arch/x86/boot.rst` of the kernel describes it.
 
+use nexus_model::steers_display;
+
 use super::Compression;
 
 /// `HdrS`, the header's magic number.
@@ -78,7 +80,7 @@ pub(super) fn text(bytes: &[u8]) -> String {
     let end = bytes.iter().take(MAX_VERSION_BYTES).position(|byte| matches!(byte, 0 | b'\n')).unwrap_or(0);
     String::from_utf8_lossy(&bytes[..end])
         .chars()
-        .filter(|char| !char.is_control())
+        .filter(|char| !steers_display(*char))
         .collect::<String>()
         .trim()
         .to_owned()

@@ -14,6 +14,7 @@ use std::{
 };
 
 use nexus_archive::{BadEntryPath, Ration, entry_path};
+use nexus_model::steers_display;
 use nix::sys::stat::makedev;
 use tar::{Archive, Entry, EntryType};
 
@@ -290,7 +291,7 @@ impl<'a> Unpacker<'a> {
     }
 
     fn refuse(&self, entry: &str, reason: &'static str) -> ImageError {
-        let entry = entry.chars().map(|char| if char.is_control() { '?' } else { char }).take(200).collect();
+        let entry = entry.chars().map(|char| if steers_display(char) { '?' } else { char }).take(200).collect();
         ImageError::Entry { path: self.source.to_owned(), entry, reason }
     }
 

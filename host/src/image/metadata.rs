@@ -10,6 +10,7 @@ use std::{
 };
 
 use ext4_view::{Ext4, Ext4Error, Ext4Read};
+use nexus_model::steers_display;
 
 use super::ImageError;
 
@@ -130,7 +131,7 @@ fn image_yaml(text: &str) -> Result<BTreeMap<String, String>, String> {
 }
 
 fn printable(text: &str) -> String {
-    text.chars().map(|char| if char.is_control() { ' ' } else { char }).take(MAX_TEXT_CHARS).collect()
+    text.chars().map(|char| if steers_display(char) { ' ' } else { char }).take(MAX_TEXT_CHARS).collect()
 }
 
 /// Reads at most so much, for at most so long.

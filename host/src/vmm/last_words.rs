@@ -4,6 +4,8 @@ use std::{
     path::Path,
 };
 
+use nexus_model::steers_display;
+
 /// More than a line of any VMM, less than anybody wants to read in an error.
 const TAIL_BYTES: i64 = 1024;
 const MAX_CHARACTERS: usize = 300;
@@ -19,5 +21,5 @@ pub fn last_words(log: &Path) -> Option<String> {
     file.take(TAIL_BYTES.unsigned_abs()).read_to_end(&mut tail).ok()?;
     let tail = String::from_utf8_lossy(&tail);
     let line = tail.lines().map(str::trim).rfind(|line| !line.is_empty())?;
-    Some(line.chars().filter(|character| !character.is_control()).take(MAX_CHARACTERS).collect())
+    Some(line.chars().filter(|character| !steers_display(*character)).take(MAX_CHARACTERS).collect())
 }

@@ -1,6 +1,6 @@
 //! Commands on a terminal in a guest, shown on the caller's.
 
-use std::time::Duration;
+use std::{os::fd::OwnedFd, time::Duration};
 
 use nexus_dbus::client::Options;
 use nexus_model::ErrorKind;
@@ -98,6 +98,17 @@ impl Guest<'_> {
         }
     }
 
+    /// Opens a terminal for a viewer that is not the caller's terminal: its number, and its stream.
+    pub(crate) async fn open_shell(&self, what: &str, options: Options<'_>) -> Result<(u64, OwnedFd), Failure> {
+        let (id, stream) = self.bus.ask(what, self.proxy.open_shell(&[], options)).await?;
+        Ok((id, stream.into()))
+    }
+
+    /// Gives a terminal another size; whether it has heard of it.
+    pub(crate) async fn resize(&self, id: u64, columns: u32, rows: u32) -> bool {
+        self.proxy.resize_exec(id, columns, rows).await.is_ok()
+    }
+
     /// Shows it until its end, or until the caller leaves.
     pub(crate) async fn show(&self, opened: Opened, interrupts: &mut Interrupts) -> Result<Shown, Failure> {
         let Opened { id, view, size } = opened;
@@ -128,7 +139,7 @@ impl Guest<'_> {
         loop {
             match terminal::size() {
                 Some((columns, rows)) if told != Some((columns, rows)) => {
-                    if self.proxy.resize_exec(id, columns, rows).await.is_ok() {
+                    if self.resize(id, columns, rows).await {
                         told = Some((columns, rows));
                         continue;
                     }

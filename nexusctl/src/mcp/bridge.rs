@@ -1,41 +1,62 @@
 //! Passing lines on between the client and the guest. Each way has a thread of its own: a client that does not read must not
-//! keep itself from being heard.
+//! keep itself from being heard. A guest that goes and comes back is a new session, to which the client's beginning is told
+//! again.
 
 use std::{
     fs::File,
     io::{self, Write},
     os::fd::{AsFd, OwnedFd},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
     time::Duration,
 };
 
+use nexus_protocol::{
+    MAX_TOOLS_LINE_BYTES,
+    mcp::{Begun, Line, Lines, Pending, failure},
+};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use serde_json::Value;
 use tokio::{
-    sync::mpsc::{UnboundedSender, unbounded_channel},
-    time::sleep,
+    sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+    time::{sleep, timeout},
 };
 
-use super::{
-    lines::{Line, Lines, MAX_LINE_BYTES},
-    message::{Pending, failure},
-};
+use super::reader;
 use crate::{
+    bus::DEADLINE,
     failure::{Exit, Failure},
     interrupt::Interrupts,
-    output::sentence,
+    output::{self, sentence},
 };
 
 /// How long a client that says nothing more waits for a guest that says nothing either.
 const IDLE: Duration = Duration::from_secs(10);
 
+/// Before a guest is asked for another session.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// As many sessions in a row may end before the guest has said anything in them.
+const MAX_MUTE: u32 = 5;
+
+/// What a client of a revision before 2026-07-28 says when it was answered for the first time.
+const BEGUN: &[u8] = b"{\"jsonrpc\":\"2.0\",\"method\":\"notifications/initialized\"}\n";
+
 /// What both ways share.
-struct Session {
+struct Bridge {
     vm: String,
-    pending: Mutex<Pending>,
+    state: Mutex<State>,
+    /// There is a stream.
+    connected: Condvar,
     /// The client reads it: whole lines only.
     out: Mutex<File>,
+}
+
+#[derive(Default)]
+struct State {
+    pending: Pending,
+    /// To the guest; none while there is no session.
+    to_guest: Option<Arc<File>>,
 }
 
 /// What happens in a thread.
@@ -44,71 +65,158 @@ enum News {
     Silent,
     /// The guest has said something.
     Heard,
-    /// The guest's stream has ended, or nobody reads what it says.
-    Over(Result<(), Failure>),
+    /// The guest's stream has ended, whyever. What was asked for is answered.
+    Lost(String),
+    /// It is not to be tried again: the guest is mad, or nobody reads what it says.
+    Over(Failure),
 }
 
-/// Passes lines on until the client has enough, or the guest is gone.
-pub(super) async fn run(stream: OwnedFd, vm: &str, interrupts: &mut Interrupts) -> Result<Exit, Failure> {
-    let cannot = |error: io::Error| Failure::new("cannot use the streams").because(sentence(&error.to_string()));
-    let guest = blocking(stream).map_err(cannot)?;
-    let to_guest = guest.try_clone().map_err(cannot)?;
+/// Passes lines on until the client has enough, or the guest is gone for good. `open` begins a session with the guest.
+pub(super) async fn run(
+    vm: &str,
+    interrupts: &mut Interrupts,
+    open: impl AsyncFn(&mut Interrupts) -> Result<OwnedFd, Failure>,
+) -> Result<Exit, Failure> {
+    let stream = open(interrupts).await?;
     let input = File::from(io::stdin().as_fd().try_clone_to_owned().map_err(cannot)?);
     let out = File::from(io::stdout().as_fd().try_clone_to_owned().map_err(cannot)?);
-    let session = Arc::new(Session { vm: vm.to_owned(), pending: Mutex::default(), out: Mutex::new(out) });
+    let bridge = Arc::new(Bridge::new(vm, out));
     let (told, mut news) = unbounded_channel();
+    bridge.connect(stream, &told)?;
     {
-        let (session, told) = (Arc::clone(&session), told.clone());
+        let (bridge, told) = (Arc::clone(&bridge), told.clone());
         // Whoever listened is gone when the process is about to end.
         thread::spawn(move || {
-            session.outbound(input, to_guest);
+            bridge.outbound(input);
             told.send(News::Silent)
         });
     }
-    {
-        let session = Arc::clone(&session);
-        thread::spawn(move || {
-            let result = session.inbound(guest, &told);
-            told.send(News::Over(result))
-        });
-    }
-
-    let mut silent = false;
+    let gone = reader::is_gone();
+    tokio::pin!(gone);
+    let (mut silent, mut mute) = (false, 0);
     loop {
-        tokio::select! {
-            next = news.recv() => match next {
-                Some(News::Heard) => {}
-                Some(News::Silent) => silent = true,
-                Some(News::Over(result)) => return result.map(|()| Exit::OK),
-                None => return Ok(Exit::OK),
-            },
-            () = sleep(IDLE), if silent => return Ok(Exit::OK),
+        let why = tokio::select! {
+            why = bridge.session(&mut news, &mut silent, &mut mute) => why?,
+            () = &mut gone => return Ok(Exit::OK),
             number = interrupts.next() => return Err(Failure::silent(Exit::signal(number))),
+        };
+        let Some(why) = why else { return Ok(Exit::OK) };
+        let lost = Failure::new(format!("the tools of VM {vm} are gone"));
+        if silent || mute >= MAX_MUTE {
+            let failure = lost.because(sentence(&why));
+            return Err(failure.hint("See how it is", format!("nexusctl vm inspect {vm}")));
         }
-        if silent && session.pending().is_empty() {
-            return Ok(Exit::OK);
+        output::note(format!("The tools of VM {vm} are gone: {why}. Waiting until they are back."));
+        let again = async {
+            sleep(PAUSE).await;
+            open(interrupts).await
+        };
+        let again = tokio::select! {
+            again = again => again,
+            // It has nothing to wait for: what it asked for is answered.
+            () = quiet(&mut news) => return Ok(Exit::OK),
+            () = &mut gone => return Ok(Exit::OK),
+        };
+        match again {
+            Ok(stream) => bridge.connect(stream, &told)?,
+            Err(failure) if failure.is_silent() => return Err(failure),
+            Err(failure) => {
+                let why = failure.in_one_line();
+                bridge.give_up(&why)?;
+                return Err(lost.because(why).exit(failure.code()));
+            }
         }
     }
 }
 
-impl Session {
-    fn pending(&self) -> MutexGuard<'_, Pending> {
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+/// Returns when the client says nothing more.
+async fn quiet(news: &mut UnboundedReceiver<News>) {
+    loop {
+        match news.recv().await {
+            Some(News::Silent) => return,
+            Some(_) => {}
+            None => std::future::pending().await,
+        }
+    }
+}
+
+fn cannot(error: io::Error) -> Failure {
+    Failure::new("cannot use the streams").because(sentence(&error.to_string()))
+}
+
+impl Bridge {
+    fn new(vm: &str, out: File) -> Self {
+        Self { vm: vm.to_owned(), state: Mutex::default(), connected: Condvar::new(), out: Mutex::new(out) }
     }
 
-    /// From the client to the guest. Whether the guest is there the other way tells.
-    fn outbound(&self, input: File, mut to_guest: File) {
-        let mut lines = Lines::new(input, MAX_LINE_BYTES);
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins a session, in a thread of its own.
+    fn connect(self: &Arc<Self>, stream: OwnedFd, told: &UnboundedSender<News>) -> Result<(), Failure> {
+        let guest = blocking(stream).map_err(cannot)?;
+        let (bridge, told) = (Arc::clone(self), told.clone());
+        thread::spawn(move || {
+            let end = bridge.inbound(guest, &told).unwrap_or_else(News::Over);
+            told.send(end)
+        });
+        Ok(())
+    }
+
+    /// Waits for the end of a session: why it ended, or none where the client has enough.
+    async fn session(
+        &self,
+        news: &mut UnboundedReceiver<News>,
+        silent: &mut bool,
+        mute: &mut u32,
+    ) -> Result<Option<String>, Failure> {
+        *mute += 1;
+        loop {
+            let connected = self.state().to_guest.is_some();
+            let next = match (*silent, connected) {
+                (true, _) => timeout(IDLE, news.recv()).await.ok().flatten(),
+                (false, true) => news.recv().await,
+                // The guest is to answer the client's beginning.
+                (false, false) => match timeout(DEADLINE, news.recv()).await {
+                    Ok(next) => next,
+                    Err(_) => return Err(self.mad("its guest does not answer")?),
+                },
+            };
+            match next {
+                Some(News::Heard) => *mute = 0,
+                Some(News::Silent) => *silent = true,
+                Some(News::Lost(why)) => return Ok(Some(why)),
+                Some(News::Over(failure)) => return Err(failure),
+                None => return Ok(None),
+            }
+            if *silent && self.state().pending.is_empty() {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// From the client to the guest. What it asks while there is none waits for that.
+    fn outbound(&self, input: File) {
+        let mut lines = Lines::new(input, MAX_TOOLS_LINE_BYTES);
         loop {
             match lines.next() {
                 Ok(Line::Whole(line)) => {
-                    self.pending().sent(&line);
-                    if to_guest.write_all(&line).is_err() {
-                        return;
-                    }
+                    let mut state = self.state();
+                    state.pending.sent(&line);
+                    let to_guest = loop {
+                        match &state.to_guest {
+                            Some(to_guest) => break Arc::clone(to_guest),
+                            None => state = self.connected.wait(state).unwrap_or_else(PoisonError::into_inner),
+                        }
+                    };
+                    drop(state);
+                    // Of a guest that is gone the other way tells, and answers what it was asked.
+                    let _ = (&*to_guest).write_all(&line);
                 }
                 Ok(Line::TooLong) => {
-                    let why = format!("a message was over the limit of {MAX_LINE_BYTES} bytes, and was not passed on");
+                    let why =
+                        format!("a message was over the limit of {MAX_TOOLS_LINE_BYTES} bytes, and was not passed on");
                     // A client that does not read is noticed the other way.
                     let _ = self.say(&failure(&Value::Null, &why));
                 }
@@ -118,30 +226,60 @@ impl Session {
     }
 
     /// From the guest to the client, which gets an answer to whatever it asked.
-    fn inbound(&self, guest: File, told: &UnboundedSender<News>) -> Result<(), Failure> {
-        let mut lines = Lines::new(guest, MAX_LINE_BYTES);
-        let why = loop {
+    fn inbound(&self, guest: File, told: &UnboundedSender<News>) -> Result<News, Failure> {
+        let to_guest = guest.try_clone().map_err(cannot)?;
+        let mut lines = Lines::new(guest, MAX_TOOLS_LINE_BYTES);
+        let begun = self.state().pending.begun().cloned();
+        if let Some(begun) = begun {
+            match begin(&begun, &to_guest, &mut lines) {
+                Ok(true) => {}
+                Ok(false) => return Ok(News::Over(self.mad("its guest does not take the client any more")?)),
+                Err(error) => return self.lost(format!("the connection to its guest has failed: {error}")),
+            }
+        }
+        self.state().to_guest = Some(Arc::new(to_guest));
+        self.connected.notify_all();
+        loop {
             match lines.next() {
                 Ok(Line::Whole(line)) => {
-                    if !self.pending().received(&line) {
-                        break "its guest has sent what is no message".to_owned();
+                    if !self.state().pending.received(&line) {
+                        return Ok(News::Over(self.mad("its guest has sent what is no message")?));
                     }
                     self.write(&line)?;
                     let _ = told.send(News::Heard);
                 }
-                Ok(Line::TooLong) => break format!("its guest has sent a message of more than {MAX_LINE_BYTES} bytes"),
-                Ok(Line::End) => break "the connection to its guest has ended".to_owned(),
-                Err(error) => break format!("the connection to its guest has failed: {error}"),
+                Ok(Line::TooLong) => {
+                    let why = format!("its guest has sent a message of more than {MAX_TOOLS_LINE_BYTES} bytes");
+                    return Ok(News::Over(self.mad(&why)?));
+                }
+                Ok(Line::End) => return self.lost("the connection to its guest has ended".to_owned()),
+                Err(error) => return self.lost(format!("the connection to its guest has failed: {error}")),
             }
-        };
-        let vm = &self.vm;
-        let lost = self.pending().give_up(&format!("the tools of VM {vm} are gone: {why}"));
-        for answer in &lost {
-            self.say(answer)?;
         }
-        Err(Failure::new(format!("the tools of VM {vm} are gone"))
-            .because(sentence(&why))
+    }
+
+    fn lost(&self, why: String) -> Result<News, Failure> {
+        self.give_up(&why)?;
+        Ok(News::Lost(why))
+    }
+
+    /// What to say of a guest that nobody should go on with.
+    fn mad(&self, why: &str) -> Result<Failure, Failure> {
+        self.give_up(why)?;
+        let vm = &self.vm;
+        Ok(Failure::new(format!("the tools of VM {vm} are gone"))
+            .because(sentence(why))
             .hint("See how it is", format!("nexusctl vm inspect {vm}")))
+    }
+
+    /// Answers whatever was asked, and lets what is asked from now on wait for another session.
+    fn give_up(&self, why: &str) -> io::Result<()> {
+        let lost = {
+            let mut state = self.state();
+            state.to_guest = None;
+            state.pending.give_up(&format!("the tools of VM {} are gone: {why}", self.vm))
+        };
+        lost.iter().try_for_each(|answer| self.say(answer))
     }
 
     fn say(&self, message: &Value) -> io::Result<()> {
@@ -150,6 +288,22 @@ impl Session {
 
     fn write(&self, line: &[u8]) -> io::Result<()> {
         self.out.lock().unwrap_or_else(PoisonError::into_inner).write_all(line)
+    }
+}
+
+/// Tells another guest how the client has begun, and whether it takes that. What else it says before is nobody's.
+fn begin(begun: &Begun, mut to_guest: &File, lines: &mut Lines<File>) -> io::Result<bool> {
+    to_guest.write_all(&begun.line)?;
+    loop {
+        match lines.next()? {
+            Line::Whole(line) => match begun.is_taken(&line) {
+                Some(true) => return to_guest.write_all(BEGUN).map(|()| true),
+                Some(false) => return Ok(false),
+                None => {}
+            },
+            Line::TooLong => return Ok(false),
+            Line::End => return Err(io::ErrorKind::UnexpectedEof.into()),
+        }
     }
 }
 
@@ -167,22 +321,21 @@ mod tests {
     use super::*;
 
     /// What a client reads of what a guest writes, and how that ended.
-    fn read(asked: &[&str], said: &[u8]) -> (String, Failure) {
+    fn read(asked: &[&str], said: &[u8]) -> (String, News) {
         let mut out = tempfile::tempfile().unwrap();
-        let session =
-            Session { vm: "web".to_owned(), pending: Mutex::default(), out: Mutex::new(out.try_clone().unwrap()) };
+        let bridge = Bridge::new("web", out.try_clone().unwrap());
         for line in asked {
-            session.pending().sent(line.as_bytes());
+            bridge.state().pending.sent(line.as_bytes());
         }
         let mut guest = tempfile::tempfile().unwrap();
         guest.write_all(said).unwrap();
         guest.rewind().unwrap();
         let (told, _news) = unbounded_channel();
-        let failure = session.inbound(guest, &told).unwrap_err();
+        let end = bridge.inbound(guest, &told).unwrap();
         let mut text = String::new();
         out.rewind().unwrap();
         out.read_to_string(&mut text).unwrap();
-        (text, failure)
+        (text, end)
     }
 
     const ASKED: &str = r#"{"jsonrpc":"2.0","id":5,"method":"tools/list"}"#;
@@ -190,26 +343,33 @@ mod tests {
     #[test]
     fn what_a_guest_says_is_passed_on_as_it_is() {
         let said = "{\"jsonrpc\":\"2.0\",\"id\":5,\"result\":{\"new\":[ 1 ]}}\n";
-        let (text, failure) = read(&[ASKED], said.as_bytes());
+        let (text, end) = read(&[ASKED], said.as_bytes());
         assert_eq!(text, said);
-        assert_eq!(failure.code(), Exit::FAILED);
+        assert!(matches!(end, News::Lost(why) if why.contains("has ended")));
     }
 
     #[test]
     fn what_is_asked_is_answered_though_the_guest_is_gone_or_mad() {
-        let mut long = vec![b'x'; MAX_LINE_BYTES];
+        let mut long = vec![b'x'; MAX_TOOLS_LINE_BYTES];
         long.push(b'\n');
-        for (said, why) in [
-            (&b""[..], "has ended"),
-            (b"{\"jsonrpc\":\"2.0\",\"id\":5,\"resu", "has ended"),
-            (b"\x1b[2J\x1b]0;owned\x07\n", "no message"),
-            (&long, "more than 16777216 bytes"),
+        for (said, why, again) in [
+            (&b""[..], "has ended", true),
+            (b"{\"jsonrpc\":\"2.0\",\"id\":5,\"resu", "has ended", true),
+            (b"\x1b[2J\x1b]0;owned\x07\n", "no message", false),
+            (&long, "more than 16777216 bytes", false),
         ] {
-            let (text, failure) = read(&[ASKED], said);
+            let (text, end) = read(&[ASKED], said);
             let answer: Value = serde_json::from_str(&text).unwrap();
             assert_eq!((&answer["id"], &answer["error"]["code"]), (&5.into(), &(-32000).into()));
             assert!(answer["error"]["message"].as_str().unwrap().contains(why), "{text}");
-            assert!(failure.to_string().contains("VM web"), "{failure}");
+            match end {
+                News::Lost(_) => assert!(again, "{why}"),
+                News::Over(failure) => {
+                    assert!(!again && failure.to_string().contains("VM web"), "{failure}");
+                    assert_eq!(failure.code(), Exit::FAILED);
+                }
+                News::Silent | News::Heard => panic!("{text}"),
+            }
         }
     }
 }

@@ -1,13 +1,13 @@
 //! Text that others wrote: guests, VMMs, users.
 
+use nexus_model::steers_display;
+
 /// The text on one line and without characters that steer a terminal.
 pub(crate) fn clean(text: &str) -> String {
     let text = text.trim_end().replace("\r\n", " ");
     let plain = |character: char| match character {
         '\n' | '\t' => ' ',
-        // Beside control characters: what turns the direction of writing.
-        '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => char::REPLACEMENT_CHARACTER,
-        control if control.is_control() => char::REPLACEMENT_CHARACTER,
+        steering if steers_display(steering) => char::REPLACEMENT_CHARACTER,
         other => other,
     };
     text.chars().map(plain).collect()

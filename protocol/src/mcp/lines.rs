@@ -2,19 +2,16 @@
 
 use std::io::{self, BufRead, BufReader, Read};
 
-/// The longest message in bytes, with the end of its line: what a guest takes and sends.
-pub(super) const MAX_LINE_BYTES: usize = 16 * 1024 * 1024;
-
 /// Cuts a stream into lines.
 #[derive(Debug)]
-pub(super) struct Lines<R> {
+pub struct Lines<R> {
     reader: BufReader<R>,
     limit: usize,
 }
 
 /// What comes next.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Line {
+pub enum Line {
     /// A line, with its end.
     Whole(Vec<u8>),
     /// A line that was over the limit, and is lost.
@@ -25,12 +22,16 @@ pub(super) enum Line {
 
 impl<R: Read> Lines<R> {
     /// Of at most `limit` bytes, with their end.
-    pub(super) fn new(reader: R, limit: usize) -> Self {
+    pub fn new(reader: R, limit: usize) -> Self {
         Self { reader: BufReader::with_capacity(64 * 1024, reader), limit }
     }
 
     /// Waits for the next line. What is too long is not kept.
-    pub(super) fn next(&mut self) -> io::Result<Line> {
+    ///
+    /// # Errors
+    /// What the reader fails with.
+    #[expect(clippy::should_implement_trait, reason = "its end is a line of its own, and comes again")]
+    pub fn next(&mut self) -> io::Result<Line> {
         let (mut line, mut too_long) = (Vec::new(), false);
         loop {
             let available = match self.reader.fill_buf() {

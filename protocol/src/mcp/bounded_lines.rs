@@ -1,5 +1,4 @@
-//! A bound on the lines of a stream. The SDK would drop one that is too long and answer nothing, for which its sender would
-//! wait for ever: here the stream ends.
+//! A bound on the lines of a stream that somebody else cuts.
 
 use std::{
     io,
@@ -9,9 +8,9 @@ use std::{
 
 use tokio::io::{AsyncRead, ReadBuf};
 
-/// Reads what `R` does, up to a line that is too long.
+/// Reads what `R` does, up to a line that is too long: that is an error of the kind [`io::ErrorKind::InvalidData`].
 #[derive(Debug)]
-pub(super) struct BoundedLines<R> {
+pub struct BoundedLines<R> {
     inner: R,
     limit: usize,
     /// Bytes since the last end of a line.
@@ -20,7 +19,7 @@ pub(super) struct BoundedLines<R> {
 
 impl<R> BoundedLines<R> {
     /// `limit` is the longest line in bytes, with its end.
-    pub(super) const fn new(inner: R, limit: usize) -> Self {
+    pub const fn new(inner: R, limit: usize) -> Self {
         Self { inner, limit, line: 0 }
     }
 

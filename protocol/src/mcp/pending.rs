@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Value, json};
 
 /// What every message of JSON-RPC 2.0 may have.
@@ -23,20 +23,51 @@ struct CancelledParams {
     request_id: Value,
 }
 
-/// Requests of the client that were neither answered nor cancelled, by their ids as JSON.
+/// Requests of the client that were neither answered nor cancelled, by their ids as JSON; and how the client has begun.
 #[derive(Debug, Default)]
-pub(super) struct Pending(BTreeSet<String>);
+pub struct Pending {
+    ids: BTreeSet<String>,
+    begun: Option<Begun>,
+}
+
+/// The request with which a client of a revision before 2026-07-28 begins its session. Later ones have none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Begun {
+    id: Value,
+    /// The whole line. Another server has to be told the same before anything else.
+    pub line: Vec<u8>,
+}
+
+impl Begun {
+    /// Whether a line is the answer to it, and the server takes it; none for what is no answer to it.
+    #[must_use]
+    pub fn is_taken(&self, line: &[u8]) -> Option<bool> {
+        let answer: Answer = serde_json::from_str(str::from_utf8(line).ok()?).ok()?;
+        (answer.id? == self.id && answer.method.is_none()).then_some(answer.result.is_some())
+    }
+}
+
+/// An answer, as far as it says whether something was done.
+#[derive(Debug, Deserialize)]
+struct Answer {
+    id: Option<Value>,
+    method: Option<String>,
+    result: Option<IgnoredAny>,
+}
 
 impl Pending {
     /// Takes note of what the client says. What can't be understood is the guest's to answer.
-    pub(super) fn sent(&mut self, line: &[u8]) {
+    pub fn sent(&mut self, line: &[u8]) {
         match serde_json::from_slice(line) {
-            Ok(Message { id: Some(id), method: Some(_) }) => {
-                self.0.insert(id.to_string());
+            Ok(Message { id: Some(id), method: Some(method) }) => {
+                self.ids.insert(id.to_string());
+                if method == "initialize" {
+                    self.begun = Some(Begun { id, line: line.to_vec() });
+                }
             }
             Ok(Message { id: None, method: Some(method) }) if method == "notifications/cancelled" => {
                 if let Ok(cancelled) = serde_json::from_slice::<Cancelled>(line) {
-                    self.0.remove(&cancelled.params.request_id.to_string());
+                    self.ids.remove(&cancelled.params.request_id.to_string());
                 }
             }
             _ => {}
@@ -45,11 +76,11 @@ impl Pending {
 
     /// Takes note of what the guest says; whether that is a message at all. What is one holds no control characters: JSON
     /// has none.
-    pub(super) fn received(&mut self, line: &[u8]) -> bool {
+    pub fn received(&mut self, line: &[u8]) -> bool {
         // What is skipped in bytes need not be UTF-8.
         match str::from_utf8(line).map(serde_json::from_str) {
             Ok(Ok(Message { id: Some(id), method: None })) => {
-                self.0.remove(&id.to_string());
+                self.ids.remove(&id.to_string());
                 true
             }
             Ok(Ok(Message { .. })) => true,
@@ -57,19 +88,30 @@ impl Pending {
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+
+    /// How the client has begun, if the server knows that.
+    #[must_use]
+    pub const fn begun(&self) -> Option<&Begun> {
+        self.begun.as_ref()
     }
 
     /// What to tell the client, which nobody else is going to: an answer to each.
-    pub(super) fn give_up(&mut self, why: &str) -> Vec<Value> {
-        let ids = std::mem::take(&mut self.0);
+    pub fn give_up(&mut self, why: &str) -> Vec<Value> {
+        let ids = std::mem::take(&mut self.ids);
+        // A client that has not begun may begin anew.
+        self.begun = self.begun.take().filter(|begun| !ids.contains(&begun.id.to_string()));
         ids.iter().map(|id| failure(&serde_json::from_str(id).unwrap_or(Value::Null), why)).collect()
     }
 }
 
 /// An answer to the request of that id, which is null where nobody knows it.
-pub(super) fn failure(id: &Value, why: &str) -> Value {
+#[must_use]
+pub fn failure(id: &Value, why: &str) -> Value {
     // From the range for implementations (JSON-RPC 2.0, section 5.1).
     json!({"jsonrpc": "2.0", "id": id, "error": {"code": -32000, "message": why}})
 }
@@ -100,6 +142,32 @@ mod tests {
         let answers: Vec<Value> = pending.give_up("gone").iter().map(|answer| answer["id"].clone()).collect();
         assert_eq!(answers, [json!("1"), json!(2)]);
         assert!(pending.is_empty());
+    }
+
+    #[test]
+    fn how_a_client_has_begun_is_known_once_it_was_answered() {
+        let hello = br#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{}}"#;
+        let mut pending = Pending::default();
+        pending.sent(hello);
+        pending.give_up("gone");
+        assert_eq!(pending.begun(), None);
+        pending.sent(hello);
+        pending.received(br#"{"id":0,"result":{}}"#);
+        pending.sent(br#"{"id":1,"method":"tools/list"}"#);
+        pending.give_up("gone");
+        let begun = pending.begun().unwrap();
+        assert_eq!(begun.line, hello);
+        for (line, taken) in [
+            (r#"{"id":0,"result":{}}"#, Some(true)),
+            (r#"{"id":0,"error":{}}"#, Some(false)),
+            (r#"{"id":"0","result":{}}"#, None),
+            (r#"{"id":0,"method":"ping"}"#, None),
+            (r#"{"method":"notifications/message"}"#, None),
+            ("[]", None),
+            ("{", None),
+        ] {
+            assert_eq!(begun.is_taken(line.as_bytes()), taken, "{line}");
+        }
     }
 
     #[test]

@@ -1,0 +1,83 @@
+//! The place where viewers come.
+
+use std::{fmt::Write, net::SocketAddr, time::Duration};
+
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use tokio::{net::TcpListener, time::sleep};
+
+use super::{Loopback, viewer};
+use crate::{
+    exec::Guest,
+    failure::Failure,
+    interrupt::Interrupts,
+    output::{self, sentence},
+};
+
+/// As many connections are served at a time; the rest waits.
+const MAX_CONNECTIONS: usize = 32;
+
+/// What viewers are shown.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shown<'a> {
+    /// The VM's name, for people.
+    pub(crate) vm: &'a str,
+    /// The terminal's name.
+    pub(crate) name: &'a str,
+    /// Whether what they type is dropped.
+    pub(crate) read_only: bool,
+}
+
+/// Shows a terminal to whoever connects and knows the token.
+#[derive(Debug)]
+pub(crate) struct Server {
+    listener: TcpListener,
+    here: SocketAddr,
+    token: String,
+}
+
+impl Server {
+    /// Listens, with a new token.
+    pub(crate) async fn listen(Loopback(address): Loopback) -> Result<Self, Failure> {
+        let cannot = |error: &dyn std::error::Error| {
+            Failure::new(format!("cannot wait for WebSockets on {address}")).because(sentence(&error.to_string()))
+        };
+        let listener = TcpListener::bind(address).await.map_err(|error| cannot(&error))?;
+        let here = listener.local_addr().map_err(|error| cannot(&error))?;
+        let mut secret = [0; 16];
+        getrandom::fill(&mut secret).map_err(|error| cannot(&error))?;
+        let token = secret.iter().fold(String::new(), |mut token, byte| {
+            // A string takes everything.
+            let _ = write!(token, "{byte:02x}");
+            token
+        });
+        Ok(Self { listener, here, token })
+    }
+
+    /// Where to connect.
+    pub(crate) fn url(&self) -> String {
+        format!("ws://{}/ws", self.here)
+    }
+
+    /// What who connects has to know.
+    pub(crate) fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// Shows the terminal until a signal comes, whose number this is.
+    pub(crate) async fn serve(&self, guest: &Guest<'_>, shown: Shown<'_>, interrupts: &mut Interrupts) -> u8 {
+        let mut viewers = FuturesUnordered::new();
+        loop {
+            tokio::select! {
+                number = interrupts.next() => return number,
+                accepted = self.listener.accept(), if viewers.len() < MAX_CONNECTIONS => match accepted {
+                    Ok((stream, _)) => viewers.push(viewer::serve(stream, self.here, &self.token, guest, shown)),
+                    Err(error) => {
+                        output::warn(&format!("cannot accept a connection: {error}"));
+                        sleep(Duration::from_millis(50)).await;
+                    }
+                },
+                Some(()) = viewers.next() => {}
+            }
+        }
+    }
+}
