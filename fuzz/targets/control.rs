@@ -2,9 +2,13 @@
 
 #![no_main]
 
+use std::time::Duration;
+
 use libfuzzer_sys::fuzz_target;
 use nexus_fuzz::{Guest, assert_plain, opened_stream};
-use nexus_protocol::{Command, Features, OpenTerminal, ShutdownMode, TerminalSize, Welcome};
+use nexus_protocol::{Command, CopyOut, Features, OpenTerminal, ShutdownMode, TerminalSize, Welcome, WriteFile};
+
+const DEADLINE: Duration = Duration::from_secs(5);
 
 thread_local! {
     static GUEST: Guest = Guest::new();
@@ -30,6 +34,12 @@ fuzz_target!(|control: &[u8]| {
             let _ = agent.open_tools(Default::default()).await;
             let _ = agent.resize_exec(7, TerminalSize::default()).await;
             let _ = agent.signal_exec(7, 9).await;
+            let _ = agent.read_file("/etc/hostname", 0).await;
+            let _ = agent.write_file(WriteFile { path: "/tmp/file".to_owned(), ..WriteFile::default() }).await;
+            let _ = agent.delete_file("/tmp/file", false).await;
+            let _ = agent.copy_out(CopyOut { path: "/srv".to_owned() }).await;
+            let _ = agent.freeze(DEADLINE).await;
+            let _ = agent.refresh(DEADLINE).await;
             let failed = agent.shutdown(ShutdownMode::Reboot).await;
             if let Err(error) = failed {
                 assert_plain(&error.to_string());

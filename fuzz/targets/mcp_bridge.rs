@@ -5,16 +5,8 @@
 use std::io::{self, Read};
 
 use libfuzzer_sys::fuzz_target;
-use lines::{Line, Lines};
-use message::Pending;
 use nexus_fuzz::assert_plain;
-
-// nexusctl is a program: nothing of it can be linked.
-#[path = "../../nexusctl/src/mcp/lines.rs"]
-#[expect(dead_code, reason = "the limit of the real bridge is larger than any input here")]
-mod lines;
-#[path = "../../nexusctl/src/mcp/message.rs"]
-mod message;
+use nexus_protocol::mcp::{Line, Lines, Pending};
 
 /// Less than an input may have.
 const LIMIT: usize = 4096;
@@ -44,18 +36,13 @@ fuzz_target!(|said: &[u8]| {
         pending.sent(line);
     }
     let mut lines = Lines::new(Pieces(said, 1 + said.len() % 61), LIMIT);
-    loop {
-        match lines.next().expect("what is in memory can be read") {
-            Line::Whole(line) => {
-                assert!(line.len() <= LIMIT);
-                if !pending.received(&line) {
-                    break;
-                }
-                // No escape sequence begins in it: JSON writes one in other letters. Of what is beyond ASCII it does not.
-                assert!(!line.contains(&0x1b) && str::from_utf8(&line).is_ok());
-            }
-            Line::TooLong | Line::End => break,
+    while let Line::Whole(line) = lines.next().expect("what is in memory can be read") {
+        assert!(line.len() <= LIMIT);
+        if !pending.received(&line) {
+            break;
         }
+        // No escape sequence begins in it: JSON writes one in other letters. Of what is beyond ASCII it does not.
+        assert!(!line.contains(&0x1b) && str::from_utf8(&line).is_ok());
     }
     let none = pending.is_empty();
     let lost = pending.give_up("the guest is gone");
