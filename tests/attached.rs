@@ -39,8 +39,13 @@ async fn debian() -> Option<TestDaemon> {
 async fn attach(daemon: &TestDaemon, more: &[&str]) -> Tmux {
     let arguments = [&["attach", "web"], more].concat();
     let person = Tmux::run(daemon.nexusctl(&arguments).as_std(), SIZE, PATIENCE);
-    person.shows("a prompt", |screen| screen.trim_end().ends_with('#')).await;
+    person.shows("a prompt", is_prompt).await;
     person
+}
+
+/// What is typed while a program ends is the kernel's to pass on to the shell or to drop: nobody types ahead here.
+fn is_prompt(screen: &str) -> bool {
+    screen.trim_end().ends_with('#')
 }
 
 /// Reads a file in the guest.
@@ -70,10 +75,12 @@ async fn vim_less_and_top_are_as_in_a_local_terminal() {
     person.sees("lines=20").await;
     person.enters(":q");
     person
-        .shows("the screen behind vim", |screen| screen.contains("# vim /root/note") && !screen.contains("wohnt"))
+        .shows("the screen behind vim", |screen| {
+            screen.contains("# vim /root/note") && !screen.contains("wohnt") && is_prompt(screen)
+        })
         .await;
     person.enters("stty size");
-    person.sees("20 60").await;
+    person.shows("a prompt", |screen| screen.contains("20 60") && is_prompt(screen)).await;
     person.resize(SIZE.0, SIZE.1);
 
     person.enters("seq 1 5000 | less");
@@ -85,7 +92,11 @@ async fn vim_less_and_top_are_as_in_a_local_terminal() {
     person.enters("?1234");
     person.shows("what was looked for", |screen| screen.starts_with("1234\n")).await;
     person.types("q");
-    person.shows("the screen behind less", |screen| screen.contains("| less") && !screen.contains("1240")).await;
+    person
+        .shows("the screen behind less", |screen| {
+            screen.contains("| less") && !screen.contains("1240") && is_prompt(screen)
+        })
+        .await;
 
     person.enters("top");
     person.shows("tasks", |screen| screen.contains("load average:") && screen.contains("kthreadd")).await;
@@ -94,20 +105,21 @@ async fn vim_less_and_top_are_as_in_a_local_terminal() {
     person.keys(&["Escape"]);
     person.shows("tasks again", |screen| screen.contains("load average:")).await;
     person.keys(&["C-z"]);
-    person.sees("Stopped").await;
+    person.shows("a prompt behind it", |screen| screen.contains("Stopped") && is_prompt(screen)).await;
     person.enters("fg");
     let is_running = |screen: &str| !screen.trim_end().ends_with('#') && screen.contains("load average:");
     person.shows("tasks in the foreground", is_running).await;
     person.types("q");
-    person.shows("a prompt", |screen| screen.trim_end().ends_with('#')).await;
+    person.shows("a prompt", is_prompt).await;
 
     person.enters("clear; sleep 1000; echo ended with $?");
     person.shows("an empty screen", |screen| !screen.contains("Stopped")).await;
     person.keys(&["C-c"]);
-    person.sees("^C").await;
+    person.shows("a prompt behind ^C", |screen| screen.contains("^C") && is_prompt(screen)).await;
     person.enters("echo still he''re; cat");
     person.sees("still here").await;
     person.keys(&["C-d"]);
+    person.shows("a prompt", is_prompt).await;
     person.enters("printf '\\033[38;5;208morange\\033[m\\n'; exit 7");
     assert_eq!(person.exits().await, Some(7));
     assert!(person.screen().contains("orange"));
@@ -150,6 +162,7 @@ async fn a_terminal_is_left_and_found_again_whatever_ends_meanwhile() {
         .shows("the screen behind vim", |screen| screen.contains("\n200\n") && screen.contains("# vim /root/draft"))
         .await;
     assert_eq!(read(&daemon, "/root/draft").await, "kept\n");
+    again.shows("a prompt", is_prompt).await;
     again.keys(&["C-d"]);
     assert_eq!(again.exits().await, Some(0));
     assert!(ctl(&daemon, &["attach", "web", "--list"]).await.contains("No terminals are open"));

@@ -279,6 +279,36 @@ async fn a_viewer_that_does_not_read_holds_up_nobody_and_sees_the_end() {
 }
 
 #[tokio::test]
+async fn a_terminal_goes_on_when_nobody_who_looks_at_it_reads() {
+    let agent = Agent::start();
+    let client = agent.client().await;
+    let done = agent.folder.path().join("done");
+    let script = format!("stty -echo; seq 1 200000; echo >{}; read line", done.display());
+    let stalled = bounded(client.open_terminal(named("alone", sh(&script)))).await.unwrap();
+    until("the command has written everything", || done.exists()).await;
+    let mut late = Person::at(stalled);
+    late.sees("200000").await;
+    late.types("\r");
+    let text = late.watches_to_the_end().await;
+    assert!(!text.contains("\n100000\r"), "what it missed is not kept");
+}
+
+#[tokio::test]
+async fn who_comes_while_a_program_has_the_screen_sees_what_is_behind_it_afterwards() {
+    let agent = Agent::start();
+    let client = agent.client().await;
+    let script = "stty -echo; echo be''hind; printf '\\033[?1049h\\033[Hin ''front'; read line; \
+                  printf '\\033[?1049l'; read line";
+    let mut first = open(&client, named("full", sh(script))).await;
+    first.sees("in front").await;
+    let second = open(&client, named("full", Command::default())).await;
+    second.sees("in front").await;
+    assert!(!second.text().contains("behind"), "of two screens only one can be drawn");
+    first.types("\r");
+    second.sees("behind").await;
+}
+
+#[tokio::test]
 async fn a_single_viewer_gets_every_byte_however_slow_it_is() {
     let agent = Agent::start();
     let client = agent.client().await;

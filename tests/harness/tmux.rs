@@ -153,8 +153,11 @@ impl Tmux {
     pub async fn exits(&self) -> Option<i32> {
         let deadline = Instant::now() + self.patience;
         loop {
-            let said = self.ask(["display-message", "-p", "-t", "window", "#{pane_dead} #{pane_dead_status}"]);
-            if let Some(status) = said.trim_end_matches('\n').strip_prefix("1 ") {
+            // A pane is dead some time before tmux knows how its program has ended.
+            let said = self.ask(["display-message", "-p", "-t", "window", "#{pane_dead_status},#{pane_dead_signal}"]);
+            if let Some((status, signal)) = said.trim().split_once(',')
+                && !(status.is_empty() && signal.is_empty())
+            {
                 return status.parse().ok();
             }
             assert!(Instant::now() < deadline, "it does not end:\n{}", self.screen());

@@ -4,6 +4,7 @@
 //! is kept as a picture ([`screen`]), not as the bytes that made it: those may hold questions to a terminal, which one that
 //! looks later would answer once more.
 
+mod history;
 mod port;
 mod pty;
 mod screen;

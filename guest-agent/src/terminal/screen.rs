@@ -1,17 +1,14 @@
 //! What a terminal shows.
 
-use std::{collections::VecDeque, num::NonZeroU16};
+use std::{num::NonZeroU16, rc::Rc};
 
 use nexus_protocol::TerminalSize;
-use vt100::{
-    Callbacks, Parser,
-    capture::{BasicFormattedCaptureState, RowContents},
+use vt100::Parser;
+
+use super::{
+    history::{Allowance, History},
+    unfinished::Unfinished,
 };
-
-use super::unfinished::Unfinished;
-
-/// As much is kept of what has left a terminal's screen at the top, as text with its colours.
-const MAX_HISTORY_BYTES: usize = 128 * 1024;
 
 /// CAN breaks off a control sequence that a viewer may have seen half of; then plain text.
 const FRESH: &str = "\x18\x1b[m";
@@ -28,9 +25,9 @@ pub(super) struct Screen {
 }
 
 impl Screen {
-    pub(super) fn new(size: TerminalSize) -> Self {
+    pub(super) fn new(size: TerminalSize, allowance: &Rc<Allowance>) -> Self {
         let (rows, columns) = dimensions(size);
-        let parser = Parser::new_with_callbacks(rows, columns, 0, History::default());
+        let parser = Parser::new_with_callbacks(rows, columns, 0, History::new(Rc::clone(allowance)));
         Self { parser, unfinished: Unfinished::default(), used: false }
     }
 
@@ -44,6 +41,11 @@ impl Screen {
     pub(super) fn resize(&mut self, size: TerminalSize) {
         let (rows, columns) = dimensions(size);
         self.parser.set_size(rows, columns);
+    }
+
+    /// Keeps no more of what has scrolled away than is allowed by now.
+    pub(super) fn trim(&mut self) {
+        self.parser.callbacks_mut().trim();
     }
 
     /// Whether what is shown is the screen of a program that takes all of it, behind which the other one is kept. Only one
@@ -70,7 +72,7 @@ impl Screen {
         let screen = self.parser.screen();
         let scrolled = "\r\n".repeat(usize::from(screen.size().0.get()));
         let mut painted = format!("{FRESH}{scrolled}{EMPTY}");
-        for line in &self.parser.callbacks().lines {
+        for line in self.parser.callbacks().lines() {
             painted.push_str(line);
             painted.push_str("\x1b[m\r\n");
         }
@@ -90,38 +92,6 @@ fn dimensions(size: TerminalSize) -> (NonZeroU16, NonZeroU16) {
     (at_least_one(size.rows()), at_least_one(size.columns()))
 }
 
-/// Lines that have left the screen at the top, oldest first.
-#[derive(Default)]
-struct History {
-    lines: VecDeque<String>,
-    bytes: usize,
-}
-
-impl Callbacks for History {
-    fn on_scroll(&mut self, row: RowContents<'_>, alternate: bool) {
-        if alternate {
-            return;
-        }
-        let mut line = String::new();
-        // A string takes everything.
-        let _ = row.write_formatted_basic(&mut line, &mut BasicFormattedCaptureState::new());
-        line.truncate(line.trim_end_matches(' ').len());
-        line.shrink_to_fit();
-        self.bytes += cost(&line);
-        self.lines.push_back(line);
-        while self.bytes > MAX_HISTORY_BYTES
-            && let Some(oldest) = self.lines.pop_front()
-        {
-            self.bytes -= cost(&oldest);
-        }
-    }
-}
-
-/// What keeping a line takes, so that many empty ones are bounded, too.
-const fn cost(line: &str) -> usize {
-    line.len() + size_of::<String>()
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::{collection::vec, prelude::*};
@@ -129,7 +99,7 @@ mod tests {
     use super::*;
 
     fn screen(columns: u32, rows: u32) -> Screen {
-        Screen::new(TerminalSize::new(columns, rows))
+        Screen::new(TerminalSize::new(columns, rows), &Rc::new(Allowance::of_this_guest()))
     }
 
     /// What a terminal of the same size shows that is sent this.
@@ -162,27 +132,6 @@ mod tests {
         for number in 0..7 {
             assert!(all.contains(&format!("line {number}\n")), "{number} in {all}");
         }
-    }
-
-    #[test]
-    fn history_is_bounded_and_keeps_the_newest() {
-        let mut screen = screen(80, 4);
-        for number in 0..20_000 {
-            screen.show(format!("{number}\r\n").as_bytes());
-        }
-        let history = screen.parser.callbacks();
-        assert!(history.bytes <= MAX_HISTORY_BYTES);
-        assert_eq!(history.bytes, history.lines.iter().map(|line| cost(line)).sum::<usize>());
-        assert_eq!(history.lines.back().map(String::as_str), Some("19996"));
-        assert!(history.lines.len() > 1000);
-        screen.show("\x1b[?1049h".as_bytes());
-        let before = screen.parser.callbacks().lines.len();
-        screen.show(&b"gone\r\n".repeat(10));
-        assert_eq!(
-            screen.parser.callbacks().lines.len(),
-            before,
-            "what a program that takes the screen scrolls is not kept"
-        );
     }
 
     #[test]

@@ -16,7 +16,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{pty::Pty, screen::Screen, viewer::Viewer};
+use super::{history::Allowance, pty::Pty, screen::Screen, viewer::Viewer};
 use crate::exec::{Leader, system};
 
 /// As many may look at a terminal at a time.
@@ -72,13 +72,19 @@ impl fmt::Debug for Session {
 }
 
 impl Session {
-    pub(super) fn new(name: Option<String>, size: TerminalSize, pty: Pty, leader: Leader) -> Rc<Self> {
+    pub(super) fn new(
+        name: Option<String>,
+        size: TerminalSize,
+        pty: Pty,
+        leader: Leader,
+        allowance: &Rc<Allowance>,
+    ) -> Rc<Self> {
         Rc::new(Self {
             name,
             leader,
             pty,
             size: Cell::new(size),
-            screen: RefCell::new(Screen::new(size)),
+            screen: RefCell::new(Screen::new(size, allowance)),
             tickets: RefCell::default(),
             viewers: RefCell::default(),
             next: Cell::new(0),
@@ -197,6 +203,11 @@ impl Session {
             self.screen.borrow_mut().resize(size);
         }
         Ok(())
+    }
+
+    /// Keeps no more of what has scrolled away than is allowed by now.
+    pub(super) fn trim(&self) {
+        self.screen.borrow_mut().trim();
     }
 
     /// Lets one more viewer come.

@@ -8,6 +8,7 @@ use nexus_protocol::{
 use tokio::task::spawn_local;
 
 use super::{
+    history::Allowance,
     port::Port,
     pty::Pty,
     session::{Seat, Session},
@@ -20,12 +21,13 @@ pub(crate) struct Terminals {
     /// By their ports.
     sessions: Rc<RefCell<BTreeMap<u32, Rc<Session>>>>,
     is_vsock: bool,
+    allowance: Rc<Allowance>,
 }
 
 impl Terminals {
     /// `is_vsock` says whether each listens on a port of its own.
     pub(crate) fn new(is_vsock: bool) -> Self {
-        Self { sessions: Rc::default(), is_vsock }
+        Self { sessions: Rc::default(), is_vsock, allowance: Rc::new(Allowance::of_this_guest()) }
     }
 
     /// Whether viewers are awaited there.
@@ -80,9 +82,10 @@ impl Terminals {
         let size = open.size.unwrap_or_default();
         let pty = Pty::open(size).map_err(|error| system("make a terminal", &error))?;
         let leader = agent.execs.start_on(&agent.spawner, &open.command, pty.slave())?;
-        let session = Session::new(open.name, size, pty, leader);
+        let session = Session::new(open.name, size, pty, leader, &self.allowance);
         let number = port.number();
         self.sessions.borrow_mut().insert(number, Rc::clone(&session));
+        self.divide();
         let (table, carried, agent) = (self.clone(), Rc::clone(&session), Rc::clone(agent));
         spawn_local(async move {
             tokio::select! {
@@ -92,8 +95,16 @@ impl Terminals {
             // Nobody listens any more before another terminal may take the port.
             drop(port);
             table.sessions.borrow_mut().remove(&number);
+            table.divide();
         });
         Ok((number, session))
+    }
+
+    /// Gives all terminals their part of what may be kept.
+    fn divide(&self) {
+        let sessions = self.sessions.borrow();
+        self.allowance.divide(sessions.len());
+        sessions.values().for_each(|session| session.trim());
     }
 
     /// The place of the viewer on this port that knows its secret.
