@@ -57,6 +57,16 @@ impl BreakableDaemon {
         assert!(obeyed.is_ok(), "nexusd does not obey\n{}", self.log());
     }
 
+    /// What its heap holds, in bytes. Unsets the failpoints.
+    ///
+    /// # Panics
+    /// When it does not obey.
+    pub async fn heap_bytes(&self) -> i64 {
+        self.set("").await;
+        let written = fs::read_to_string(self.failpoints.with_extension("heap")).expect("it was written");
+        written.parse().expect("a number")
+    }
+
     /// Waits until it ends by itself, and gives its exit code. One that a failpoint aborted has none.
     ///
     /// # Panics

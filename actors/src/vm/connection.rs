@@ -12,7 +12,7 @@ use std::{
 };
 
 use nexus_host::{
-    agent::{AgentClient, AgentEvents},
+    agent::{AgentClient, AgentError, AgentEvents},
     vsock::Endpoint,
 };
 use nexus_model::{
@@ -27,7 +27,7 @@ use tokio::{
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, info, warn};
 
-use super::{Power, VmContext, machine::MachineMessage, provision::provision, standstill};
+use super::{Power, VmContext, breach::Breach, machine::MachineMessage, provision::provision, standstill};
 use crate::{
     Engine, Error, Place,
     ask::{ACTOR_DEADLINE, Reply},
@@ -106,6 +106,7 @@ impl Actor for ConnectionActor {
             socket: None,
             opened_at: Timestamp::NEVER,
             lacking: None,
+            breach: Breach::default(),
         };
         // There from the first moment, so that whoever made the VM finds it whole.
         dialer.show(ConnectionState::Parked);
@@ -177,6 +178,7 @@ struct Dialer {
     opened_at: Timestamp,
     /// The run of which it was said that its agent is too old.
     lacking: Option<u64>,
+    breach: Breach,
 }
 
 impl Dialer {
@@ -232,7 +234,14 @@ impl Dialer {
                     silence = Silence { since: Instant::now(), patience, told: loss == Loss::Missed };
                 }
                 Err(error) => {
-                    debug!(NEXUS_VM = %self.vm.name, "the guest agent does not answer yet: {error}");
+                    if error.is_breach() {
+                        // Answers are no sign of a guest that boots.
+                        known = true;
+                        self.child.reporter.count_failure();
+                        self.report_breach(error.into());
+                    } else {
+                        debug!(NEXUS_VM = %self.vm.name, "the guest agent does not answer yet: {error}");
+                    }
                     if self.is_paused() {
                         silence.since = Instant::now();
                     } else if !silence.told && silence.since.elapsed() > silence.patience && self.has_answered() {
@@ -336,6 +345,9 @@ impl Dialer {
             self.report_unreachable(run, self.engine.settings.heartbeat * MISSES).await;
             return Loss::Missed;
         }
+        if let Some(disconnect) = events.disconnect().filter(|disconnect| disconnect.is_breach()) {
+            self.report_breach(AgentError::Gone(disconnect).into());
+        }
         self.tell(MachineMessage::GuestDown { run, missed: false }).await;
         if let Some(reply) = asked {
             self.show(ConnectionState::Connecting);
@@ -374,6 +386,20 @@ impl Dialer {
             silent.as_secs_f64(),
         );
         self.tell(MachineMessage::GuestDown { run, missed: true }).await;
+    }
+
+    /// A guest does not keep to the protocol.
+    fn report_breach(&mut self, error: Error) {
+        let how = error.text();
+        if self.breach.is_news(&how) {
+            warn!(
+                NEXUS_VM = %self.vm.name,
+                NEXUS_ACTOR = self.child.path,
+                NEXUS_GENERATION = self.child.generation,
+                "the guest agent of VM {} does not keep to the protocol: {how}",
+                self.vm.name,
+            );
+        }
     }
 
     /// Whether the guest has answered in this run, be it another nexusd.

@@ -1,6 +1,7 @@
 //! Virtual machines: each has a supervisor of its own (rest_for_one) over the [machine] that owns its VMM process and the
 //! supervisor (one_for_one) of its connections, of which there is one: the [connection] to its guest agent.
 
+mod breach;
 mod connection;
 mod context;
 mod create;
