@@ -146,7 +146,7 @@ async fn kills_all_that_a_vanished_client_started(client: &AgentClient) {
 
 /// An MCP session, and what its end does to what it has under way.
 async fn offers_tools(client: &AgentClient) {
-    let stream = UnixStream::from(bounded(client.open_tools(BTreeMap::new())).await.unwrap());
+    let stream = UnixStream::from(bounded(client.open_tools(BTreeMap::new(), None)).await.unwrap().stream);
     stream.set_nonblocking(true).unwrap();
     let session = bounded(().serve(tokio::net::UnixStream::from_std(stream).unwrap())).await.unwrap();
     let params = |tool: &'static str, arguments: serde_json::Value| {
