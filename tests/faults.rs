@@ -348,6 +348,31 @@ async fn a_connection_loses_no_command() {
     assert_eq!(tokio::time::timeout(PATIENCE, wait).await.unwrap().unwrap(), (7, 0));
 }
 
+#[tokio::test]
+async fn the_actor_of_a_stream_loses_nothing_of_it() {
+    let world = World::start().await;
+    world.nexus.set("actor.stream=1*panic\n").await;
+    let guest = world.nexus.guest(&world.vm).await;
+    let (_, stream) = guest.open_shell(&["cat"], Options::new()).await.unwrap();
+    let path = format!("{ROOT}/vm/web/connection/2");
+    let status = world.nexus.wait_actor(&path, |actor| actor.fault_count == 1 && actor.health == "ok").await;
+    assert!(status.last_fault_reason.contains("the task of the stream has ended"), "{status:?}");
+    for other in [WEB, CONNECTIONS, CONNECTION] {
+        assert_eq!(world.nexus.actor(&format!("{ROOT}/{other}")).await.generation, world.generations[other], "{other}");
+    }
+    world.unharmed().await;
+    // A fault of its supervisor brings it back with all the others.
+    supervisor_panics(&world, "vm/web/connection/2").await;
+    world.nexus.wait_actor(&path, |actor| actor.generation == 3 && actor.health == "ok").await;
+    drop(stream);
+    let gone = async {
+        while world.nexus.shown().await.iter().any(|row| row.contains("connection/2:")) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, gone).await.unwrap();
+}
+
 async fn write_line(stream: OwnedFd, line: &'static str) {
     let write = move || File::from(std::os::fd::OwnedFd::from(stream)).write_all(format!("{line}\n").as_bytes());
     tokio::task::spawn_blocking(write).await.unwrap().unwrap();

@@ -5,7 +5,7 @@ use std::{
     fmt,
     sync::{
         Arc, OnceLock, RwLock,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -87,6 +87,8 @@ pub struct Inner {
     pub(crate) root: OnceLock<ActorRef<SupervisorMessage>>,
     pub(crate) vms_supervisor: ActorSlot<SupervisorMessage>,
     pub(crate) workspaces_supervisor: ActorSlot<SupervisorMessage>,
+    /// Number of the next stream that is shown, of whichever VM: no path of one is ever another one's.
+    pub(crate) next_stream: AtomicU32,
     pub(crate) heartbeat: watch::Sender<u64>,
     /// How long this machine had slept when it was last noticed to have done so.
     pub(crate) slept: watch::Sender<Duration>,
@@ -195,6 +197,7 @@ impl Engine {
             root: OnceLock::new(),
             vms_supervisor: ActorSlot::new(),
             workspaces_supervisor: ActorSlot::new(),
+            next_stream: AtomicU32::new(2),
             heartbeat,
             slept,
             found: Found::default(),

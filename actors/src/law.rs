@@ -93,6 +93,7 @@ async fn actors(root: &tempfile::TempDir) -> Vec<(String, ChildSpec)> {
     all.push(("root/vms/<name>".to_owned(), vm::child_spec(&engine, &vm)));
     all.extend(vm::children(&engine, &vm).into_iter().map(|spec| below("root/vms/<name>", spec)));
     all.extend(vm::connections(&engine, &vm).into_iter().map(|spec| below("root/vms/<name>/connections", spec)));
+    all.push(("root/vms/<name>/connections/connection-<n>".to_owned(), vm::stream(&engine, &vm)));
     all
 }
 
@@ -163,6 +164,7 @@ fn each_actor_has_its_messages_on_the_page() {
         ("`root/workspaces/<name>`", "actors/src/workspace/mod.rs", "WorkspaceMessage"),
         ("`root/vms/<name>/machine`", "actors/src/vm/machine/message.rs", "MachineMessage"),
         ("`root/vms/<name>/connections/connection-1`", "actors/src/vm/connection.rs", "ConnectionMessage"),
+        ("`root/vms/<name>/connections/connection-<n>`", "actors/src/vm/stream.rs", "StreamMessage"),
         ("`root/jobs`", "actors/src/jobs.rs", "JobMessage"),
         ("`root/reaper`", "actors/src/reaper/mod.rs", "ReaperMessage"),
         ("`root/bus`", "nexusd/src/bus.rs", "BusMessage"),

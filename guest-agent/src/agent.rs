@@ -21,6 +21,7 @@ use crate::{
     reaper::Reaper,
     session::Sessions,
     signals,
+    streams::Streams,
     terminal::Terminals,
     tickets::Tickets,
 };
@@ -37,6 +38,7 @@ pub(crate) struct Agent {
     pub(crate) terminals: Terminals,
     pub(crate) sessions: Sessions,
     pub(crate) tickets: Tickets,
+    pub(crate) streams: Streams,
     pub(crate) tools: Tools,
     /// How many more connections may be served.
     pub(crate) connections: Arc<Semaphore>,
@@ -114,6 +116,7 @@ pub(crate) async fn run(start: Start) -> Result<(), AgentError> {
         terminals: Terminals::new(start.folder.is_none()),
         sessions: Sessions::default(),
         tickets: Tickets::default(),
+        streams: Streams::default(),
         tools: Tools::new(Arc::clone(&root)),
         copies: files::Seats::default(),
         root,

@@ -21,6 +21,7 @@ mod session;
 mod signals;
 mod stdio;
 mod stream;
+mod streams;
 mod terminal;
 mod tickets;
 

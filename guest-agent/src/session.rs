@@ -242,7 +242,18 @@ impl Session {
                 Ok(Answer::Execs(execs))
             }
             Call::ResizeExec { exec, size } => agent.terminals.resize(exec, size).map(|()| Answer::Done),
-            Call::OpenStream { purpose } => agent.tickets.issue(purpose, Instant::now()).map(Answer::Opened),
+            Call::OpenStream { purpose, label } => {
+                agent.tickets.issue(&agent.streams, purpose, label, Instant::now()).map(Answer::Opened)
+            }
+            Call::ListStreams => Ok(Answer::Streams(agent.streams.list())),
+            Call::WaitStream { stream } => {
+                let work = async move {
+                    agent.streams.wait(stream).await;
+                    Ok(Answer::Done)
+                };
+                return self.begin(id, work).await;
+            }
+            Call::CloseStream { stream } => agent.streams.close(stream).map(|()| Answer::Done),
             Call::Freeze | Call::Refresh(_) if agent.role == Role::Process => {
                 Err(Failure::new(FailureKind::Refused, "the agent is a mere process: the clock is the host's own"))
             }

@@ -41,7 +41,7 @@ impl ClientHandler for Client {
 type Running = RunningService<RoleClient, Client>;
 
 async fn open(client: &AgentClient) -> UnixStream {
-    of(bounded(client.open_tools(BTreeMap::new())).await.unwrap())
+    of(bounded(client.open_tools(BTreeMap::new(), None)).await.unwrap().stream)
 }
 
 fn of(fd: OwnedFd) -> UnixStream {
@@ -119,7 +119,7 @@ async fn a_command_gets_what_it_is_given() {
     let agent = Agent::start();
     let client = agent.client().await;
     let env = [("VM", "of the VM"), ("BOTH", "of the VM")].map(|(name, value)| (name.to_owned(), value.to_owned()));
-    let stream = of(bounded(client.open_tools(env.into())).await.unwrap());
+    let stream = of(bounded(client.open_tools(env.into(), None)).await.unwrap().stream);
     let (session, _progress) = begin(stream, ClientLifecycleMode::Initialize).await;
     let script = "pwd; echo \"$VM/$BOTH\"; cat; echo bad >&2; exit 3";
     let arguments = json!({"script": script, "cwd": "/usr", "env": {"BOTH": "own"}, "stdin": "in é\n"});
@@ -286,14 +286,14 @@ async fn sessions_are_apart_and_so_many() {
         assert_eq!(ran["stdout"], format!("{number}\n"));
         sessions.push((session, progress));
     }
-    assert_eq!(kind(bounded(client.open_tools(BTreeMap::new())).await), FailureKind::Exhausted);
+    assert_eq!(kind(bounded(client.open_tools(BTreeMap::new(), None)).await), FailureKind::Exhausted);
     let (last, _) = sessions.pop().unwrap();
     bounded(last.cancel()).await.unwrap();
     // The agent sees that when it reads the end.
     let again = async {
         loop {
-            match client.open_tools(BTreeMap::new()).await {
-                Ok(stream) => break stream,
+            match client.open_tools(BTreeMap::new(), None).await {
+                Ok(opened) => break opened.stream,
                 Err(AgentError::Failed(failure)) if failure.kind == FailureKind::Exhausted => {}
                 Err(error) => panic!("{error:?}"),
             }

@@ -146,7 +146,7 @@ async fn kills_all_that_a_vanished_client_started(client: &AgentClient) {
 
 /// An MCP session, and what its end does to what it has under way.
 async fn offers_tools(client: &AgentClient) {
-    let stream = UnixStream::from(bounded(client.open_tools(BTreeMap::new())).await.unwrap());
+    let stream = UnixStream::from(bounded(client.open_tools(BTreeMap::new(), None)).await.unwrap().stream);
     stream.set_nonblocking(true).unwrap();
     let session = bounded(().serve(tokio::net::UnixStream::from_std(stream).unwrap())).await.unwrap();
     let params = |tool: &'static str, arguments: serde_json::Value| {
@@ -208,6 +208,8 @@ fn seconds_off(line: &str) -> u64 {
 /// Between a freeze and a refresh no command runs, also where the virtual CPUs do; the first moment of the next one that
 /// runs, and of those that go on, is one of the right time.
 async fn stands_still_and_is_told_how_late_it_is(vm: &Vm, client: &AgentClient) {
+    // Booted by an emulated CPU it may be late by as much as that took.
+    client.refresh(VM_PATIENCE).await.unwrap();
     let marker = client.exec(&sh("while :; do date +%s; usleep 10000; done")).await.unwrap();
     let (told, mut lines) = mpsc::unbounded_channel();
     let reader = thread::spawn(move || {

@@ -7,6 +7,12 @@ words! {
     pub enum ConnectionKind {
         /// Handshake, heartbeat, commands' life and shutdown (vsock port 100).
         Agent = "agent",
+        /// A session of the Model Context Protocol (port 200).
+        Tools = "tools",
+        /// What a viewer of a terminal sees and types (ports 300 to 399).
+        Terminal = "terminal",
+        /// A copy of files (port 102).
+        Bulk = "bulk",
     }
 }
 

@@ -25,6 +25,9 @@ impl Features {
     /// What an agent says that takes [`Call::ReadFile`](crate::Call::ReadFile), [`Call::WriteFile`](crate::Call::WriteFile)
     /// and [`Call::DeleteFile`](crate::Call::DeleteFile).
     pub const FILES: &str = "files";
+    /// What an agent says that numbers the streams which it allows: it takes [`Call::ListStreams`](crate::Call::ListStreams),
+    /// [`Call::WaitStream`](crate::Call::WaitStream) and [`Call::CloseStream`](crate::Call::CloseStream).
+    pub const STREAMS: &str = "streams";
     /// What an agent with terminals says: it takes [`Call::OpenTerminal`](crate::Call::OpenTerminal) and
     /// [`Call::ResizeExec`](crate::Call::ResizeExec).
     pub const TERMINALS: &str = "terminals";

@@ -24,6 +24,7 @@ mod message;
 mod refresh;
 mod request;
 mod stream;
+mod stream_list;
 mod terminal;
 mod text;
 mod token;
@@ -38,6 +39,7 @@ pub use message::{Answer, Ended, ExecInfo, ExecState, Failure, FailureKind, Mess
 pub use refresh::{Refresh, Refreshed};
 pub use request::{Call, Hello, Numbered, Request, ShutdownMode};
 pub use stream::{Channel, Opened, Purpose, StreamAnswer, StreamHeader, Ticket};
+pub use stream_list::{Label, StreamInfo, StreamKind, StreamList};
 pub use terminal::{InvalidTerminal, OpenTerminal, OpenedTerminal, TerminalInfo, TerminalSize, ViewerHeader};
 pub use text::Text;
 pub use token::Token;

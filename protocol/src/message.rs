@@ -5,7 +5,9 @@ use std::{collections::BTreeMap, net::IpAddr};
 use nexus_model::ExitStatus;
 use serde::{Deserialize, Serialize};
 
-use crate::{Blob, Event, Features, FileContent, Opened, OpenedTerminal, Refreshed, TerminalInfo, Text, Token};
+use crate::{
+    Blob, Event, Features, FileContent, Opened, OpenedTerminal, Refreshed, StreamList, TerminalInfo, Text, Token,
+};
 
 /// One frame from the agent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -54,6 +56,8 @@ pub enum Answer {
     Terminal(OpenedTerminal),
     /// To [`Call::OpenStream`](crate::Call::OpenStream).
     Opened(Opened),
+    /// To [`Call::ListStreams`](crate::Call::ListStreams), oldest first.
+    Streams(StreamList),
     /// To [`Call::Refresh`](crate::Call::Refresh).
     Refreshed(Refreshed),
     /// To [`Call::ReadFile`](crate::Call::ReadFile).

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Command, Features, OpenTerminal, Purpose, ReadFile, Refresh, TerminalSize, Token, WriteFile};
+use crate::{Command, Features, Label, OpenTerminal, Purpose, ReadFile, Refresh, TerminalSize, Token, WriteFile};
 
 /// One frame from the host: a call, and the number that its answer will carry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,6 +69,23 @@ pub enum Call {
     OpenStream {
         /// What it is to carry.
         purpose: Purpose,
+        /// Whose it is, as [`StreamInfo::label`](crate::StreamInfo::label) will say.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        label: Option<Label>,
+    },
+    /// The streams that are open of those that [`Call::OpenStream`] and [`Call::OpenTerminal`] allowed:
+    /// [`Answer::Streams`](crate::Answer::Streams). This and the two that follow are for agents with the feature
+    /// [`STREAMS`](crate::Features::STREAMS).
+    ListStreams,
+    /// Answers when that stream has ended, which one has that is not known: [`Answer::Done`](crate::Answer::Done).
+    WaitStream {
+        /// Which stream.
+        stream: u64,
+    },
+    /// Has that stream end, whatever it carries: [`Answer::Done`](crate::Answer::Done) when it has begun to.
+    CloseStream {
+        /// Which stream.
+        stream: u64,
     },
     /// Has all commands of the agent stand still, as good as it can, until the next [`Call::Refresh`] or for
     /// [`MAX_FREEZE`](crate::MAX_FREEZE): [`Answer::Done`](crate::Answer::Done) once they do. Of agents with the feature
@@ -94,7 +111,8 @@ pub enum Call {
         /// What is to follow.
         mode: ShutdownMode,
     },
-    /// Nobody waits for the answer to that request any more: a [`Call::Run`] is killed, a [`Call::WaitExec`] forgotten.
+    /// Nobody waits for the answer to that request any more: a [`Call::Run`] is killed, a [`Call::WaitExec`] or a
+    /// [`Call::WaitStream`] forgotten.
     /// Answer: [`Answer::Done`](crate::Answer::Done). The request itself is answered too if it was not before.
     Cancel {
         /// Which request of this connection.

@@ -57,6 +57,9 @@ pub struct Opened {
     pub port: u32,
     /// Opens it, once and soon.
     pub token: Token,
+    /// Its number, of agents with the feature [`STREAMS`](crate::Features::STREAMS).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream: Option<u64>,
 }
 
 /// First frame on a stream that was asked for by its purpose, from the host. At most

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::{Command, InvalidCommand, Text, Token};
+use crate::{Command, InvalidCommand, Label, Text, Token};
 
 /// How large a terminal is, in characters: 1 to [`TerminalSize::MAX_COLUMNS`] by 1 to [`TerminalSize::MAX_ROWS`].
 /// Whatever is deserialized or made into it is brought into these bounds.
@@ -72,6 +72,9 @@ pub struct OpenTerminal {
     /// What this viewer types is dropped.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub read_only: bool,
+    /// Whose stream to it this is, as [`StreamInfo::label`](crate::StreamInfo::label) will say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<Label>,
 }
 
 /// Why a terminal can't be opened, wherever that is tried.
@@ -120,6 +123,9 @@ pub struct OpenedTerminal {
     pub token: Token,
     /// It was not there before.
     pub created: bool,
+    /// Number of the stream that the token opens, of agents with the feature [`STREAMS`](crate::Features::STREAMS).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream: Option<u64>,
 }
 
 /// First frame on a viewer's stream, from the host. At most [`MAX_STREAM_FRAME_BYTES`](crate::MAX_STREAM_FRAME_BYTES). Then

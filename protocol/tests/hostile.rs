@@ -6,10 +6,10 @@ use bytes::BytesMut;
 use nexus_model::ExitStatus;
 use nexus_protocol::{
     Answer, Blob, Call, Channel, Command, CopyIn, CopyOut, CopyReport, Ended, Event, ExecInfo, ExecState, Failure,
-    FailureKind, Features, FileContent, Hello, MAX_COMMAND_BYTES, MAX_FILE_BYTES, MAX_FRAME_BYTES,
+    FailureKind, Features, FileContent, Hello, Label, MAX_COMMAND_BYTES, MAX_FILE_BYTES, MAX_FRAME_BYTES,
     MAX_RUN_OUTPUT_BYTES, MAX_STREAM_FRAME_BYTES, Message, Numbered, OpenTerminal, Opened, OpenedTerminal, Purpose,
-    Ran, ReadFile, Refresh, Refreshed, Request, Role, ShutdownMode, Started, StreamAnswer, StreamHeader, TerminalInfo,
-    TerminalSize, Text, Ticket, Token, ViewerHeader, Welcome, WriteFile,
+    Ran, ReadFile, Refresh, Refreshed, Request, Role, ShutdownMode, Started, StreamAnswer, StreamHeader, StreamInfo,
+    StreamKind, StreamList, TerminalInfo, TerminalSize, Text, Ticket, Token, ViewerHeader, Welcome, WriteFile,
     frame::{self, FrameError, read_one, write_one},
 };
 use proptest::{collection::vec, option, prelude::*};
@@ -44,8 +44,27 @@ fn size() -> impl Strategy<Value = TerminalSize> {
 }
 
 fn open_terminal() -> impl Strategy<Value = OpenTerminal> {
-    (command(), option::of(any::<String>()), option::of(size()), any::<bool>())
-        .prop_map(|(command, name, size, read_only)| OpenTerminal { command, name, size, read_only })
+    (command(), option::of(any::<String>()), option::of(size()), any::<bool>(), option::of(label()))
+        .prop_map(|(command, name, size, read_only, label)| OpenTerminal { command, name, size, read_only, label })
+}
+
+fn label() -> impl Strategy<Value = Label> {
+    any::<String>().prop_map(|words| Label::from(words.as_str()))
+}
+
+fn stream() -> impl Strategy<Value = StreamInfo> {
+    let kind = prop_oneof![Just(StreamKind::Tools), Just(StreamKind::Terminal), Just(StreamKind::Copy)];
+    (any::<(u64, u32, u64, u64, u64)>(), kind, option::of(label())).prop_map(
+        |((stream, port, age_us, from_host, to_host), kind, label)| StreamInfo {
+            stream,
+            kind,
+            port,
+            label,
+            age_us,
+            from_host,
+            to_host,
+        },
+    )
 }
 
 fn call() -> impl Strategy<Value = Call> {
@@ -68,9 +87,13 @@ fn call() -> impl Strategy<Value = Call> {
         mode().prop_map(|mode| Call::Shutdown { mode }),
         any::<u64>().prop_map(|request| Call::Cancel { request }),
         (any::<String>(), option::of(any::<String>()), any::<bool>()).prop_map(|(path, name, replace)| {
-            Call::OpenStream { purpose: Purpose::CopyIn(CopyIn { path, name, replace }) }
+            Call::OpenStream { purpose: Purpose::CopyIn(CopyIn { path, name, replace }), label: None }
         }),
-        any::<String>().prop_map(|path| Call::OpenStream { purpose: Purpose::CopyOut(CopyOut { path }) }),
+        (any::<String>(), option::of(label()))
+            .prop_map(|(path, label)| Call::OpenStream { purpose: Purpose::CopyOut(CopyOut { path }), label }),
+        Just(Call::ListStreams),
+        any::<u64>().prop_map(|stream| Call::WaitStream { stream }),
+        any::<u64>().prop_map(|stream| Call::CloseStream { stream }),
         (any::<String>(), any::<u64>()).prop_map(|(path, offset)| Call::ReadFile(ReadFile { path, offset })),
         (any::<String>(), any::<bool>()).prop_map(|(path, recursive)| Call::DeleteFile { path, recursive }),
         (any::<String>(), vec(any::<u8>(), 0..99), option::of(any::<u32>()), any::<bool>()).prop_map(
@@ -80,7 +103,7 @@ fn call() -> impl Strategy<Value = Call> {
             }
         ),
         proptest::collection::btree_map(any::<String>(), any::<String>(), 0..4)
-            .prop_map(|env| Call::OpenStream { purpose: Purpose::Tools { env } }),
+            .prop_map(|env| Call::OpenStream { purpose: Purpose::Tools { env }, label: None }),
     ]
 }
 
@@ -141,12 +164,14 @@ fn answer() -> impl Strategy<Value = Answer> {
         (any::<u64>(), any::<String>())
             .prop_map(|(exec, token)| Answer::Started(Started { exec, token: Token::from(token.as_str()) })),
         ended().prop_map(Answer::Ended),
-        any::<(u64, u32, String, bool)>().prop_map(|(exec, port, token, created)| {
-            Answer::Terminal(OpenedTerminal { exec, port, token: Token::from(token.as_str()), created })
+        any::<(u64, u32, String, bool, Option<u64>)>().prop_map(|(exec, port, token, created, stream)| {
+            Answer::Terminal(OpenedTerminal { exec, port, token: Token::from(token.as_str()), created, stream })
         }),
+        vec(stream(), 0..3).prop_map(|streams| Answer::Streams(streams.into_iter().collect())),
         vec(exec, 0..3).prop_map(Answer::Execs),
-        (any::<u32>(), any::<String>())
-            .prop_map(|(port, token)| Answer::Opened(Opened { port, token: Token::from(token.as_str()) })),
+        any::<(u32, String, Option<u64>)>().prop_map(|(port, token, stream)| {
+            Answer::Opened(Opened { port, token: Token::from(token.as_str()), stream })
+        }),
         (vec(any::<u8>(), 0..99), any::<(u64, u32, bool)>()).prop_map(|(data, (size, mode, more))| {
             Answer::File(FileContent { data: Blob(data), size, mode, more })
         }),
@@ -401,6 +426,37 @@ fn features_are_few_and_plain_words() {
     assert_eq!(frame::decode::<Features>(&many).unwrap().words().count(), Features::MAX);
     assert!(frame::decode::<Features>(b"{}").is_err());
     assert!(read(&format!("[\"{}\"]", "x".repeat(65))).is_empty());
+}
+
+#[test]
+fn streams_are_few_and_their_labels_short() {
+    let stream = |number: u32| {
+        format!(
+            r#"{{"stream":{number},"kind":"new","port":200,"label":"{}","age_us":1,"from_host":0,"to_host":0}}"#,
+            "ä".repeat(99)
+        )
+    };
+    let few = format!("[{}]", stream(7));
+    let few: StreamList = frame::decode(few.as_bytes()).unwrap();
+    let read: Vec<&StreamInfo> = few.iter().collect();
+    assert_eq!((read.len(), read[0].stream, read[0].kind), (1, 7, StreamKind::Unknown));
+    assert_eq!(read[0].label.as_ref().unwrap().as_str(), "ä".repeat(Label::MAX_BYTES / 2));
+    let many = format!("[{},1e9{}]", vec![stream(1); StreamList::MAX].join(","), ",{}".repeat(300_000));
+    assert_eq!(frame::decode::<StreamList>(many.as_bytes()).unwrap().iter().count(), StreamList::MAX);
+    let all: StreamList = std::iter::repeat_n(read[0].clone(), 1000).collect();
+    assert_eq!(all.iter().count(), StreamList::MAX);
+    // The longest list that there can be fits into a frame.
+    let worst = StreamInfo {
+        stream: u64::MAX,
+        kind: StreamKind::Terminal,
+        port: u32::MAX,
+        label: Some(Label::from("\"".repeat(99).as_str())),
+        age_us: u64::MAX,
+        from_host: u64::MAX,
+        to_host: u64::MAX,
+    };
+    let worst = Answer::Streams(std::iter::repeat_n(worst, 1000).collect());
+    frame::encode(&Message::Answer { id: u64::MAX, answer: worst }).unwrap();
 }
 
 #[test]

@@ -8,8 +8,9 @@ use std::{collections::BTreeSet, fs, path::PathBuf};
 use nexus_model::ExitStatus;
 use nexus_protocol::{
     Answer, Blob, Call, Channel, Command, CopyIn, CopyOut, CopyReport, Ended, Event, ExecState, FailureKind,
-    FileContent, Message, OpenTerminal, Purpose, ReadFile, Refresh, Refreshed, Request, Role, ShutdownMode,
-    StreamAnswer, StreamHeader, TerminalInfo, TerminalSize, Text, Ticket, ViewerHeader, WriteFile, frame,
+    FileContent, Label, Message, OpenTerminal, Purpose, ReadFile, Refresh, Refreshed, Request, Role, ShutdownMode,
+    StreamAnswer, StreamHeader, StreamInfo, StreamKind, TerminalInfo, TerminalSize, Text, Ticket, ViewerHeader,
+    WriteFile, frame,
 };
 use serde::de::DeserializeOwned;
 
@@ -66,6 +67,16 @@ fn what_an_agent_said_is_understood() {
     let Answer::File(file) = answer("agent-file") else { panic!("no file") };
     assert_eq!(file, FileContent { data: Blob(b"web\n".to_vec()), size: 4, mode: 0o644, more: false });
     assert_eq!(recorded::<CopyReport>("agent-copy-working"), CopyReport::Working);
+    let stream = StreamInfo {
+        stream: 3,
+        kind: StreamKind::Terminal,
+        port: 300,
+        label: Some(Label::from(":1.42")),
+        age_us: 5_003_217,
+        from_host: 11,
+        to_host: 4096,
+    };
+    assert_eq!(answer("agent-streams"), Answer::Streams([stream].into_iter().collect()));
     assert_eq!(answer("agent-done"), Answer::Done);
     assert_eq!(answer("agent-refreshed"), Answer::Refreshed(Refreshed { stepped_us: 5_003_217 }));
     assert_eq!(failure("agent-failure-not-found"), FailureKind::NotFound);
@@ -97,12 +108,15 @@ fn what_a_host_said_is_understood() {
     assert_eq!(call("host-signal-exec"), Call::SignalExec { exec: header.exec, signal: 15 });
     let shell = Command { env: [("TERM".to_owned(), "xterm-256color".to_owned())].into(), ..Command::default() };
     let (name, size) = (Some("main".to_owned()), Some(TerminalSize::new(132, 43)));
-    let open = OpenTerminal { command: shell, name, size, read_only: false };
+    let open = OpenTerminal { command: shell, name, size, read_only: false, label: None };
     assert_eq!(call("host-open-terminal"), Call::OpenTerminal(open));
     let viewer: ViewerHeader = recorded("host-viewer");
     let size = TerminalSize::new(101, 37);
     assert_eq!(call("host-resize-exec"), Call::ResizeExec { exec: viewer.terminal, size });
     assert_eq!(call("host-list-execs"), Call::ListExecs);
+    assert_eq!(call("host-list-streams"), Call::ListStreams);
+    assert_eq!(call("host-wait-stream"), Call::WaitStream { stream: 3 });
+    assert_eq!(call("host-close-stream"), Call::CloseStream { stream: 3 });
     assert_eq!(call("host-shutdown"), Call::Shutdown { mode: ShutdownMode::Poweroff });
     assert_eq!(call("host-cancel"), Call::Cancel { request: 8 });
     let path = "/etc/hostname".to_owned();
@@ -112,15 +126,15 @@ fn what_a_host_said_is_understood() {
     let write = WriteFile { path, data, mode: Some(0o600), owner, append: true, folders: true };
     assert_eq!(call("host-write-file"), Call::WriteFile(write));
     let copy = CopyIn { path: "/srv".to_owned(), name: Some("site".to_owned()), replace: true };
-    assert_eq!(call("host-copy-in"), Call::OpenStream { purpose: Purpose::CopyIn(copy) });
+    assert_eq!(call("host-copy-in"), Call::OpenStream { purpose: Purpose::CopyIn(copy), label: None });
     let copy = CopyOut { path: "/srv/site".to_owned() };
-    assert_eq!(call("host-copy-out"), Call::OpenStream { purpose: Purpose::CopyOut(copy) });
+    assert_eq!(call("host-copy-out"), Call::OpenStream { purpose: Purpose::CopyOut(copy), label: None });
     let CopyReport::Done(done) = recorded("copy-done") else { panic!("not done") };
     assert_eq!((done.entries, done.bytes, done.left_out, &done.sha256.as_str()[..4]), (3, 1000, 1, "ba78"));
     let CopyReport::Failure(failure) = recorded("copy-failure") else { panic!("no failure") };
     assert_eq!(failure.kind, FailureKind::Invalid);
     let env = [("K".to_owned(), "V".to_owned())].into();
-    assert_eq!(call("host-open-stream"), Call::OpenStream { purpose: Purpose::Tools { env } });
+    assert_eq!(call("host-open-stream"), Call::OpenStream { purpose: Purpose::Tools { env }, label: None });
     assert_eq!(call("host-freeze"), Call::Freeze);
     let entropy = Blob(b"not random".to_vec());
     assert_eq!(call("host-refresh"), Call::Refresh(Refresh { clock_us: 1_763_751_600_000_000, entropy }));
@@ -137,5 +151,5 @@ fn no_frame_is_left_out() {
     for name in &names {
         assert!(source.contains(&format!("\"{name}\"")), "nothing is known of {name}");
     }
-    assert_eq!(names.len(), 43);
+    assert_eq!(names.len(), 47);
 }

@@ -295,6 +295,8 @@ impl Dialer {
         );
         let guest = Box::new(guest(welcome, self.opened_at));
         self.tell(MachineMessage::GuestUp { run, guest }).await;
+        let adoption = self.engine.clone().adopt_streams(self.vm.clone(), agent.clone());
+        let _adoption = AbortOnDropHandle::new(tokio::spawn(adoption));
 
         let mut misses = 0;
         let mut orderly = false;

@@ -18,7 +18,10 @@ use nexus_model::{
 };
 use tokio::sync::watch;
 
-use super::{connection, connection::ConnectionMessage, machine, machine::MachineMessage, statistics::Statistics};
+use super::{
+    connection, connection::ConnectionMessage, machine, machine::MachineMessage, statistics::Statistics, stream,
+    streams::Streams,
+};
 use crate::{
     Engine,
     place::CONNECTIONS,
@@ -32,10 +35,10 @@ const MACHINE_BACKOFF: Backoff =
 const MACHINE_INTENSITY: Intensity = Intensity { max: 5, window: Duration::from_secs(60) };
 const MACHINE_RETRY: Duration = Duration::from_secs(60);
 /// A fault of a connection's actor: as its domain failures; 10 in 60 s and it is failed, retried every 60 s.
-const CONNECTION_BACKOFF: Backoff =
+pub(super) const CONNECTION_BACKOFF: Backoff =
     Backoff { initial: Duration::from_millis(100), max: Duration::from_secs(10), jitter: 0.2 };
-const CONNECTION_INTENSITY: Intensity = Intensity { max: 10, window: Duration::from_secs(60) };
-const CONNECTION_RETRY: Duration = Duration::from_secs(60);
+pub(super) const CONNECTION_INTENSITY: Intensity = Intensity { max: 10, window: Duration::from_secs(60) };
+pub(super) const CONNECTION_RETRY: Duration = Duration::from_secs(60);
 /// A fault of the connections' supervisor never reaches the machine beside it: 5 in 60 s and it is failed, retried every 60 s.
 const CONNECTIONS_GIVE_UP: GiveUp = GiveUp::Retry { every: Duration::from_secs(60), health: Health::Failed };
 
@@ -67,6 +70,8 @@ pub(crate) struct VmContext {
     pub(crate) machine: ActorSlot<MachineMessage>,
     pub(crate) connections: ActorSlot<SupervisorMessage>,
     pub(crate) connection: ActorSlot<ConnectionMessage>,
+    /// The streams that clients have.
+    pub(super) streams: Streams,
     /// The environment of every command in its guest. Said by the machine.
     pub(crate) env: watch::Sender<BTreeMap<String, String>>,
     /// What its guest is given at each boot. Said by the machine.
@@ -92,6 +97,7 @@ impl VmContext {
             machine: ActorSlot::new(),
             connections: ActorSlot::new(),
             connection: ActorSlot::new(),
+            streams: Streams::default(),
             env: watch::Sender::default(),
             files: watch::Sender::default(),
             power: watch::Sender::default(),
@@ -100,6 +106,11 @@ impl VmContext {
             statistics: Statistics::default(),
             heartbeat_at: AtomicU64::default(),
         }
+    }
+
+    /// The numbers of its connections.
+    pub(super) fn connection_numbers(&self) -> Vec<u32> {
+        std::iter::once(connection::AGENT).chain(self.streams.all().iter().map(|stream| stream.number)).collect()
     }
 
     /// The guest answers, right now.
@@ -122,9 +133,9 @@ pub(crate) fn children(engine: &Engine, vm: &Arc<VmContext>) -> Vec<ChildSpec> {
         give_up: GiveUp::Retry { every: MACHINE_RETRY, health: Health::Unmanaged },
         ..machine::child_spec(engine, vm)
     };
-    let below = connections(engine, vm);
+    let (below, of) = (engine.clone(), vm.clone());
     let connections = ChildSpec::supervisor(CONNECTIONS, move |_| {
-        let children = below.clone();
+        let children = connections(&below, &of);
         async move { Ok(SupervisorConfig { strategy: Strategy::OneForOne, children }) }
     });
     let connections = ChildSpec { give_up: CONNECTIONS_GIVE_UP, ..connections.published_in(&vm.connections) };
@@ -133,12 +144,14 @@ pub(crate) fn children(engine: &Engine, vm: &Arc<VmContext>) -> Vec<ChildSpec> {
 
 /// What the supervisor of a VM's connections supervises: each is on its own.
 pub(crate) fn connections(engine: &Engine, vm: &Arc<VmContext>) -> Vec<ChildSpec> {
-    vec![ChildSpec {
+    let agent = ChildSpec {
         backoff: CONNECTION_BACKOFF,
         intensity: CONNECTION_INTENSITY,
         give_up: GiveUp::Retry { every: CONNECTION_RETRY, health: Health::Failed },
         ..connection::child_spec(engine, vm)
-    }]
+    };
+    let streams = vm.streams.all();
+    std::iter::once(agent).chain(streams.iter().map(|known| stream::child_spec(engine, vm, known))).collect()
 }
 
 /// A VM as a child of the supervisor of all VMs.

@@ -2,11 +2,14 @@
 
 use std::os::fd::OwnedFd;
 
-use nexus_model::{ErrorKind, Name};
-use nexus_protocol::{Blob, CopyIn, CopyOut, MAX_FILE_BYTES, WriteFile};
+use nexus_model::{ConnectionKind, ErrorKind, Name};
+use nexus_protocol::{BULK_PORT, Blob, CopyIn, CopyOut, Label, MAX_FILE_BYTES, WriteFile};
 use tracing::info;
 
 use crate::{Engine, Error, GuestCopyIn, GuestFile, Origin};
+
+/// What a copy is as a connection.
+const BULK: (ConnectionKind, u32) = (ConnectionKind::Bulk, BULK_PORT);
 
 impl Engine {
     /// Reads a file in a guest from `offset` on: at most 256 KiB, and whether there is more.
@@ -62,7 +65,11 @@ impl Engine {
         let GuestCopyIn { path, name, replace } = copy;
         is_path(&path)?;
         info!(NEXUS_VM = %vm, NEXUS_REQUEST = %origin.request, DBUS_SENDER = origin.sender, "copies to `{path}` in VM {vm}");
-        Ok(self.agent(vm)?.copy_in(CopyIn { path, name, replace }).await?)
+        let agent = self.agent(vm)?;
+        let owner = Some(Label::from(origin.sender.as_str()));
+        let opened = agent.copy_in(CopyIn { path, name, replace }, owner).await?;
+        self.handed_over(&self.vm(vm)?, &agent, BULK, &origin.sender, opened.number).await;
+        Ok(opened.stream)
     }
 
     /// Opens a stream that carries files of a guest's to a client. It goes by nexusd.
@@ -72,7 +79,10 @@ impl Engine {
     pub async fn guest_copy_out(&self, origin: &Origin, vm: &Name, path: String) -> Result<OwnedFd, Error> {
         is_path(&path)?;
         info!(NEXUS_VM = %vm, NEXUS_REQUEST = %origin.request, DBUS_SENDER = origin.sender, "copies `{path}` from VM {vm}");
-        Ok(self.agent(vm)?.copy_out(CopyOut { path }).await?)
+        let agent = self.agent(vm)?;
+        let opened = agent.copy_out(CopyOut { path }, Some(Label::from(origin.sender.as_str()))).await?;
+        self.handed_over(&self.vm(vm)?, &agent, BULK, &origin.sender, opened.number).await;
+        Ok(opened.stream)
     }
 }
 

@@ -3,8 +3,8 @@
 use std::{os::fd::OwnedFd, sync::atomic::Ordering, time::Duration};
 
 use nexus_host::agent::{AgentClient, AgentError, RunOutcome};
-use nexus_model::{ErrorKind, Name, vm::VmState};
-use nexus_protocol::{Command, Text};
+use nexus_model::{ConnectionKind, ErrorKind, Name, vm::VmState};
+use nexus_protocol::{Command, Label, TOOLS_PORT, Text};
 use tracing::info;
 
 use crate::{Engine, Error, GuestCommand, GuestOutcome, GuestStreams, Origin};
@@ -113,7 +113,11 @@ impl Engine {
         let agent = self.agent(vm)?;
         let env = self.vm(vm)?.env.borrow().clone();
         info!(NEXUS_VM = %vm, NEXUS_REQUEST = %origin.request, DBUS_SENDER = origin.sender, "opens the tools of VM {vm}");
-        Ok(agent.open_tools(env).await?)
+        let opened = agent.open_tools(env, Some(Label::from(origin.sender.as_str()))).await?;
+        let context = self.vm(vm)?;
+        let place = (ConnectionKind::Tools, TOOLS_PORT);
+        self.handed_over(&context, &agent, place, &origin.sender, opened.number).await;
+        Ok(opened.stream)
     }
 
     pub(super) fn agent(&self, vm: &Name) -> Result<AgentClient, Error> {

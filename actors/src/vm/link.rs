@@ -1,28 +1,42 @@
 //! What can be asked about a VM's connections.
 
+use nexus_host::agent::AgentClient;
 use nexus_model::{ErrorKind, Name, Timestamp, vm::VmState};
 
 use super::connection::{AGENT, ConnectionMessage};
 use crate::{Engine, Error, Place, ask::ask, snapshot::ConnectionStatistics};
 
 impl Engine {
-    /// What a connection has carried since this nexusd began.
+    /// What a connection has carried: that to the agent since this nexusd began, a client's stream since it is open.
     ///
     /// # Errors
-    /// `NotFound`.
-    pub fn connection_statistics(&self, vm: &Name, number: u32) -> Result<ConnectionStatistics, Error> {
+    /// `NotFound`; of a client's stream also `GuestUnavailable`, `GuestFailed` and `Timeout`, since the agent counts.
+    pub async fn connection_statistics(&self, vm: &Name, number: u32) -> Result<ConnectionStatistics, Error> {
         let context = self.vm(vm)?;
-        self.has_connection(vm, number)?;
-        Ok(context.statistics.read())
+        if number == AGENT {
+            return Ok(context.statistics.read());
+        }
+        let (agent, stream) = self.stream_of(vm, number)?;
+        let streams = agent.list_streams().await?;
+        let info = streams.into_iter().find(|info| info.stream == stream).ok_or_else(|| unknown(vm, number))?;
+        Ok(ConnectionStatistics {
+            bytes_in: info.to_host,
+            bytes_out: info.from_host,
+            ..ConnectionStatistics::default()
+        })
     }
 
-    /// Hangs up. The connection to the agent is dialled again at once.
+    /// Hangs up. The connection to the agent is dialled again at once; a client's stream ends.
     ///
     /// # Errors
-    /// `NotFound`; `InvalidState` when it is not open, or the VM is paused.
+    /// `NotFound`; `InvalidState` when that to the agent is not open, or the VM is paused; of a client's stream
+    /// `GuestUnavailable`, `GuestFailed` and `Timeout`, since the agent closes it.
     pub async fn close_connection(&self, vm: &Name, number: u32) -> Result<(), Error> {
         let context = self.vm(vm)?;
-        self.has_connection(vm, number)?;
+        if number != AGENT {
+            let (agent, stream) = self.stream_of(vm, number)?;
+            return Ok(agent.close_stream(stream).await?);
+        }
         if self.board.vms().get(vm).is_some_and(|picture| picture.lifecycle.state() == VmState::Paused) {
             return Err(Error::new(
                 ErrorKind::InvalidState,
@@ -39,7 +53,15 @@ impl Engine {
         self.vm(vm).map_or(Timestamp::NEVER, |context| context.heartbeat_at())
     }
 
-    fn has_connection(&self, vm: &Name, number: u32) -> Result<(), Error> {
-        if number == AGENT { Ok(()) } else { Err(Error::not_found("connection", &format!("{vm}/{number}"))) }
+    /// A client's stream as the agent knows it.
+    fn stream_of(&self, vm: &Name, number: u32) -> Result<(AgentClient, u64), Error> {
+        let stream = self.vm(vm)?.streams.find(number).ok_or_else(|| unknown(vm, number))?;
+        let agent = self.agent(vm)?;
+        // Another run of the agent's has other streams by the same numbers.
+        if agent.run_id() == stream.run_id { Ok((agent, stream.stream)) } else { Err(unknown(vm, number)) }
     }
+}
+
+fn unknown(vm: &Name, number: u32) -> Error {
+    Error::not_found("connection", &format!("{vm}/{number}"))
 }

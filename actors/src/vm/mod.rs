@@ -1,5 +1,5 @@
 //! Virtual machines: each has a supervisor of its own (rest_for_one) over the [machine] that owns its VMM process and the
-//! supervisor (one_for_one) of its connections, of which there is one: the [connection] to its guest agent.
+//! supervisor (one_for_one) of its connections: the one to its guest agent ([connection]), and each [stream] that a client has.
 
 mod breach;
 mod connection;
@@ -15,6 +15,8 @@ mod provision;
 mod removal;
 mod standstill;
 mod statistics;
+mod stream;
+mod streams;
 mod terminal;
 
 pub(crate) use context::{Power, VmContext, child_spec};
@@ -22,3 +24,5 @@ pub(crate) use context::{Power, VmContext, child_spec};
 pub(crate) use context::{children, connections};
 pub(crate) use create::random_id;
 pub(crate) use removal::Disks;
+#[cfg(test)]
+pub(crate) use streams::any as stream;

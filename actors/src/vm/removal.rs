@@ -140,6 +140,9 @@ impl Engine {
             }
             tokio::time::sleep(STOP_RETRY).await;
         }
+        for stream in vm.streams.all() {
+            self.forget_stream(vm, stream.number);
+        }
         self.board.withdraw_connection(&(vm.name.clone(), super::connection::AGENT));
         self.board.withdraw_vm(&vm.name);
         self.refresh_assets();

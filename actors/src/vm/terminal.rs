@@ -1,8 +1,8 @@
 //! Terminals in guests.
 
 use nexus_host::agent::AgentError;
-use nexus_model::{ErrorKind, Name};
-use nexus_protocol::{ExecState, FailureKind, OpenTerminal, TerminalSize};
+use nexus_model::{ConnectionKind, ErrorKind, Name};
+use nexus_protocol::{ExecState, FailureKind, Label, OpenTerminal, TerminalSize};
 
 use crate::{Engine, Error, GuestShell, GuestTerminal, GuestTerminalInfo, Origin};
 
@@ -23,8 +23,11 @@ impl Engine {
     ) -> Result<GuestTerminal, Error> {
         let (agent, command) = self.guest_command(origin, vm, shell.command)?;
         let size = shell.size.map(|(columns, rows)| TerminalSize::new(columns, rows));
-        let open = OpenTerminal { command, name: shell.name, size, read_only: shell.read_only };
+        let owner = Label::from(origin.sender.as_str());
+        let open = OpenTerminal { command, name: shell.name, size, read_only: shell.read_only, label: Some(owner) };
         let opened = agent.open_terminal(open).await.map_err(|error| explain(vm, error))?;
+        let place = (ConnectionKind::Terminal, opened.port);
+        self.handed_over(&self.vm(vm)?, &agent, place, &origin.sender, opened.number).await;
         Ok(GuestTerminal { exec: opened.id, stream: opened.stream })
     }
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use nexus_actors::{Place, snapshot::ConnectionSnapshot};
-use nexus_model::Name;
+use nexus_model::{ConnectionKind, Name};
 use zbus::{OwnedObjectPath, interface, message::Header};
 
 use super::{
@@ -53,15 +53,12 @@ impl Connection {
         #[zbus(connection)] bus: &zbus::Connection,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<HashMap<String, u64>, Error> {
-        let read = async { self.engine.connection_statistics(&self.vm, self.number) };
-        let read = self.call(bus, &header).query(read).await?;
-        Ok(HashMap::from([
-            ("bytes-in".to_owned(), read.bytes_in),
-            ("bytes-out".to_owned(), read.bytes_out),
-            ("frames-in".to_owned(), read.frames_in),
-            ("frames-out".to_owned(), read.frames_out),
-            ("reconnects".to_owned(), read.reconnects),
-        ]))
+        let read = self.call(bus, &header).query(self.engine.connection_statistics(&self.vm, self.number)).await?;
+        let bytes = [("bytes-in", read.bytes_in), ("bytes-out", read.bytes_out)];
+        let more = [("frames-in", read.frames_in), ("frames-out", read.frames_out), ("reconnects", read.reconnects)];
+        // A client's stream is of no frames, and of one piece.
+        let more = more.into_iter().filter(|_| self.picture.get().kind == ConnectionKind::Agent);
+        Ok(bytes.into_iter().chain(more).map(|(key, value)| (key.to_owned(), value)).collect())
     }
 
     #[zbus(property(emits_changed_signal = "const"))]

@@ -40,7 +40,10 @@ pub(crate) fn welcome(agent: &Agent) -> Welcome {
 /// A mere process has no clock of its own.
 fn features(role: Role) -> Features {
     let clock = (role != Role::Process).then_some(Features::CLOCK);
-    clock.into_iter().chain([Features::COPY, Features::FILES, Features::TERMINALS, Features::TOOLS]).collect()
+    clock
+        .into_iter()
+        .chain([Features::COPY, Features::FILES, Features::STREAMS, Features::TERMINALS, Features::TOOLS])
+        .collect()
 }
 
 fn addresses() -> Vec<IpAddr> {

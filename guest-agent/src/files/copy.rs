@@ -20,7 +20,12 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::{agent::Agent, listener::OPENING_DEADLINE, stream::Stream};
+use crate::{
+    agent::Agent,
+    listener::OPENING_DEADLINE,
+    stream::Stream,
+    streams::{Metered, Open},
+};
 
 /// As many copies at a time; each has a thread and its buffers.
 const MAX_COPIES: usize = 16;
@@ -61,26 +66,40 @@ pub(crate) async fn serve(mut stream: Stream, agent: Rc<Agent>) {
     })
     .await;
     match opened {
-        Ok(Some(Some((_seat, Purpose::CopyIn(copy))))) => take(stream, copy, &agent).await,
-        Ok(Some(Some((_seat, Purpose::CopyOut(copy))))) => give(stream, copy, &agent).await,
+        Ok(Some(Some((_seat, Purpose::CopyIn(copy), open)))) => take(stream, copy, &agent, &open).await,
+        Ok(Some(Some((_seat, Purpose::CopyOut(copy), open)))) => give(stream, copy, &agent, &open).await,
         Ok(Some(_)) => stream.finish().await,
         Ok(None) | Err(_) => {}
     }
 }
 
-fn admit(ticket: &Ticket, agent: &Agent) -> Result<(OwnedSemaphorePermit, Purpose), Failure> {
+fn admit(ticket: &Ticket, agent: &Agent) -> Result<(OwnedSemaphorePermit, Purpose, Open), Failure> {
     match agent.tickets.claim(ticket, Instant::now())? {
-        Purpose::Tools { .. } => Err(Failure::new(FailureKind::Unauthorized, "the stream is for something else")),
-        purpose => Ok((agent.copies.sit()?, purpose)),
+        (Purpose::Tools { .. }, _) => Err(Failure::new(FailureKind::Unauthorized, "the stream is for something else")),
+        (purpose, stream) => Ok((agent.copies.sit()?, purpose, agent.streams.enter(stream)?)),
     }
 }
 
-async fn take(mut stream: Stream, copy: CopyIn, agent: &Agent) {
-    let Ok(socket) = stream.duplicate() else { return };
+/// The stream for the thread that copies, and what ends it.
+fn socket(stream: &Stream, open: &Open) -> io::Result<(Metered<IdleStream>, IdleStream)> {
+    let socket = IdleStream::new(stream.duplicate()?, IDLE);
+    let end = socket.try_clone()?;
+    Ok((Metered::new(socket, Arc::clone(&open.meter)), end))
+}
+
+async fn take(stream: Stream, copy: CopyIn, agent: &Agent, open: &Open) {
+    let Ok((socket, end)) = socket(&stream, open) else { return };
+    let mut stream = Metered::new(stream, Arc::clone(&open.meter));
     let root = Arc::clone(&agent.root);
-    let mut work = spawn_blocking(move || receive(IdleStream::new(socket, IDLE), &copy, &root));
+    let mut work = spawn_blocking(move || receive(socket, &copy, &root));
     let report = loop {
         tokio::select! {
+            () = open.closing.cancelled() => {
+                end.close();
+                // What is about to be in its place gets there.
+                let _ = work.await;
+                return;
+            }
             received = &mut work => break match received {
                 Ok(Ok(done)) => CopyReport::Done(done),
                 Ok(Err(failure)) => CopyReport::Failure(failure),
@@ -93,23 +112,40 @@ async fn take(mut stream: Stream, copy: CopyIn, agent: &Agent) {
             }
         }
     };
-    let tell = frame::write_one(&mut stream, MAX_STREAM_FRAME_BYTES, &report);
-    if let Ok(Ok(())) = timeout(IDLE, tell).await {
-        stream.finish().await;
+    let finished = async move {
+        let tell = frame::write_one(&mut stream, MAX_STREAM_FRAME_BYTES, &report);
+        if let Ok(Ok(())) = timeout(IDLE, tell).await {
+            stream.into_inner().finish().await;
+        }
+    };
+    tokio::select! {
+        () = finished => {}
+        () = open.closing.cancelled() => {}
     }
 }
 
-async fn give(stream: Stream, copy: CopyOut, agent: &Agent) {
-    let Ok(socket) = stream.duplicate() else { return };
+async fn give(stream: Stream, copy: CopyOut, agent: &Agent, open: &Open) {
+    let Ok((socket, end)) = socket(&stream, open) else { return };
     let root = Arc::clone(&agent.root);
-    let sent = spawn_blocking(move || send(IdleStream::new(socket, IDLE), &copy, &root)).await;
+    let mut work = spawn_blocking(move || send(socket, &copy, &root));
+    let sent = tokio::select! {
+        sent = &mut work => sent,
+        () = open.closing.cancelled() => {
+            end.close();
+            let _ = work.await;
+            return;
+        }
+    };
     if let Ok(Ok(())) = sent {
-        stream.finish().await;
+        tokio::select! {
+            () = stream.finish() => {}
+            () = open.closing.cancelled() => {}
+        }
     }
 }
 
 /// Unpacks what comes, and puts it into its place once the host has said what it was.
-fn receive(source: IdleStream, copy: &CopyIn, root: &Root) -> Result<CopyDone, Failure> {
+fn receive(source: Metered<IdleStream>, copy: &CopyIn, root: &Root) -> Result<CopyDone, Failure> {
     let broken = |error: io::Error| Failure::new(FailureKind::System, format!("the copy broke off: {error}"));
     absolute(&copy.path)?;
     let name = copy.name.as_deref().map(OsStr::new);
@@ -133,7 +169,7 @@ fn receive(source: IdleStream, copy: &CopyIn, root: &Root) -> Result<CopyDone, F
 }
 
 /// Packs what is asked for. What goes wrong is said behind the chunks, or is that the host is gone.
-fn send(sink: IdleStream, copy: &CopyOut, root: &Root) -> io::Result<()> {
+fn send(sink: Metered<IdleStream>, copy: &CopyOut, root: &Root) -> io::Result<()> {
     let mut chunks = chunk::Writer::new(sink);
     let packed = packed(&mut chunks, copy, root);
     let (sink, sha256) = chunks.finish()?;
@@ -145,7 +181,7 @@ fn send(sink: IdleStream, copy: &CopyOut, root: &Root) -> io::Result<()> {
     chunk::write_report(sink, &report)
 }
 
-fn packed(chunks: &mut chunk::Writer<IdleStream>, copy: &CopyOut, root: &Root) -> Result<Summary, Failure> {
+fn packed(chunks: &mut chunk::Writer<Metered<IdleStream>>, copy: &CopyOut, root: &Root) -> Result<Summary, Failure> {
     absolute(&copy.path)?;
     let place = root.place(Path::new(&copy.path), false);
     let place = place.map_err(|source| {

@@ -30,7 +30,13 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use self::{call::Call, server::Server, transport::Bounded};
-use crate::{agent::Agent, listener::OPENING_DEADLINE, log::say, stream::Stream};
+use crate::{
+    agent::Agent,
+    listener::OPENING_DEADLINE,
+    log::say,
+    stream::Stream,
+    streams::{Metered, Open},
+};
 
 /// As many sessions at a time.
 const MAX_SESSIONS: usize = 32;
@@ -70,22 +76,22 @@ pub(crate) async fn serve(mut stream: Stream, agent: Rc<Agent>) {
     })
     .await;
     match opened {
-        Ok(Some(Some((_seat, env)))) => session(stream, &agent, env).await,
+        Ok(Some(Some((_seat, env, open)))) => session(stream, &agent, env, open).await,
         Ok(Some(None)) => stream.finish().await,
         Ok(None) | Err(_) => {}
     }
 }
 
-fn admit(ticket: &Ticket, agent: &Agent) -> Result<(OwnedSemaphorePermit, BTreeMap<String, String>), Failure> {
-    let Purpose::Tools { env } = agent.tickets.claim(ticket, Instant::now())? else {
+fn admit(ticket: &Ticket, agent: &Agent) -> Result<(OwnedSemaphorePermit, BTreeMap<String, String>, Open), Failure> {
+    let (Purpose::Tools { env }, stream) = agent.tickets.claim(ticket, Instant::now())? else {
         return Err(Failure::new(FailureKind::Unauthorized, "the stream is for something else"));
     };
-    Ok((agent.tools.sit()?, env))
+    Ok((agent.tools.sit()?, env, agent.streams.enter(stream)?))
 }
 
-/// Serves a session until the host ends it. What it has under way ends at once then, with all that it started.
-async fn session(stream: Stream, agent: &Rc<Agent>, env: BTreeMap<String, String>) {
-    let (reading, writing) = split(stream);
+/// Serves a session until the host ends it, on whichever way. What it has under way ends at once then, with all that it started.
+async fn session(stream: Stream, agent: &Rc<Agent>, env: BTreeMap<String, String>, open: Open) {
+    let (reading, writing) = split(Metered::new(stream, Arc::clone(&open.meter)));
     let gone = CancellationToken::new();
     // Of a line that is too long the SDK would say nothing, and its sender would wait for ever: here the stream ends.
     let lines = BoundedLines::new(reading, MAX_TOOLS_LINE_BYTES);
@@ -105,6 +111,11 @@ async fn session(stream: Stream, agent: &Rc<Agent>, env: BTreeMap<String, String
         tokio::select! {
             () = &mut service => break,
             () = gone.cancelled() => break,
+            () = open.closing.cancelled() => {
+                // The SDK has the stream.
+                gone.cancel();
+                break;
+            }
             Some(call) = called.recv() => {
                 while tasks.try_join_next().is_some() {}
                 tasks.spawn_local(call.answer(Rc::clone(agent), Rc::clone(&env)));

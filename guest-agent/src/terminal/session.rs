@@ -17,7 +17,10 @@ use tokio::{
 };
 
 use super::{history::Allowance, pty::Pty, screen::Screen, viewer::Viewer};
-use crate::exec::{Leader, system};
+use crate::{
+    exec::{Leader, system},
+    streams::Announced,
+};
 
 /// As many may look at a terminal at a time.
 const MAX_VIEWERS: usize = 16;
@@ -55,6 +58,7 @@ struct Ticket {
     number: u64,
     token: Token,
     read_only: bool,
+    stream: Announced,
 }
 
 /// A viewer's place; given up when dropped.
@@ -62,6 +66,7 @@ pub(super) struct Seat {
     pub(super) session: Rc<Session>,
     pub(super) viewer: Rc<Viewer>,
     pub(super) read_only: bool,
+    pub(super) stream: Announced,
     number: u64,
 }
 
@@ -210,8 +215,8 @@ impl Session {
         self.screen.borrow_mut().trim();
     }
 
-    /// Lets one more viewer come.
-    pub(super) fn admit(self: &Rc<Self>, read_only: bool) -> Result<Token, Failure> {
+    /// Lets one more viewer come, on that stream.
+    pub(super) fn admit(self: &Rc<Self>, read_only: bool, stream: Announced) -> Result<Token, Failure> {
         if self.viewers.borrow().len() + self.tickets.borrow().len() >= MAX_VIEWERS {
             let message = format!("{MAX_VIEWERS} look at this terminal already");
             return Err(Failure::new(FailureKind::Exhausted, message));
@@ -219,7 +224,7 @@ impl Session {
         let token = Token::random().map_err(|_| Failure::new(FailureKind::System, "cannot get random numbers"))?;
         let number = self.next.get();
         self.next.set(number + 1);
-        self.tickets.borrow_mut().push(Ticket { number, token: token.clone(), read_only });
+        self.tickets.borrow_mut().push(Ticket { number, token: token.clone(), read_only, stream });
         let session = Rc::downgrade(self);
         spawn_local(async move {
             sleep(TICKET_DEADLINE).await;
@@ -236,7 +241,7 @@ impl Session {
     pub(super) fn seat(self: &Rc<Self>, token: &Token) -> Option<Seat> {
         let mut tickets = self.tickets.borrow_mut();
         let place = tickets.iter().position(|ticket| ticket.token == *token)?;
-        let Ticket { number, read_only, .. } = tickets.swap_remove(place);
+        let Ticket { number, read_only, stream, .. } = tickets.swap_remove(place);
         drop(tickets);
         let viewer = Rc::new(Viewer::default());
         let screen = self.screen.borrow();
@@ -245,7 +250,7 @@ impl Session {
         self.seen.set(true);
         self.has_room();
         self.viewers.borrow_mut().insert(number, Rc::clone(&viewer));
-        Some(Seat { session: Rc::clone(self), viewer, read_only, number })
+        Some(Seat { session: Rc::clone(self), viewer, read_only, stream, number })
     }
 
     /// Kills the command if nobody looks at it or is about to, and it is to end then; also if nobody ever has.

@@ -3,7 +3,8 @@
 use std::{cell::RefCell, collections::BTreeMap, io, rc::Rc};
 
 use nexus_protocol::{
-    ExecInfo, Failure, FailureKind, OpenTerminal, OpenedTerminal, TERMINAL_PORTS, TerminalSize, ViewerHeader,
+    ExecInfo, Failure, FailureKind, OpenTerminal, OpenedTerminal, StreamKind, TERMINAL_PORTS, TerminalSize,
+    ViewerHeader,
 };
 use tokio::task::spawn_local;
 
@@ -38,7 +39,7 @@ impl Terminals {
     /// Finds the terminal of that name, or makes one, and lets a viewer come.
     pub(crate) fn open(&self, agent: &Rc<Agent>, open: OpenTerminal) -> Result<OpenedTerminal, Failure> {
         open.validate().map_err(|error| Failure::new(FailureKind::Invalid, error.to_string()))?;
-        let (read_only, size) = (open.read_only, open.size);
+        let (read_only, size, label) = (open.read_only, open.size, open.label.clone());
         let found = open.name.as_deref().and_then(|name| self.find(name));
         let created = found.is_none();
         let (port, session) = match found {
@@ -51,11 +52,13 @@ impl Terminals {
             }
         };
         // Who can't come any more changes nothing.
-        let token = session.admit(read_only)?;
+        let stream = agent.streams.announce(StreamKind::Terminal, port, label);
+        let number = stream.number;
+        let token = session.admit(read_only, stream)?;
         if let Some(size) = size {
             session.resize(size)?;
         }
-        Ok(OpenedTerminal { exec: session.exec(), port, token, created })
+        Ok(OpenedTerminal { exec: session.exec(), port, token, created, stream: Some(number) })
     }
 
     fn find(&self, name: &str) -> Option<(u32, Rc<Session>)> {

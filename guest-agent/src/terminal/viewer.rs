@@ -4,6 +4,7 @@ use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
     rc::Rc,
+    sync::Arc,
     time::Duration,
 };
 
@@ -19,7 +20,12 @@ use tokio::{
 };
 
 use super::session::{Seat, Session};
-use crate::{agent::Agent, listener::OPENING_DEADLINE, stream::Stream};
+use crate::{
+    agent::Agent,
+    listener::OPENING_DEADLINE,
+    stream::Stream,
+    streams::{Metered, Open},
+};
 
 /// As much may wait for one viewer.
 const MAX_QUEUED: usize = 64 * 1024;
@@ -107,22 +113,27 @@ fn cost(output: &Bytes) -> usize {
 pub(crate) async fn serve(mut stream: Stream, port: u32, agent: &Rc<Agent>) {
     // What was claimed is given back with the seat.
     let Ok(Some(claimed)) = timeout(OPENING_DEADLINE, open(&mut stream, port, agent)).await else { return };
-    let Ok(seat) = claimed else { return stream.finish().await };
-    let (mut keys, mut display) = split(stream);
+    let Ok((seat, open)) = claimed else { return stream.finish().await };
+    let (mut keys, mut display) = split(Metered::new(stream, Arc::clone(&open.meter)));
     let is_over = tokio::select! {
         () = typing(&mut keys, &seat.session, seat.read_only) => false,
         is_over = showing(&mut display, &seat.session, &seat.viewer) => is_over,
+        () = open.closing.cancelled() => false,
     };
     drop(seat);
     if is_over {
-        keys.unsplit(display).finish().await;
+        tokio::select! {
+            () = keys.unsplit(display).into_inner().finish() => {}
+            () = open.closing.cancelled() => {}
+        }
     }
 }
 
 /// The place of the viewer, or why it has none; nothing when the host does not hear of that.
-async fn open(stream: &mut Stream, port: u32, agent: &Agent) -> Option<Result<Seat, Failure>> {
+async fn open(stream: &mut Stream, port: u32, agent: &Agent) -> Option<Result<(Seat, Open), Failure>> {
     let header = read_one(stream, MAX_STREAM_FRAME_BYTES).await.ok()?;
     let claimed = agent.terminals.claim(port, &header);
+    let claimed = claimed.and_then(|seat| agent.streams.enter(seat.stream.clone()).map(|open| (seat, open)));
     let answer = match &claimed {
         Ok(_) => StreamAnswer::Open,
         Err(failure) => StreamAnswer::Failure(failure.clone()),

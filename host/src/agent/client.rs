@@ -1,12 +1,12 @@
 //! Calls to the agent.
 
-use std::{collections::BTreeMap, future::Future, os::fd::OwnedFd, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
 
 use nexus_model::ExitStatus;
 use nexus_protocol::{
     Answer, BULK_PORT, CONTROL_PORT, Call, Command, CopyIn, CopyOut, ExecInfo, FailureKind, Features, FileContent,
-    Hello, MAX_EXECS, MAX_FILE_BYTES, MAX_RUN_OUTPUT_BYTES, Message, OpenTerminal, Purpose, REVISION, Ran, ReadFile,
-    Request, ShutdownMode, TOOLS_PORT, TerminalSize, Text, Ticket, Token, Welcome, WriteFile, frame,
+    Hello, Label, MAX_EXECS, MAX_FILE_BYTES, MAX_RUN_OUTPUT_BYTES, Message, OpenTerminal, Purpose, REVISION, Ran,
+    ReadFile, Request, ShutdownMode, TOOLS_PORT, TerminalSize, Text, Ticket, Token, Welcome, WriteFile, frame,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, split},
@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use super::{
-    AgentError, AgentEvents, Disconnect, ExecStreams, TerminalStream,
+    AgentError, AgentEvents, Disconnect, ExecStreams, OpenedStream, TerminalStream,
     connection::{self, Caller},
     exec,
     reader::FrameReader,
@@ -33,7 +33,7 @@ const RUN_GRACE: Duration = Duration::from_secs(30);
 /// A control connection to a guest agent. Clones share it; it is closed when the last one is dropped.
 #[derive(Clone, Debug)]
 pub struct AgentClient {
-    caller: Arc<Caller>,
+    pub(super) caller: Arc<Caller>,
     endpoint: Endpoint,
     about: Arc<About>,
 }
@@ -42,12 +42,17 @@ pub struct AgentClient {
 #[derive(Debug)]
 struct About {
     version: Text,
+    run_id: Text,
     features: Features,
 }
 
 impl About {
     fn of(welcome: &Welcome) -> Arc<Self> {
-        Arc::new(Self { version: welcome.agent_version.clone(), features: welcome.features.clone() })
+        Arc::new(Self {
+            version: welcome.agent_version.clone(),
+            run_id: welcome.run_id.clone(),
+            features: welcome.features.clone(),
+        })
     }
 }
 
@@ -103,6 +108,12 @@ impl AgentClient {
     #[must_use]
     pub fn has(&self, feature: &str) -> bool {
         self.about.features.has(feature)
+    }
+
+    /// Names the run of the agent, in its own words: numbers of commands and of streams are of one run.
+    #[must_use]
+    pub fn run_id(&self) -> &str {
+        self.about.run_id.as_str()
     }
 
     /// Counts what this connection carries, from its first byte.
@@ -248,13 +259,18 @@ impl AgentClient {
 
     /// Opens a session of the Model Context Protocol, in which the agent is the server: one JSON-RPC message a line, at
     /// most [`MAX_TOOLS_LINE_BYTES`](nexus_protocol::MAX_TOOLS_LINE_BYTES) each, in blocking mode, to be handed to a
-    /// client. It depends on nothing in this process. `env` holds variables for the commands of the session.
+    /// client. It depends on nothing in this process. `env` holds variables for the commands of the session, `owner` says
+    /// whose it is.
     ///
     /// # Errors
     /// [`AgentError::Failed`], as `unsupported` by an agent that is older than that; [`AgentError::Unreachable`] and
     /// [`AgentError::Stream`] when the stream can't be opened; [`AgentError::Timeout`]; [`AgentError::Gone`].
-    pub async fn open_tools(&self, env: BTreeMap<String, String>) -> Result<OwnedFd, AgentError> {
-        self.open_stream(Purpose::Tools { env }, TOOLS_PORT).await
+    pub async fn open_tools(
+        &self,
+        env: BTreeMap<String, String>,
+        owner: Option<Label>,
+    ) -> Result<OpenedStream, AgentError> {
+        self.open_stream(Purpose::Tools { env }, TOOLS_PORT, owner).await
     }
 
     /// Opens a stream that carries files to the guest, as [`CopyReport`](nexus_protocol::CopyReport) tells: in blocking mode,
@@ -262,20 +278,20 @@ impl AgentClient {
     ///
     /// # Errors
     /// As [`Self::open_tools`].
-    pub async fn copy_in(&self, copy: CopyIn) -> Result<OwnedFd, AgentError> {
-        self.open_stream(Purpose::CopyIn(copy), BULK_PORT).await
+    pub async fn copy_in(&self, copy: CopyIn, owner: Option<Label>) -> Result<OpenedStream, AgentError> {
+        self.open_stream(Purpose::CopyIn(copy), BULK_PORT, owner).await
     }
 
     /// Opens a stream that carries files from the guest, likewise.
     ///
     /// # Errors
     /// As [`Self::open_tools`].
-    pub async fn copy_out(&self, copy: CopyOut) -> Result<OwnedFd, AgentError> {
-        self.open_stream(Purpose::CopyOut(copy), BULK_PORT).await
+    pub async fn copy_out(&self, copy: CopyOut, owner: Option<Label>) -> Result<OpenedStream, AgentError> {
+        self.open_stream(Purpose::CopyOut(copy), BULK_PORT, owner).await
     }
 
-    async fn open_stream(&self, purpose: Purpose, port: u32) -> Result<OwnedFd, AgentError> {
-        let opened = match self.call("allow a stream", Call::OpenStream { purpose }).await? {
+    async fn open_stream(&self, purpose: Purpose, port: u32, label: Option<Label>) -> Result<OpenedStream, AgentError> {
+        let opened = match self.call("allow a stream", Call::OpenStream { purpose, label }).await? {
             Answer::Opened(opened) => opened,
             _ => return Err(AgentError::Nonsense),
         };
@@ -283,7 +299,8 @@ impl AgentClient {
             return Err(AgentError::Nonsense);
         }
         let ticket = Ticket { token: opened.token };
-        within("open the stream", ANSWER_DEADLINE, stream::open(&self.endpoint, port, &ticket)).await
+        let stream = within("open the stream", ANSWER_DEADLINE, stream::open(&self.endpoint, port, &ticket)).await?;
+        Ok(OpenedStream { number: opened.stream, stream })
     }
 
     /// Reads a file of the guest's from `offset` on, at most [`MAX_FILE_BYTES`].
@@ -323,14 +340,14 @@ impl AgentClient {
         self.done("begin to shut down", Call::Shutdown { mode }).await
     }
 
-    async fn done(&self, act: &'static str, call: Call) -> Result<(), AgentError> {
+    pub(super) async fn done(&self, act: &'static str, call: Call) -> Result<(), AgentError> {
         match self.call(act, call).await? {
             Answer::Done => Ok(()),
             _ => Err(AgentError::Nonsense),
         }
     }
 
-    async fn call(&self, act: &'static str, call: Call) -> Result<Answer, AgentError> {
+    pub(super) async fn call(&self, act: &'static str, call: Call) -> Result<Answer, AgentError> {
         self.call_within(act, ANSWER_DEADLINE, call).await
     }
 

@@ -191,7 +191,8 @@ impl Connection {
                     let _ = answer.send(Err(AgentError::Busy { limit: MAX_PENDING }));
                     return Ok(());
                 }
-                let cancellable = matches!(call, Call::Run(_) | Call::WaitExec { .. } | Call::Exec(_));
+                let cancellable =
+                    matches!(call, Call::Run(_) | Call::WaitExec { .. } | Call::WaitStream { .. } | Call::Exec(_));
                 permit.send(frame::encode(&Request { id, call }).map_err(Disconnect::Frame)?);
                 self.pending.insert(id, Pending { answer, cancellable });
                 Ok(())

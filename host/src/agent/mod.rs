@@ -15,6 +15,7 @@ mod exec;
 mod reader;
 mod refresh;
 mod stream;
+mod streams;
 mod terminal;
 #[cfg(test)]
 mod tests;
@@ -25,5 +26,6 @@ pub use client::{AgentClient, RunOutcome};
 pub use error::{AgentError, Disconnect};
 pub use events::AgentEvents;
 pub use exec::ExecStreams;
+pub use streams::OpenedStream;
 pub use terminal::TerminalStream;
 pub use traffic::{Meter, Traffic};

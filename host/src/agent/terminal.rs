@@ -18,6 +18,10 @@ pub struct TerminalStream {
     pub stream: OwnedFd,
     /// Whether the terminal was not there before.
     pub created: bool,
+    /// As [`OpenedStream::number`](super::OpenedStream::number).
+    pub number: Option<u64>,
+    /// Its vsock port.
+    pub port: u32,
 }
 
 /// Opens a stream to a terminal that was opened.
@@ -27,5 +31,5 @@ pub(super) async fn open(endpoint: &Endpoint, opened: &OpenedTerminal) -> Result
     }
     let header = ViewerHeader { terminal: opened.exec, token: opened.token.clone() };
     let stream = stream::open(endpoint, opened.port, &header).await?;
-    Ok(TerminalStream { id: opened.exec, stream, created: opened.created })
+    Ok(TerminalStream { id: opened.exec, stream, created: opened.created, number: opened.stream, port: opened.port })
 }

@@ -7,8 +7,8 @@ use futures_util::{SinkExt, StreamExt};
 use nexus_model::ExitStatus;
 use nexus_protocol::{
     Answer, Blob, Call, Command, Ended, Event, ExecInfo, ExecState, Failure, FailureKind, Features, MAX_EXECS,
-    MAX_RUN_OUTPUT_BYTES, Message, OpenTerminal, OpenedTerminal, REVISION, Ran, Request, Role, ShutdownMode, Text,
-    Token, Welcome, frame,
+    MAX_RUN_OUTPUT_BYTES, Message, OpenTerminal, OpenedTerminal, REVISION, Ran, Request, Role, ShutdownMode,
+    StreamList, Text, Token, Welcome, frame,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
@@ -314,10 +314,41 @@ async fn a_terminal_is_looked_for_on_no_other_port_than_its_own() {
         let client = client.clone();
         let opening = tokio::spawn(async move { client.open_terminal(OpenTerminal::default()).await });
         let Request { id, .. } = request(&mut guest).await;
-        let terminal = OpenedTerminal { exec: 7, port, token: Token::from("5ecret"), created: false };
+        let terminal = OpenedTerminal { exec: 7, port, token: Token::from("5ecret"), created: false, stream: None };
         send(&mut guest, &Message::Answer { id, answer: Answer::Terminal(terminal) }).await;
         assert!(matches!(opening.await.unwrap(), Err(AgentError::Nonsense)), "{port}");
     }
+}
+
+#[tokio::test]
+async fn a_list_of_streams_is_bounded_and_none_is_in_it_twice() {
+    let (host, guest) = duplex(4 << 20);
+    let mut guest = Framed::new(guest, frame::codec());
+    send(&mut guest, &Message::Answer { id: 0, answer: Answer::Welcome(Box::new(welcome())) }).await;
+    let (client, _, mut events) = AgentClient::over(host, None).await.unwrap();
+    request(&mut guest).await;
+    let entry = |stream: u64| {
+        format!(r#"{{"stream":{stream},"kind":"tools","port":200,"age_us":0,"from_host":0,"to_host":{}}}"#, u64::MAX)
+    };
+    for (ids, expected) in [(vec![7; 1000], 1), ((0..9000).collect(), StreamList::MAX)] {
+        let asked = client.clone();
+        let listing = tokio::spawn(async move { asked.list_streams().await });
+        let Request { id, call: Call::ListStreams } = request(&mut guest).await else { panic!("another call") };
+        let list = ids.into_iter().map(entry).collect::<Vec<_>>().join(",");
+        guest
+            .send(Bytes::from(format!(r#"{{"answer":{{"id":{id},"answer":{{"streams":[{list}]}}}}}}"#)))
+            .await
+            .unwrap();
+        assert_eq!(listing.await.unwrap().unwrap().len(), expected);
+    }
+    // A million of them are no frame.
+    let asked = client.clone();
+    let listing = tokio::spawn(async move { asked.list_streams().await });
+    request(&mut guest).await;
+    let length = 1_000_000 * u32::try_from(entry(0).len()).unwrap();
+    guest.get_mut().write_all(&length.to_be_bytes()).await.unwrap();
+    assert!(matches!(listing.await.unwrap(), Err(AgentError::Gone(_))));
+    assert!(matches!(*end(&mut events).await, Disconnect::Frame(_)));
 }
 
 #[tokio::test]

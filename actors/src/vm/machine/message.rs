@@ -57,6 +57,8 @@ pub(crate) enum MachineMessage {
     GuestDown { run: u64, missed: bool },
     /// The agent says that the guest goes down by itself.
     GuestEnding { run: u64, reboot: bool },
+    /// A connection has come or gone.
+    ConnectionsChanged,
 }
 
 /// What a start made.

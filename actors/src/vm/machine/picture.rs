@@ -54,7 +54,7 @@ impl Machine {
             kernel: row.spec.kernel.clone().or_else(|| row.kernel.clone().filter(|_| self.state().has_vmm())),
             assets: self.assets(),
             workspaces: row.spec.workspace.iter().cloned().collect(),
-            connections: vec![super::super::connection::AGENT],
+            connections: self.vm.connection_numbers(),
             vcpus: row.spec.vcpus,
             memory_bytes: row.spec.memory_bytes,
             cid: row.cid,

@@ -129,6 +129,10 @@ impl Machine {
                 }
                 Ok(())
             }
+            MachineMessage::ConnectionsChanged => {
+                self.publish();
+                Ok(())
+            }
             MachineMessage::GuestEnding { run, reboot } => {
                 if self.is_of(run) {
                     self.ending = Some(reboot);
