@@ -14,7 +14,10 @@ fuzz_target!(|stream: &[u8]| {
     let token = Token::from("5ecret");
     let control = frames(&[
         Message::Answer { id: 0, answer: Answer::Welcome(Box::new(welcome())) },
-        Message::Answer { id: 1, answer: Answer::Opened(Opened { port: TOOLS_PORT, token: token.clone(), stream: Some(3) }) },
+        Message::Answer {
+            id: 1,
+            answer: Answer::Opened(Opened { port: TOOLS_PORT, token: token.clone(), stream: Some(3) }),
+        },
         Message::Answer { id: 2, answer: Answer::Started(Started { exec: 7, token }) },
     ]);
     GUEST.with(|guest| {

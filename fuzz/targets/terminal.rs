@@ -16,7 +16,13 @@ thread_local! {
 }
 
 fuzz_target!(|stream: &[u8]| {
-    let opened = OpenedTerminal { exec: 7, port: *TERMINAL_PORTS.start(), token: Token::from("5ecret"), created: true };
+    let opened = OpenedTerminal {
+        exec: 7,
+        port: *TERMINAL_PORTS.start(),
+        token: Token::from("5ecret"),
+        created: true,
+        stream: Some(3),
+    };
     let control = frames(&[
         Message::Answer { id: 0, answer: Answer::Welcome(Box::new(welcome())) },
         Message::Answer { id: 1, answer: Answer::Terminal(opened) },
