@@ -17,6 +17,7 @@ CARGO      ?= cargo
 TARGET     := $(or $(CARGO_TARGET_DIR),target)
 TRIPLE     := x86_64-unknown-linux-gnu
 AGENT      := $(TARGET)/guest/$(TRIPLE)/release/guest-agent
+PEER       := $(TARGET)/guest/$(TRIPLE)/release/nexus-bench-peer
 BINARIES   := $(TARGET)/$(PROFILE)
 # In debug mode everything at once, tests included: that is what make test builds, and what it leaves is used again.
 BUILD_release := --release -p nexusd -p nexusctl -p nexus-host --bins
@@ -53,9 +54,11 @@ build: agent ## the programs, in release mode; the guest agent as a static binar
 
 # With a target named, the flags are for the agent alone and not for build scripts and macros. The folder is its own, too:
 # other flags in the same one would have everything compiled anew at each turn.
+STATIC     := RUSTFLAGS='-C target-feature=+crt-static' \
+	$(CARGO) build --locked --release --target $(TRIPLE) --target-dir $(TARGET)/guest
+
 agent:
-	RUSTFLAGS='-C target-feature=+crt-static' \
-		$(CARGO) build --locked --release -p guest-agent --target $(TRIPLE) --target-dir $(TARGET)/guest
+	$(STATIC) -p guest-agent
 
 guest: agent
 	@tools/guest $(AGENT)
@@ -77,8 +80,9 @@ test: ## all checks and all tests, with real VMs
 bench: ## measure what docs/benchmarks.md claims, or ONLY="restart storm" of it; BENCH_QUICK=1 only shows that it can be
 	@tools/packages bench
 	@$(MAKE) --no-print-directory build guest BUILD_release='$(BUILD_release) -p nexus-benches'
+	$(STATIC) -p nexus-bench-peer
 	$(CARGO) build --locked --release -p nexusd --features nexusd/failpoints --bin nexusd-failpoints
-	$(BINARIES)/nexus-bench --programs $(BINARIES) --agent $(AGENT) --guest build/guest --report docs/benchmarks.md \
+	$(BINARIES)/nexus-bench --programs $(BINARIES) --agent $(AGENT) --peer $(PEER) --guest build/guest --report docs/benchmarks.md \
 		$(ONLY:%=--only %)
 
 chaos: ## random operations while things break; SEED=1 ROUNDS=100 LIVES=10 VMM=process|qemu SETTLE=2, STEADY=1 leaves nexusd alone

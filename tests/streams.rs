@@ -15,6 +15,7 @@ use nexus_dbus::{
 };
 use nexus_model::ErrorKind;
 use nexus_tests::{PATIENCE, TestDaemon};
+use nix::sys::signal::Signal;
 use zbus::Connection;
 
 async fn connection(daemon: &TestDaemon, number: u32) -> ConnectionProxy<'static> {
@@ -138,4 +139,59 @@ async fn they_are_there_again_after_the_daemon_and_after_the_connection() {
     adopted.close().await.unwrap();
     is_at_its_end(File::from(OwnedFd::from(terminal))).await;
     until_shown(&daemon, &[1]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn they_end_when_their_owner_leaves_the_bus() {
+    let mut daemon = TestDaemon::start().await;
+    let vm = daemon.run("web", []).await;
+    let caller = daemon.bus.connect().await;
+    let guest = owned_guest(&caller, &vm).await;
+    let options = || Options::from([("name", "main".into())]);
+    let tools = guest.open_tools(Options::new()).await.unwrap();
+    let (exec, terminal) = guest.open_shell(&["cat"], options()).await.unwrap();
+    until_shown(&daemon, &[1, 2, 3]).await;
+
+    // Whoever has the descriptors: only that name answers for them.
+    caller.close().await.unwrap();
+    is_at_its_end(File::from(OwnedFd::from(tools))).await;
+    is_at_its_end(File::from(OwnedFd::from(terminal))).await;
+    until_shown(&daemon, &[1]).await;
+
+    // The terminal has a name and goes on. Who leaves while there is no nexusd has left all the same.
+    let caller = daemon.bus.connect().await;
+    let (again, terminal) = owned_guest(&caller, &vm).await.open_shell(&[], options()).await.unwrap();
+    assert_eq!(again, exec);
+    until_shown(&daemon, &[1, 4]).await;
+    let (home, bus) = (daemon.home.clone(), daemon.bus.clone());
+    daemon.end(Signal::SIGKILL).await;
+    caller.close().await.unwrap();
+    let daemon = TestDaemon::start_in(home, bus).await;
+    daemon.wait(&vm, |vm| vm.guest_ready).await;
+    is_at_its_end(File::from(OwnedFd::from(terminal))).await;
+    until_shown(&daemon, &[1]).await;
+    let shells = daemon.guest(&vm).await.list_shells().await.unwrap();
+    assert_eq!(shells.len(), 1, "{shells:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn they_outlive_the_bus_until_that_is_back_without_their_owner() {
+    let daemon = TestDaemon::start().await;
+    let vm = daemon.run("web", []).await;
+    let caller = daemon.bus.connect().await;
+    let (_, terminal) = owned_guest(&caller, &vm).await.open_shell(&["cat"], Options::new()).await.unwrap();
+    until_shown(&daemon, &[1, 2]).await;
+    // From then on it is listened for the owner's departure.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    daemon.bus.stop();
+    daemon.logged("the session bus is gone", 1).await;
+    let mut terminal = File::from(OwnedFd::from(terminal));
+    for _ in 0..10 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        terminal.write_all(b"on\n").unwrap();
+        // As it is echoed, and as cat writes it.
+        terminal = read_some(terminal, 8).await;
+    }
+    daemon.bus.start_again();
+    is_at_its_end(terminal).await;
 }

@@ -2,9 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
-use std::{process::Stdio, time::Duration};
+use std::{io::ErrorKind, process::Stdio, time::Duration};
 
 use futures_util::{SinkExt, StreamExt};
+use nexus_dbus::client::Options;
 use nexus_tests::{PATIENCE, TestDaemon};
 use nix::{
     sys::signal::{Signal, kill},
@@ -165,6 +166,38 @@ async fn a_terminal_is_shown_as_ttyd_would() {
     let mut fourth = served.client().await;
     fourth.sees("another").await;
     assert_eq!(served.ends(Signal::SIGTERM).await, Some(128 + 15));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_does_not_know_the_token_keeps_nobody_out() {
+    let daemon = TestDaemon::start().await;
+    daemon.run("web", []).await;
+    let served = Served::start(&daemon, &[]).await;
+    let mut idle = Vec::new();
+    for _ in 0..40 {
+        idle.push(TcpStream::connect(("127.0.0.1", served.port)).await.unwrap());
+    }
+    let mut client = served.client().await;
+    client.says("0echo insi''de\r").await;
+    client.sees("inside").await;
+    // None of them was waited for, or this one would have been given up first.
+    assert!(idle[20].try_read(&mut [0]).is_err_and(|error| error.kind() == ErrorKind::WouldBlock));
+    assert_eq!(timeout(PATIENCE, idle[0].read(&mut [0])).await.expect("it has to go").unwrap_or(0), 0);
+    assert_eq!(served.ends(Signal::SIGTERM).await, Some(128 + 15));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vm_without_a_guest_says_what_to_do() {
+    let daemon = TestDaemon::start().await;
+    let vm = daemon.run("web", []).await;
+    daemon.wait(&vm, |vm| vm.guest_ready).await;
+    let job = daemon.vm(&vm).await.stop(Options::new()).await.unwrap();
+    daemon.done(&job).await.unwrap();
+    let serving = ["attach", "web", "--ttyd", "127.0.0.1:0"];
+    let stopped = timeout(PATIENCE, daemon.nexusctl(&serving).output()).await.expect("nexusctl ends").unwrap();
+    assert_eq!(stopped.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&stopped.stderr).into_owned();
+    assert!(said.contains("nexusctl vm start web"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,6 +2,8 @@
 
 use std::{io, path::Path};
 
+use nexus_model::steers_display;
+
 /// Why files were not packed, or not unpacked.
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
@@ -29,6 +31,17 @@ pub enum ArchiveError {
         path: String,
         /// Why not.
         reason: &'static str,
+    },
+    /// What was unpacked is in its place, but what was there before is not gone.
+    #[error("`{path}` is written, but what it replaces can't be removed and is beside it, in `{name}`")]
+    Remains {
+        /// The place, as it may be shown.
+        path: String,
+        /// What the old one is called now.
+        name: String,
+        /// Why it can't be removed.
+        #[source]
+        source: io::Error,
     },
     /// The archive holds what no honest one of files does, or more than is allowed.
     #[error("the archive holds `{entry}`: {reason}")]
@@ -80,7 +93,7 @@ impl ArchiveError {
     }
 }
 
-/// A path as it may be shown to a person: without control characters, and of a bearable length.
+/// A path as it may be shown to a person: without what steers a display, and of a bearable length.
 pub(crate) fn shown(path: &Path) -> String {
-    path.to_string_lossy().chars().map(|char| if char.is_control() { '?' } else { char }).take(200).collect()
+    path.to_string_lossy().chars().map(|char| if steers_display(char) { '?' } else { char }).take(200).collect()
 }

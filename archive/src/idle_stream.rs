@@ -12,6 +12,11 @@ use rustix::{
     net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown},
 };
 
+/// Most that is sent at once over vsock. Of more than 32 KiB, with what is around it, the guest's kernel wants that memory in one piece
+/// for vsock (`virtio_transport_alloc_pkt`), and when there is none the stream fails with `ENOMEM`; a piece of that size it
+/// makes free.
+pub const MAX_SEND_BYTES: usize = 28 * 1024;
+
 /// A stream socket, in whatever mode, that is read and written in a blocking way; but when the other side does nothing for
 /// a while, that is an error.
 #[derive(Debug)]
@@ -70,6 +75,7 @@ impl Read for IdleStream {
 
 impl Write for IdleStream {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let bytes = bytes.get(..MAX_SEND_BYTES).unwrap_or(bytes);
         loop {
             match send(&self.socket, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
                 Ok(written) => return Ok(written),

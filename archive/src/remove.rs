@@ -1,4 +1,4 @@
-//! Removing what was unpacked.
+//! Removing trees.
 
 use std::{
     ffi::{CStr, OsStr},
@@ -11,8 +11,11 @@ use rustix::{
     io::Errno,
 };
 
-/// Removes a file, or a folder with everything in it. What takes its place meanwhile is not followed.
-pub(crate) fn remove(folder: impl AsFd, name: &OsStr) -> io::Result<()> {
+/// Removes a file, or a folder with everything in it, if it is there. What takes its place meanwhile is not followed.
+///
+/// # Errors
+/// When something of it can't be removed.
+pub fn remove(folder: impl AsFd, name: &OsStr) -> io::Result<()> {
     match unlinkat(&folder, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => return Ok(()),
         Err(Errno::ISDIR) => {}

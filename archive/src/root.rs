@@ -1,4 +1,4 @@
-//! The file system as far as the agent's own file tools reach.
+//! Where files are, as far as paths lead.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -15,7 +15,8 @@ use rustix::{
 /// How often a path is looked up that is changed meanwhile, see `EAGAIN` in `openat2(2)`.
 const MAX_LOOKS: usize = 100;
 
-/// A folder out of which no path leads: all of the guest's file system, or the folder of an agent that is a mere process.
+/// A folder out of which no path leads: for the agent all of the guest's file system, or the folder of one that is a mere
+/// process; for nexusctl all of the host's.
 #[derive(Debug)]
 pub struct Root {
     folder: OwnedFd,

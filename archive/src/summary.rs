@@ -5,7 +5,7 @@
 pub struct Summary {
     /// Files, folders and links.
     pub entries: u64,
-    /// Bytes of content, without holes.
+    /// Bytes of content, without the holes that the archive has.
     pub bytes: u64,
     /// Sockets and devices, which are not carried.
     pub left_out: u64,

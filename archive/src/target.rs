@@ -72,7 +72,11 @@ impl Target {
         ArchiveError::Place { path: self.shown.clone(), reason }
     }
 
-    pub(crate) fn failed(&self, error: Errno) -> ArchiveError {
+    pub(crate) fn failed(&self, error: impl Into<io::Error>) -> ArchiveError {
         ArchiveError::File { act: "write", path: self.shown.clone(), source: error.into() }
+    }
+
+    pub(crate) fn remains(&self, name: &OsStr, source: io::Error) -> ArchiveError {
+        ArchiveError::Remains { path: self.shown.clone(), name: shown(name.as_ref()), source }
     }
 }

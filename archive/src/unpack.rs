@@ -45,6 +45,9 @@ pub struct Unpacker<'a> {
     top: Option<Top>,
     summary: Summary,
     length: u64,
+    /// Bytes that were written.
+    room: u64,
+    umask: u32,
 }
 
 /// The one thing at the top of an archive, as it was unpacked.
@@ -52,7 +55,7 @@ pub struct Unpacker<'a> {
 pub struct Top {
     /// Its name, in the archive and in the folder into which it was unpacked.
     pub name: OsString,
-    /// What a folder has to become once it has been moved: none that must not be written can be moved by its owner.
+    /// What a folder has to become when it is moved.
     pub(crate) folder: Option<Attributes>,
 }
 
@@ -70,18 +73,32 @@ struct Step {
 }
 
 impl Attributes {
-    fn of(entry: &Entry<'_, impl Read>, path: &Path) -> Result<Self, ArchiveError> {
+    fn of(entry: &Entry<'_, impl Read>, path: &Path, umask: u32) -> Result<Self, ArchiveError> {
         let bad_number = |_| ArchiveError::entry(path, "its header has a number that is none");
         let mode = entry.header().mode().map_err(bad_number)?;
         let seconds = entry.header().mtime().map_err(bad_number)?.min(MAX_TIME);
         let omitted = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
         let modified = Timespec { tv_sec: i64::try_from(seconds).unwrap_or(0), tv_nsec: 0 };
         let times = Timestamps { last_access: omitted, last_modification: modified };
-        Ok(Self { mode: Mode::from_raw_mode(mode & PERMISSIONS), times })
+        Ok(Self { mode: Mode::from_raw_mode(mode & PERMISSIONS & !umask), times })
     }
 
-    pub(crate) fn set(&self, file: impl AsFd) -> io::Result<()> {
-        fchmod(&file, self.mode)?;
+    fn set(&self, file: impl AsFd) -> io::Result<()> {
+        self.set_with(file, Mode::empty())
+    }
+
+    /// Those of a folder that is about to be moved, which its owner must be able to write for that.
+    pub(crate) fn set_to_move(&self, folder: impl AsFd) -> io::Result<()> {
+        self.set_with(folder, Mode::WUSR)
+    }
+
+    /// What is left of them once it has been moved.
+    pub(crate) fn set_moved(&self, folder: impl AsFd) -> io::Result<()> {
+        if self.mode.contains(Mode::WUSR) { Ok(()) } else { self.set(folder) }
+    }
+
+    fn set_with(&self, file: impl AsFd, more: Mode) -> io::Result<()> {
+        fchmod(&file, self.mode | more)?;
         // Times are a courtesy: what a file system can't hold is left out.
         let _ = futimens(&file, &self.times);
         Ok(())
@@ -93,7 +110,14 @@ impl<'a> Unpacker<'a> {
     #[must_use]
     pub const fn new(root: BorrowedFd<'a>, limits: Limits) -> Self {
         let summary = Summary { entries: 0, bytes: 0, left_out: 0 };
-        Self { root, limits, way: Vec::new(), top: None, summary, length: 0 }
+        Self { root, limits, way: Vec::new(), top: None, summary, length: 0, room: 0, umask: 0 }
+    }
+
+    /// Without these permissions, whatever the archive says. By itself it keeps all of them but set-user-ID and
+    /// set-group-ID.
+    #[must_use]
+    pub fn without(self, umask: u32) -> Self {
+        Self { umask, ..self }
     }
 
     /// Unpacks an archive to its end, and reads what is behind that.
@@ -131,7 +155,7 @@ impl<'a> Unpacker<'a> {
         let (Some(above), Some(name)) = (path.parent(), path.file_name()) else {
             return Err(refuse("it has no name"));
         };
-        let attributes = Attributes::of(entry, &path)?;
+        let attributes = Attributes::of(entry, &path, self.umask)?;
         self.leave(above)?;
         if above.as_os_str().is_empty() {
             let is_folder = entry.header().entry_type() == EntryType::Directory;
@@ -157,7 +181,7 @@ impl<'a> Unpacker<'a> {
                 let folder = opened.map_err(ArchiveError::file("open", &path))?;
                 self.way.push(Step { path, folder, attributes });
             }
-            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
+            EntryType::Regular | EntryType::Continuous => {
                 let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 let file = match openat(folder, name, flags, Mode::RUSR | Mode::WUSR) {
                     Ok(file) => File::from(file),
@@ -225,14 +249,15 @@ impl<'a> Unpacker<'a> {
                 let chunk = buffer.get_mut(..wanted).unwrap_or_default();
                 entry.read_exact(chunk).map_err(ArchiveError::stream("read"))?;
                 left -= wanted as u64;
+                self.summary.bytes += wanted as u64;
                 if wanted == CHUNK && chunk.iter().all(|byte| *byte == 0) {
                     output
                         .seek_relative(i64::try_from(wanted).unwrap_or(0))
                         .map_err(ArchiveError::file("write", path))?;
                     continue;
                 }
-                self.summary.bytes += wanted as u64;
-                if self.summary.bytes > self.limits.bytes {
+                self.room += wanted as u64;
+                if self.room > self.limits.bytes {
                     return Err(ArchiveError::Archive("there is no room for it"));
                 }
                 output.write_all(chunk).map_err(ArchiveError::file("write", path))?;

@@ -54,7 +54,7 @@ fn archive(entries: Entries<'_>) -> Vec<u8> {
 
 #[test]
 fn nothing_is_unpacked_anywhere_else() {
-    use EntryType::{Block, Char, Directory, Link, Regular, Symlink};
+    use EntryType::{Block, Char, Directory, GNUSparse, Link, Regular, Symlink};
     let cases: &[Entries<'_>] = &[
         &[(Regular, b"../evil", b"")],
         &[(Regular, b"/tmp/evil", b"")],
@@ -71,6 +71,7 @@ fn nothing_is_unpacked_anywhere_else() {
         &[(Link, b"top", b"top")],
         &[(Directory, b"top", b""), (Link, b"top/folder", b"top")],
         &[(Char, b"top", b"")],
+        &[(GNUSparse, b"top", b"")],
         &[(Block, b"top", b"")],
         &[(Regular, b"top", b""), (Regular, b"top", b"")],
         &[(Regular, b"top", b""), (Regular, b"other", b"")],
@@ -113,6 +114,37 @@ fn a_map_of_holes_that_lies_is_refused() {
         entry(&mut archive, EntryType::Regular, b"top", b"", &content);
         let archive = archive.into_inner().unwrap();
         assert!(unpack(archive.as_slice()).is_err(), "{real_size} {map:?}");
+    }
+}
+
+/// GNU tar's older formats say where the holes are in the header, and in more of them: nobody here packs them.
+#[test]
+fn holes_that_are_in_a_header_are_refused() {
+    for (real_size, pieces, is_extended) in [
+        (10, &[(0, 2)][..], false),
+        (1 << 40, &[((1 << 40) - 2, 2)], false),
+        (10, &[(8, u64::MAX >> 3)], false),
+        (10, &[(0, 2)], true),
+        (2, &[], false),
+    ] {
+        let mut header = Header::new_gnu();
+        header.set_entry_type(EntryType::GNUSparse);
+        header.set_path("top").unwrap();
+        header.set_mode(0o600);
+        header.set_mtime(0);
+        header.set_size(2);
+        let gnu = header.as_gnu_mut().unwrap();
+        gnu.set_real_size(real_size);
+        gnu.set_is_extended(is_extended);
+        for (place, (offset, length)) in gnu.sparse.iter_mut().zip(pieces) {
+            place.set_offset(*offset);
+            place.set_length(*length);
+        }
+        header.set_cksum();
+        let mut archive = Builder::new(Vec::new());
+        archive.append(&header, &b"ab"[..]).unwrap();
+        let refused = unpack(archive.into_inner().unwrap().as_slice());
+        assert!(refused.is_err(), "{real_size} {pieces:?}");
     }
 }
 

@@ -7,6 +7,7 @@ use std::{
     ffi::OsStr,
     fs::{self, File, Permissions},
     io::{Read, Seek, SeekFrom, Write},
+    mem::MaybeUninit,
     os::{
         fd::AsFd,
         unix::fs::{MetadataExt, PermissionsExt, symlink},
@@ -16,7 +17,7 @@ use std::{
 
 use nexus_archive::{ArchiveError, Draft, Limits, Root, Summary, Target, Unpacker, pack};
 use proptest::{collection::vec, option, prelude::*};
-use rustix::fs::{FileType, Mode, mknodat};
+use rustix::fs::{FileType, Mode, inotify, mknodat};
 use tempfile::TempDir;
 
 /// What can be seen of a file.
@@ -171,7 +172,7 @@ proptest! {
         }
         let (archive, said) = packed(&top).unwrap();
         let summary = unpacked(&archive, &copy, false).unwrap();
-        prop_assert_eq!(summary.entries, said.entries);
+        prop_assert_eq!((summary.entries, summary.bytes), (said.entries, said.bytes));
         let (mut before, mut after) = (look(&top), look(&copy));
         if alone {
             before.get_mut(Path::new("")).unwrap().first_name = None;
@@ -317,4 +318,49 @@ fn no_more_is_unpacked_than_is_allowed() {
     unpack("entries", Limits { entries: 10, ..enough }).unwrap_err();
     unpack("bytes", Limits { bytes: 9_999, ..enough }).unwrap_err();
     unpack("length", Limits { length: 9_999, ..enough }).unwrap_err();
+}
+
+#[test]
+fn a_folder_is_what_it_is_to_be_when_it_is_seen() {
+    let folder = TempDir::new().unwrap();
+    let from = folder.path().join("from");
+    fs::create_dir(&from).unwrap();
+    fs::set_permissions(&from, Permissions::from_mode(0o750)).unwrap();
+    let (archive, _) = packed(&from).unwrap();
+    let watch = inotify::init(inotify::CreateFlags::NONBLOCK).unwrap();
+    let seen = inotify::WatchFlags::MOVED_TO | inotify::WatchFlags::ATTRIB;
+    inotify::add_watch(&watch, folder.path(), seen).unwrap();
+    unpacked(&archive, &folder.path().join("to"), false).unwrap();
+    let mut buffer = [MaybeUninit::uninit(); 4096];
+    let mut events = inotify::Reader::new(watch, &mut buffer);
+    let mut told = Vec::new();
+    while let Ok(event) = events.next() {
+        if event.file_name() == Some(c"to") {
+            told.push(event.events() - inotify::ReadFlags::ISDIR);
+        }
+    }
+    assert_eq!(told, [inotify::ReadFlags::MOVED_TO], "nothing of it changes once it is there");
+}
+
+#[test]
+fn permissions_are_kept_but_for_those_that_nobody_is_to_have() {
+    let folder = TempDir::new().unwrap();
+    let from = folder.path().join("from");
+    fs::create_dir(&from).unwrap();
+    for (name, mode) in [("all", 0o6777), ("few", 0o640)] {
+        fs::write(from.join(name), "").unwrap();
+        fs::set_permissions(from.join(name), Permissions::from_mode(mode)).unwrap();
+    }
+    fs::set_permissions(&from, Permissions::from_mode(0o3777)).unwrap();
+    let (archive, _) = packed(&from).unwrap();
+    for (umask, modes) in [(0, [0o1777, 0o777, 0o640]), (0o027, [0o1750, 0o750, 0o640])] {
+        let to = TempDir::new().unwrap();
+        let root = Root::open(to.path()).unwrap();
+        let draft = Draft::begin(Target::find(&root, Path::new("/to"), None, false).unwrap()).unwrap();
+        let unpacker = Unpacker::new(draft.folder(), draft.limits().unwrap()).without(umask);
+        let (top, _) = unpacker.unpack(archive.as_slice()).unwrap();
+        draft.commit(&top).unwrap();
+        let mode = |name: &str| fs::metadata(to.path().join(name)).unwrap().mode() & 0o7777;
+        assert_eq!(["to", "to/all", "to/few"].map(mode), modes);
+    }
 }

@@ -9,6 +9,7 @@ use crate::{
     Outcome,
     changes::Changes,
     fleet::{self, AfterDeath},
+    machine,
     report::{Report, duration},
     samples::Samples,
     scale::Scale,
@@ -24,8 +25,8 @@ struct Usage {
     proportional: u64,
     /// How often its threads gave the processor back by themselves, so far.
     switches: u64,
-    /// Processor time so far, in clock ticks of 10 ms.
-    ticks: u64,
+    /// Processor time so far.
+    cpu: Duration,
 }
 
 /// Measures it.
@@ -120,7 +121,7 @@ fn row(
     let switches = per_minute(after.switches - before.switches);
     let each = if count == 0 { "–".to_owned() } else { format!("{:.2}", switches / (6.0 * count as f64)) };
     let mebibytes = |kibibytes: u64| format!("{:.1} MiB", kibibytes as f64 / 1024.0);
-    let busy = Duration::from_millis(10 * (after.ticks - before.ticks)).as_secs_f64() / scale.idle.as_secs_f64();
+    let busy = (after.cpu - before.cpu).as_secs_f64() / scale.idle.as_secs_f64();
     let [stopped, adopting, answering] = startup;
     report.row(&[
         what,
@@ -156,15 +157,11 @@ impl Usage {
             let status = fs::read_to_string(task?.path().join("status"))?;
             switches += field(&status, "voluntary_ctxt_switches:")?;
         }
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-        let (_, stat) = stat.rsplit_once(") ").ok_or("no state")?;
-        // Fields 14 and 15 of proc_pid_stat(5); the first one here is field 3.
-        let times = stat.split(' ').skip(11).take(2).map(str::parse::<u64>);
         Ok(Self {
             resident: field(&rollup, "Rss:")?,
             proportional: field(&rollup, "Pss:")?,
             switches,
-            ticks: times.sum::<Result<_, _>>()?,
+            cpu: machine::cpu_time(pid)?,
         })
     }
 }

@@ -1,6 +1,6 @@
 //! The machine that the figures are of.
 
-use std::{fs, path::Path, process::Command, thread};
+use std::{fs, path::Path, process::Command, thread, time::Duration};
 
 use crate::Outcome;
 
@@ -44,6 +44,18 @@ pub(crate) fn now() -> Outcome<String> {
 pub(crate) fn load() -> Outcome<String> {
     let load = fs::read_to_string("/proc/loadavg")?;
     Ok(load.split(' ').take(3).collect::<Vec<_>>().join(", "))
+}
+
+/// What a process has taken of the processors, in hundredths of a second.
+///
+/// # Errors
+/// When it does not run.
+pub(crate) fn cpu_time(pid: u32) -> Outcome<Duration> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let (_, stat) = stat.rsplit_once(") ").ok_or("no state")?;
+    // Fields 14 and 15 of proc_pid_stat(5); the first one here is field 3.
+    let times = stat.split(' ').skip(11).take(2).map(str::parse::<u64>);
+    Ok(Duration::from_millis(10 * times.sum::<Result<u64, _>>()?))
 }
 
 fn first_line(program: &str, arguments: &[&str]) -> Outcome<String> {

@@ -3,18 +3,24 @@
 //! Runs the real programs on a bus of its own, in folders of its own, and leaves nothing behind, however it ends.
 
 mod bare;
+mod blocking;
 mod boot;
+mod busy;
+mod caller;
 mod calls;
 mod changes;
+mod crowd;
 mod death;
 mod document;
 mod due;
 mod fault;
+mod files;
 mod fleet;
 mod guest;
 mod idle;
 mod machine;
 mod measurement;
+mod peer;
 mod recovery;
 mod report;
 mod restart;
@@ -23,6 +29,9 @@ mod scale;
 mod service;
 mod session;
 mod storm;
+mod streams;
+mod terminal;
+mod testbed;
 
 use std::{env, error::Error, path::PathBuf, process::ExitCode, time::Duration};
 
@@ -50,6 +59,9 @@ struct Arguments {
     /// The static guest agent, as `make agent` leaves it.
     #[arg(long, value_name = "FILE")]
     agent: PathBuf,
+    /// The static peer of bare connections, as `make bench` leaves it.
+    #[arg(long, value_name = "FILE")]
+    peer: PathBuf,
     /// The folder with vmlinuz, initrd.img and rootfs, as `make guest` leaves it.
     #[arg(long, value_name = "FOLDER")]
     guest: PathBuf,
@@ -92,7 +104,7 @@ async fn bench(arguments: &Arguments) -> Outcome<()> {
 
 async fn measure(arguments: &Arguments) -> Outcome<()> {
     let scale = if arguments.quick { Scale::quick() } else { Scale::full() };
-    let programs = Programs::find(&arguments.programs, &arguments.agent)?;
+    let programs = Programs::find(&arguments.programs, &arguments.agent, &arguments.peer)?;
     let machine = machine::describe(&arguments.guest)?;
     let mut document = arguments.report.as_deref().filter(|_| !arguments.quick).map(Document::open).transpose()?;
     let all = arguments.only.is_empty();

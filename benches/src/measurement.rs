@@ -5,8 +5,8 @@ use std::path::Path;
 use clap::ValueEnum;
 
 use crate::{
-    Outcome, boot, calls, death, fault, guest, idle, recovery, report::Report, restart, scale::Scale,
-    session::Programs, storm,
+    Outcome, boot, busy, calls, crowd, death, fault, files, guest, idle, recovery, report::Report, restart,
+    scale::Scale, session::Programs, storm, streams, terminal,
 };
 
 /// One section of the report.
@@ -20,6 +20,16 @@ pub(crate) enum Measurement {
     Death,
     /// Commands in a guest.
     Guest,
+    /// Bytes through a command's streams.
+    Streams,
+    /// A tree of many small files.
+    Files,
+    /// Many commands at once.
+    Crowd,
+    /// A key on a terminal.
+    Terminal,
+    /// Many terminals that flood.
+    Busy,
     /// An idle daemon.
     Idle,
     /// nexusd is killed and started again.
@@ -49,6 +59,11 @@ impl Measurement {
             Self::Calls => calls::measure(report, scale, programs).await,
             Self::Death => death::measure(report, scale, programs).await,
             Self::Guest => guest::measure(report, scale, programs, guest).await,
+            Self::Streams => streams::measure(report, scale, programs, guest).await,
+            Self::Files => files::measure(report, scale, programs, guest).await,
+            Self::Crowd => crowd::measure(report, scale, programs, guest).await,
+            Self::Terminal => terminal::measure(report, scale, programs, guest).await,
+            Self::Busy => busy::measure(report, scale, programs).await,
             Self::Idle => idle::measure(report, scale, programs).await,
             Self::Restart => restart::measure(report, scale, programs).await,
             Self::Fault => fault::measure(report, scale, programs).await,

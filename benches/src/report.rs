@@ -84,6 +84,27 @@ impl Report {
             ),
         ]);
     }
+
+    /// A row of it: how fast so many bytes were, by the medians of both.
+    pub(crate) fn throughput(&mut self, what: &str, bytes: u64, nexus: &Samples, bare: &Samples, goal: Option<f64>) {
+        let rate = |samples: &Samples| bytes as f64 / samples.median().as_secs_f64();
+        let ratio = rate(nexus) / rate(bare);
+        self.row(&[
+            format!("{what} ({})", nexus.len()),
+            throughput(rate(nexus)),
+            throughput(rate(bare)),
+            format!("{ratio:.2} ×"),
+            goal.map_or_else(
+                || "–".to_owned(),
+                |goal| format!("≥ {goal:.2} ×: {}", if ratio >= goal { "met" } else { "**missed**" }),
+            ),
+        ]);
+    }
+}
+
+/// Bytes a second as a person reads them.
+pub(crate) fn throughput(rate: f64) -> String {
+    format!("{:.0} MiB/s", rate / f64::from(1 << 20))
 }
 
 /// As a person reads it.

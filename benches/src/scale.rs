@@ -21,6 +21,28 @@ pub(crate) struct Scale {
     pub(crate) commands: usize,
     /// Runs of a whole program.
     pub(crate) programs: usize,
+    /// Bytes in a stream of a `process` VM.
+    pub(crate) process_stream: u64,
+    /// Bytes in a stream of a VM in QEMU.
+    pub(crate) qemu_stream: u64,
+    /// Streams, of each kind.
+    pub(crate) streams: usize,
+    /// Files in a tree.
+    pub(crate) files: usize,
+    /// Copies of it.
+    pub(crate) copies: usize,
+    /// Commands at once.
+    pub(crate) crowd: usize,
+    /// How often so many are run.
+    pub(crate) crowds: usize,
+    /// Keys pressed.
+    pub(crate) keystrokes: usize,
+    /// VMs with a busy terminal.
+    pub(crate) busy: usize,
+    /// How long they flood before a client calls, and while it does.
+    pub(crate) flood: Duration,
+    /// How often they do.
+    pub(crate) floods: usize,
     /// Numbers of VMs of an idle daemon.
     pub(crate) fleets: &'static [usize],
     /// Starts of the daemon with each of these.
@@ -51,6 +73,17 @@ impl Scale {
             deaths: 200,
             commands: 200,
             programs: 50,
+            process_stream: 1 << 30,
+            qemu_stream: 64 << 20,
+            streams: 3,
+            files: 10_000,
+            copies: 1,
+            crowd: 100,
+            crowds: 5,
+            keystrokes: 500,
+            busy: 64,
+            flood: Duration::from_secs(5),
+            floods: 3,
             fleets: &[0, 100, 1000],
             startups: 5,
             idle: Duration::from_secs(60),
@@ -73,6 +106,17 @@ impl Scale {
             deaths: 3,
             commands: 5,
             programs: 2,
+            process_stream: 8 << 20,
+            qemu_stream: 1 << 20,
+            streams: 1,
+            files: 200,
+            copies: 1,
+            crowd: 10,
+            crowds: 1,
+            keystrokes: 10,
+            busy: 4,
+            flood: Duration::from_secs(1),
+            floods: 1,
             fleets: &[0, 5],
             startups: 1,
             idle: Duration::from_secs(2),

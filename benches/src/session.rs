@@ -53,9 +53,9 @@ impl Programs {
     ///
     /// # Errors
     /// When one is not.
-    pub(crate) fn find(folder: &Path, agent: &Path) -> Outcome<Self> {
+    pub(crate) fn find(folder: &Path, agent: &Path, peer: &Path) -> Outcome<Self> {
         let own = ["nexusd", "nexusd-failpoints", "nexusctl", "nexus-shim"].map(|name| folder.join(name));
-        let files: Vec<_> = own.into_iter().chain([agent.to_owned()]).collect();
+        let files: Vec<_> = own.into_iter().chain([agent.to_owned(), peer.to_owned()]).collect();
         match files.iter().find(|file| !file.is_file()) {
             Some(file) => Err(format!("{} is not there: run `make bench`", file.display()).into()),
             None => Ok(Self { files }),

@@ -2,20 +2,18 @@
 
 use std::{
     collections::HashMap,
-    convert::Infallible,
     thread::sleep,
     time::{Duration, Instant},
 };
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use nexus_dbus::client::objects;
-use tokio::time::timeout;
-use zbus::{Connection, OwnedObjectPath, Variant};
+use zbus::{OwnedObjectPath, Variant};
 
 use crate::{
     Outcome,
     bare::BareVmm,
-    calls::{call_bare, get_state, timed},
+    caller::Caller,
     changes::{Change, Changes},
     due,
     fleet::{self, AfterDeath},
@@ -24,15 +22,6 @@ use crate::{
     scale::Scale,
     session::{Programs, Session, end},
 };
-
-/// What a client notices.
-#[derive(Default)]
-struct Caller {
-    /// `Get` of a VM's `State`.
-    get: Samples,
-    /// An empty method of the bare service.
-    empty: Samples,
-}
 
 /// From the first SIGKILL on.
 #[derive(Default)]
@@ -89,9 +78,7 @@ pub(crate) async fn measure(report: &mut Report, scale: &Scale, programs: &Progr
         // Each death is the first one, with the shortest wait.
         forgive(&session, &vms).await?;
         let as_long = storms.running.percentile(100).max(Duration::from_secs(2));
-        if let Ok(outcome) = timeout(as_long, quiet.call(&client, witness)).await {
-            match outcome? {}
-        }
+        quiet.call_for(as_long, &client, witness).await?;
         tokio::select! {
             outcome = storms.storm(&session, changes) => outcome?,
             outcome = stormy.call(&client, witness) => match outcome? {},
@@ -105,7 +92,7 @@ pub(crate) async fn measure(report: &mut Report, scale: &Scale, programs: &Progr
         bare.storm(&session, schedule)?;
     }
     storms.describe(report, &bare);
-    quiet.compare(report, &stormy);
+    compare(report, &quiet, &stormy);
     Ok(())
 }
 
@@ -186,30 +173,21 @@ impl Bare {
     }
 }
 
-impl Caller {
-    /// Calls one and the other in turns, until it is dropped.
-    async fn call(&mut self, client: &Connection, vm: &OwnedObjectPath) -> Outcome<Infallible> {
-        loop {
-            self.get.push(timed(get_state(client, vm)).await?);
-            self.empty.push(timed(call_bare(client, "Empty")).await?);
-        }
-    }
-
-    fn compare(&self, report: &mut Report, stormy: &Self) {
-        report.line(
-            "\nMeanwhile a client on a connection of its own reads the `State` of one of them with `Properties.Get`, over and \
-             over, and calls an empty method of a bare service in between: that service has nothing to do with any of it, \
-             so what it loses in the storm is the machine's doing. The same before the storm, for as long.\n",
-        );
-        report.spread("a call");
-        report.percentiles("`Get`, quiet", &self.get);
-        report.percentiles("`Get`, in the storm", &stormy.get);
-        report.percentiles("an empty method, quiet", &self.empty);
-        report.percentiles("an empty method, in the storm", &stormy.empty);
-        report.ratios("`Get`: storm ÷ quiet", &stormy.get, &self.get);
-        report.ratios("an empty method: storm ÷ quiet", &stormy.empty, &self.empty);
-        report.ratios("in the storm: `Get` ÷ an empty method", &stormy.get, &stormy.empty);
-    }
+/// What a client noticed.
+fn compare(report: &mut Report, quiet: &Caller, stormy: &Caller) {
+    report.line(
+        "\nMeanwhile a client on a connection of its own reads the `State` of one of them with `Properties.Get`, over and \
+         over, and calls an empty method of a bare service in between: that service has nothing to do with any of it, \
+         so what it loses in the storm is the machine's doing. The same before the storm, for as long.\n",
+    );
+    report.spread("a call");
+    report.percentiles("`Get`, quiet", &quiet.get);
+    report.percentiles("`Get`, in the storm", &stormy.get);
+    report.percentiles("an empty method, quiet", &quiet.empty);
+    report.percentiles("an empty method, in the storm", &stormy.empty);
+    report.ratios("`Get`: storm ÷ quiet", &stormy.get, &quiet.get);
+    report.ratios("an empty method: storm ÷ quiet", &stormy.empty, &quiet.empty);
+    report.ratios("in the storm: `Get` ÷ an empty method", &stormy.get, &stormy.empty);
 }
 
 /// Has their failures forgotten.

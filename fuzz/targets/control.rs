@@ -28,7 +28,7 @@ fuzz_target!(|control: &[u8]| {
                     assert_plain(name);
                 }
             }
-            let _ = agent.exec(&command).await;
+            let _ = agent.exec(&command, None).await;
             let _ = agent.detach(&command).await;
             let _ = agent.open_terminal(OpenTerminal { command, ..OpenTerminal::default() }).await;
             let _ = agent.open_tools(Default::default(), None).await;
@@ -63,5 +63,7 @@ fn check(welcome: &Welcome) {
     }
     welcome.features.words().for_each(assert_plain);
     assert!(welcome.metadata.len() <= Welcome::MAX_METADATA && welcome.addresses.len() <= Welcome::MAX_ADDRESSES);
+    let bytes: usize = welcome.metadata.iter().map(|(key, value)| key.len() + value.len()).sum();
+    assert!(bytes <= Welcome::MAX_METADATA_BYTES);
     assert!(welcome.features.words().count() <= Features::MAX);
 }

@@ -18,14 +18,14 @@ fuzz_target!(|stream: &[u8]| {
             id: 1,
             answer: Answer::Opened(Opened { port: TOOLS_PORT, token: token.clone(), stream: Some(3) }),
         },
-        Message::Answer { id: 2, answer: Answer::Started(Started { exec: 7, token }) },
+        Message::Answer { id: 2, answer: Answer::Started(Started { exec: 7, token, stream: Some(1) }) },
     ]);
     GUEST.with(|guest| {
         guest.play(&control, stream, async |connected| {
             let (agent, ..) = connected.expect("an honest handshake");
             let _ = agent.open_tools(Default::default(), None).await;
             let command = Command { argv: vec!["true".to_owned()], ..Command::default() };
-            let _ = agent.exec(&command).await;
+            let _ = agent.exec(&command, None).await;
         });
     });
 });

@@ -10,7 +10,7 @@ Answers the Nexus host and runs commands for it inside a VM.
 Usage: guest-agent [OPTIONS]
 
 Started as process 1 it is the guest's init. Started otherwise it is a service under the guest's own init and listens on
-vsock ports 100, 101 and 200.
+vsock ports 100 to 102 and 200, and on those of 300 to 399 that terminals have.
 
 Options:
       --process DIR  Be a process without a guest: listen on the Unix socket DIR/vsock.sock instead

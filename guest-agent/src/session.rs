@@ -12,7 +12,8 @@ use std::{
 use bytes::BytesMut;
 use futures_util::{SinkExt, StreamExt, stream::SplitSink};
 use nexus_protocol::{
-    Answer, Call, Event, Failure, FailureKind, Hello, Message, Numbered, REVISION, Request, Role, ShutdownMode, frame,
+    Answer, Call, Event, Failure, FailureKind, Hello, Message, Numbered, REVISION, Request, Role, STREAM_PORT,
+    ShutdownMode, StreamKind, frame,
 };
 use tokio::{
     sync::{mpsc, oneshot},
@@ -211,10 +212,11 @@ impl Session {
             Call::Run(command) => {
                 return self.begin(id, async move { exec::run(&agent.spawner, &command).await.map(Answer::Ran) }).await;
             }
-            Call::Exec(command) => {
+            Call::Exec(exec) => {
                 let work = async move {
                     agent.spawner.freezer().thawed().await;
-                    agent.execs.start(&agent.spawner, &command).map(Answer::Started)
+                    let stream = agent.streams.announce(StreamKind::Stdio, STREAM_PORT, exec.label);
+                    agent.execs.start(&agent.spawner, &exec.command, stream).map(Answer::Started)
                 };
                 return self.begin(id, work).await;
             }

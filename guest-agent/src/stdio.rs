@@ -1,6 +1,6 @@
 //! Streams that carry a command's stdio.
 
-use std::rc::Rc;
+use std::{rc::Rc, sync::Arc};
 
 use nexus_protocol::{
     Channel, Failure, FailureKind, MAX_STREAM_FRAME_BYTES, StreamAnswer, StreamHeader,
@@ -9,7 +9,7 @@ use nexus_protocol::{
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWriteExt, Interest, WriteHalf, split},
     net::unix::pipe,
-    time::timeout,
+    time::{Instant, timeout_at},
 };
 
 use crate::{
@@ -17,9 +17,12 @@ use crate::{
     exec::{Attachment, Claimed, Side},
     listener::OPENING_DEADLINE,
     stream::Stream,
+    streams::{Metered, Open},
 };
 
-const CHUNK_BYTES: usize = 32 * 1024;
+/// What a command's pipe holds, and what is read or written at once: four times what it would be by itself, so that an end
+/// has to wait for the other a quarter as often.
+const CHUNK_BYTES: usize = 256 * 1024;
 
 /// A channel between the host's stream and the command's pipe.
 enum Pipe {
@@ -27,46 +30,69 @@ enum Pipe {
     Output(pipe::Receiver),
 }
 
+/// What a stream was opened for.
+struct Opened {
+    pipe: Pipe,
+    attachment: Rc<Attachment>,
+    open: Rc<Open>,
+}
+
 /// Lets the stream say which channel it is for, and carries that channel to its end.
 pub(crate) async fn serve(mut stream: Stream, agent: &Rc<Agent>) {
-    let opened = timeout(OPENING_DEADLINE, async {
-        let header = read_one(&mut stream, MAX_STREAM_FRAME_BYTES).await.ok()?;
-        let (open, answer) = match open(&header, agent) {
-            Ok(open) => (Some(open), StreamAnswer::Open),
-            Err(failure) => (None, StreamAnswer::Failure(failure)),
-        };
-        let answered = write_one(&mut stream, MAX_STREAM_FRAME_BYTES, &answer).await;
-        Some((header.channel, open, answered))
-    })
-    .await;
+    let deadline = Instant::now() + OPENING_DEADLINE;
+    let asked = timeout_at(deadline, read_one::<StreamHeader>(&mut stream, MAX_STREAM_FRAME_BYTES)).await;
+    let Ok(Ok(header)) = asked else { return };
+    let channel = header.channel;
+    let (opened, answer) = match open(&header, agent) {
+        Ok(opened) => (Some(opened), StreamAnswer::Open),
+        Err(failure) => (None, StreamAnswer::Failure(failure)),
+    };
+    let answering = write_one(&mut stream, MAX_STREAM_FRAME_BYTES, &answer);
+    let is_answered = matches!(timeout_at(deadline, answering).await, Ok(Ok(())));
     match opened {
-        Ok(Some((_, None, Ok(())))) => stream.finish().await,
-        Ok(Some((channel, Some((pipe, attachment)), Ok(())))) => {
-            let side = match pipe {
-                Pipe::Input(pipe) => carry_input(stream, pipe, &attachment).await,
-                Pipe::Output(pipe) => carry_output(stream, pipe, channel, &attachment).await,
+        None if is_answered => stream.finish().await,
+        None => {}
+        Some(Opened { pipe, attachment, open }) if is_answered => {
+            let stream = Metered::new(stream, Arc::clone(&open.meter));
+            let carry = async {
+                match pipe {
+                    Pipe::Input(pipe) => carry_input(stream, pipe, &attachment).await,
+                    Pipe::Output(pipe) => carry_output(stream, pipe, channel, &attachment).await,
+                }
+            };
+            let side = tokio::select! {
+                side = carry => side,
+                () = async {
+                    open.closing.cancelled().await;
+                    attachment.abandon();
+                } => Side::Host,
             };
             attachment.closed(channel, side);
         }
-        // A host that is gone before it could use the stream has closed it.
-        Ok(Some((channel, Some((_, attachment)), Err(_)))) => attachment.closed(channel, Side::Host),
-        Ok(Some((_, None, Err(_))) | None) | Err(_) => {}
+        // A host that is gone before it could use the stream, or does not hear that it can, has closed it.
+        Some(Opened { attachment, .. }) => attachment.closed(channel, Side::Host),
     }
 }
 
-fn open(header: &StreamHeader, agent: &Agent) -> Result<(Pipe, Rc<Attachment>), Failure> {
-    let Claimed { end, attachment } = agent.execs.claim(header)?;
+fn open(header: &StreamHeader, agent: &Agent) -> Result<Opened, Failure> {
+    let Claimed { end, attachment, open } = agent.execs.claim(header, &agent.streams)?;
+    // For a user who has many large pipes already it stays as it is.
+    let _ = rustix::pipe::fcntl_setpipe_size(&end, CHUNK_BYTES);
     let pipe = match header.channel {
         Channel::Stdin => pipe::Sender::from_owned_fd(end).map(Pipe::Input),
         Channel::Stdout | Channel::Stderr => pipe::Receiver::from_owned_fd(end).map(Pipe::Output),
     };
-    let pipe =
-        pipe.map_err(|error| Failure::new(FailureKind::System, format!("cannot use the command's pipe: {error}")));
-    Ok((pipe?, attachment))
+    match pipe {
+        Ok(pipe) => Ok(Opened { pipe, attachment, open }),
+        Err(error) => {
+            attachment.closed(header.channel, Side::Host);
+            Err(Failure::new(FailureKind::System, format!("cannot use the command's pipe: {error}")))
+        }
+    }
 }
 
 /// Until the host closes, or nobody reads the pipe any more; which of both.
-async fn carry_input(mut stream: Stream, mut pipe: pipe::Sender, attachment: &Attachment) -> Side {
+async fn carry_input(mut stream: Metered<Stream>, mut pipe: pipe::Sender, attachment: &Attachment) -> Side {
     let mut chunk = vec![0; CHUNK_BYTES];
     loop {
         let count = tokio::select! {
@@ -87,7 +113,12 @@ async fn carry_input(mut stream: Stream, mut pipe: pipe::Sender, attachment: &At
 
 /// Until everyone has closed the pipe, or the host has closed the stream; which of both. Nothing is to come from the host:
 /// what comes is dropped.
-async fn carry_output(stream: Stream, mut pipe: pipe::Receiver, channel: Channel, attachment: &Attachment) -> Side {
+async fn carry_output(
+    stream: Metered<Stream>,
+    mut pipe: pipe::Receiver,
+    channel: Channel,
+    attachment: &Attachment,
+) -> Side {
     let (mut from, mut to) = split(stream);
     // Also while what was written is not taken: a stream that the host has closed may take no more.
     let side = tokio::select! {
@@ -107,12 +138,12 @@ async fn carry_output(stream: Stream, mut pipe: pipe::Receiver, channel: Channel
     }
     // The other output may be closed while the end of this one is under way.
     attachment.closed(channel, side);
-    stream.finish().await;
+    stream.into_inner().finish().await;
     side
 }
 
 /// Until everyone has closed the pipe, or the stream takes no more; who has ended it.
-async fn copy(pipe: &mut pipe::Receiver, stream: &mut WriteHalf<Stream>) -> Side {
+async fn copy(pipe: &mut pipe::Receiver, stream: &mut WriteHalf<Metered<Stream>>) -> Side {
     let mut chunk = vec![0; CHUNK_BYTES];
     loop {
         match pipe.read(&mut chunk).await {

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use nexus_archive::MAX_SEND_BYTES;
 use nix::sys::socket::{MsgFlags, recv};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use tokio::{
@@ -81,7 +82,7 @@ impl AsyncRead for Stream {
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Self::Vsock(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Vsock(stream) => Pin::new(stream).poll_write(cx, buf.get(..MAX_SEND_BYTES).unwrap_or(buf)),
             Self::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }

@@ -56,6 +56,29 @@ pub(crate) struct Open {
     pub(crate) closing: CancellationToken,
 }
 
+/// A stream of several connections: open from the first of them to the end of the last, and as long as more may come.
+#[derive(Debug)]
+pub(crate) struct Joint {
+    announced: Announced,
+    open: Option<Rc<Open>>,
+}
+
+impl Joint {
+    pub(crate) const fn new(announced: Announced) -> Self {
+        Self { announced, open: None }
+    }
+
+    /// One of them was opened.
+    pub(crate) fn enter(&mut self, streams: &Streams) -> Result<Rc<Open>, Failure> {
+        if let Some(open) = &self.open {
+            return Ok(Rc::clone(open));
+        }
+        let open = Rc::new(streams.enter(self.announced.clone())?);
+        self.open = Some(Rc::clone(&open));
+        Ok(open)
+    }
+}
+
 impl Streams {
     /// Numbers a stream that the host may open.
     pub(crate) fn announce(&self, kind: StreamKind, port: u32, label: Option<Label>) -> Announced {

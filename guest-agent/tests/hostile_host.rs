@@ -11,7 +11,9 @@ use std::{
     os::unix::net::UnixStream,
 };
 
-use nexus_protocol::{CONTROL_PORT, Command, FailureKind, REVISION, STREAM_PORT};
+use nexus_protocol::{
+    Blob, CONTROL_PORT, Call, Command, FailureKind, MAX_FILE_BYTES, REVISION, Request, STREAM_PORT, WriteFile,
+};
 use support::{Agent, PATIENCE, bounded, kind};
 
 /// A connection to one of the agent's ports.
@@ -82,6 +84,23 @@ async fn noise_harms_nobody() {
     }
     bounded(client.ping()).await.unwrap();
     bounded(client.run(&Command::new(["true"]))).await.unwrap();
+}
+
+#[tokio::test]
+async fn no_more_is_written_at_a_time_than_is_said() {
+    let agent = Agent::start();
+    let _client = agent.client().await;
+    let mut stream = dial(&agent, CONTROL_PORT);
+    stream.write_all(&hello()).unwrap();
+    assert!(receive(&mut stream).contains("welcome"));
+    for (bytes, taken) in [(MAX_FILE_BYTES, true), (MAX_FILE_BYTES + 1, false)] {
+        let write = WriteFile { path: "/note".to_owned(), data: Blob(vec![b'x'; bytes]), ..WriteFile::default() };
+        let request = Request { id: 1, call: Call::WriteFile(write) };
+        stream.write_all(&frame(&serde_json::to_string(&request).unwrap())).unwrap();
+        let answer = receive(&mut stream);
+        assert_eq!(answer.contains("\"done\""), taken, "{answer}");
+        assert_eq!(answer.contains("\"kind\":\"invalid\""), !taken, "{answer}");
+    }
 }
 
 #[tokio::test]

@@ -112,7 +112,7 @@ async fn says_what_is_wrong_with_a_command() {
     let agent = Agent::start();
     let client = agent.client().await;
     assert_eq!(kind(client.run(&Command::new(["no-such-program"])).await), FailureKind::NotFound);
-    assert_eq!(kind(client.exec(&Command::new(["/no/such/program"])).await), FailureKind::NotFound);
+    assert_eq!(kind(client.exec(&Command::new(["/no/such/program"]), None).await), FailureKind::NotFound);
     assert_eq!(kind(client.run(&Command::new(["/etc/passwd"])).await), FailureKind::NotExecutable);
     assert_eq!(kind(client.run(&Command::new(["/usr"])).await), FailureKind::NotExecutable);
     let mut command = sh("true");
@@ -171,7 +171,7 @@ async fn a_timeout_kills_even_daemons() {
     let daemon = pid_in(&note).await;
     until("the daemon is dead", || !is_alive(daemon)).await;
 
-    let exec = client.exec(&command).await.unwrap();
+    let exec = client.exec(&command, None).await.unwrap();
     assert_eq!(bounded(client.wait_exec(exec.id)).await.unwrap(), ExitStatus::Signal(9));
 }
 
@@ -198,7 +198,7 @@ async fn carries_fifty_megabytes_out() {
     let file = agent.folder.path().join("noise");
     let bytes = noise(MEGABYTES * 1_000_000);
     std::fs::write(&file, &bytes).unwrap();
-    let exec = client.exec(&sh(&format!("cat {0}; cat {0} >&2", file.display()))).await.unwrap();
+    let exec = client.exec(&sh(&format!("cat {0}; cat {0} >&2", file.display())), None).await.unwrap();
     drop(exec.stdin);
     let (stdout, stderr) = (read_all(exec.stdout), read_all(exec.stderr));
     assert!(joined(stdout).await == bytes, "stdout differs");
@@ -214,7 +214,7 @@ async fn carries_fifty_megabytes_in() {
     let digest: String = Sha256::digest(&bytes).iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
     let wanted = format!("{digest}  -\n");
     for (program, expected) in [("sha256sum", wanted.into_bytes()), ("cat", bytes.clone())] {
-        let exec = client.exec(&Command::new([program])).await.unwrap();
+        let exec = client.exec(&Command::new([program]), None).await.unwrap();
         let stdout = read_all(exec.stdout);
         let to_write = bytes.clone();
         let writer = thread::spawn(move || File::from(exec.stdin).write_all(&to_write).unwrap());
@@ -228,7 +228,7 @@ async fn carries_fifty_megabytes_in() {
 async fn signals_commands_and_remembers_their_end() {
     let agent = Agent::start();
     let client = agent.client().await;
-    let exec = client.exec(&Command::new(["sleep", "1000"])).await.unwrap();
+    let exec = client.exec(&Command::new(["sleep", "1000"]), None).await.unwrap();
     let listed = bounded(client.list_execs()).await.unwrap();
     assert_eq!(listed.len(), 1);
     assert_eq!((listed[0].exec, listed[0].state), (exec.id, ExecState::Running));
@@ -250,7 +250,7 @@ async fn signal_9_reaches_what_a_command_left_behind() {
     let agent = Agent::start();
     let client = agent.client().await;
     let note = agent.folder.path().join("note");
-    let exec = client.exec(&sh(&daemonises(&note))).await.unwrap();
+    let exec = client.exec(&sh(&daemonises(&note)), None).await.unwrap();
     let (id, daemon) = (exec.id, pid_in(&note).await);
     assert_eq!(bounded(client.wait_exec(id)).await.unwrap(), ExitStatus::Code(0));
     drop(exec);
@@ -264,11 +264,11 @@ async fn signal_9_reaches_what_a_command_left_behind() {
 async fn closed_streams_look_like_closed_pipes() {
     let agent = Agent::start();
     let client = agent.client().await;
-    let exec = client.exec(&Command::new(["yes"])).await.unwrap();
+    let exec = client.exec(&Command::new(["yes"]), None).await.unwrap();
     drop(exec.stdout);
     assert_eq!(bounded(client.wait_exec(exec.id)).await.unwrap(), ExitStatus::Signal(13));
     // The other way: a command that closes its input.
-    let exec = client.exec(&sh("exec <&-; sleep 1000")).await.unwrap();
+    let exec = client.exec(&sh("exec <&-; sleep 1000"), None).await.unwrap();
     let stdin = exec.stdin;
     let writer = thread::spawn(move || {
         let mut stdin = File::from(stdin);
@@ -284,7 +284,7 @@ async fn a_command_dies_with_its_last_stream() {
     let client = agent.client().await;
     let note = agent.folder.path().join("note");
     let script = format!("{}; echo ready; while read line; do :; done; exec sleep 1000", daemonises(&note));
-    let exec = client.exec(&sh(&script)).await.unwrap();
+    let exec = client.exec(&sh(&script), None).await.unwrap();
     let daemon = pid_in(&note).await;
     drop(exec.stdin);
     let mut ready = [0; 6];
@@ -306,7 +306,7 @@ async fn a_command_may_close_its_own_outputs() {
     let script = format!("exec >&- 2>&-; while [ ! -e {} ]; do sleep 0.05; done; exit 7", go.display());
     let closes = sh(&script);
 
-    let exec = client.exec(&closes).await.unwrap();
+    let exec = client.exec(&closes, None).await.unwrap();
     drop(exec.stdin);
     let outputs = [read_all(exec.stdout), read_all(exec.stderr)];
     until("one output has ended", || outputs.iter().any(thread::JoinHandle::is_finished)).await;
@@ -319,7 +319,7 @@ async fn a_command_may_close_its_own_outputs() {
 
     // The other output is kept open, so that its client can be seen to leave.
     std::fs::remove_file(go).unwrap();
-    let exec = client.exec(&closes).await.unwrap();
+    let exec = client.exec(&closes, None).await.unwrap();
     let (id, outputs) = (exec.id, [exec.stdout, exec.stderr]);
     drop(exec.stdin);
     let ended = |output: &OwnedFd| {
@@ -335,7 +335,7 @@ async fn a_command_may_close_its_own_outputs() {
 async fn a_client_that_leaves_input_behind_has_left_all_the_same() {
     let agent = Agent::start();
     let client = agent.client().await;
-    let exec = client.exec(&Command::new(["sleep", "1000"])).await.unwrap();
+    let exec = client.exec(&Command::new(["sleep", "1000"]), None).await.unwrap();
     let stdin = File::from(exec.stdin);
     let writer = thread::spawn(move || {
         let mut stdin = stdin;
@@ -364,7 +364,7 @@ async fn a_detached_command_needs_nobody_who_reads() {
 async fn commands_outlive_their_connection() {
     let agent = Agent::start();
     let (client, _, events) = agent.connect().await;
-    let exec = client.exec(&sh("read line; echo \"$line\"; exit 3")).await.unwrap();
+    let exec = client.exec(&sh("read line; echo \"$line\"; exit 3"), None).await.unwrap();
     drop((client, events));
     let client = agent.client().await;
     let waiting = {
@@ -380,7 +380,7 @@ async fn commands_outlive_their_connection() {
 async fn a_new_agent_takes_the_place_of_a_killed_one() {
     let mut agent = Agent::start();
     let (client, before, mut events) = agent.connect().await;
-    let exec = client.exec(&Command::new(["sleep", "1000"])).await.unwrap();
+    let exec = client.exec(&Command::new(["sleep", "1000"]), None).await.unwrap();
     let waiting = {
         let client = client.clone();
         tokio::spawn(async move { client.wait_exec(exec.id).await })
@@ -401,7 +401,7 @@ async fn a_new_agent_takes_the_place_of_a_killed_one() {
 }
 
 async fn one_of_many(client: AgentClient, number: usize) {
-    let exec = client.exec(&sh(&format!("cat; echo {number} >&2; exit {}", number % 256))).await.unwrap();
+    let exec = client.exec(&sh(&format!("cat; echo {number} >&2; exit {}", number % 256)), None).await.unwrap();
     let bytes = noise(10_000 + number);
     let (stdout, stderr) = (read_all(exec.stdout), read_all(exec.stderr));
     let to_write = bytes.clone();
@@ -434,7 +434,7 @@ async fn remembers_the_newest_256_and_bounds_the_list() {
     // Arguments that need the most room in JSON.
     let long = "\u{1}".repeat(1000);
     for _ in 0..260 {
-        let exec = client.exec(&Command::new(["true", &long])).await.unwrap();
+        let exec = client.exec(&Command::new(["true", &long]), None).await.unwrap();
         bounded(client.wait_exec(exec.id)).await.unwrap();
         first.get_or_insert(exec.id);
     }
@@ -449,7 +449,7 @@ async fn shuts_down_in_order() {
         let (client, _, mut events) = agent.connect().await;
         let exec_note = agent.folder.path().join("exec");
         let run_note = agent.folder.path().join("run");
-        let exec = client.exec(&sh(&daemonises(&exec_note))).await.unwrap();
+        let exec = client.exec(&sh(&daemonises(&exec_note)), None).await.unwrap();
         let runner = client.clone();
         let script = format!("{}; sleep 1000", daemonises(&run_note));
         let run = tokio::spawn(async move { runner.run(&sh(&script)).await });

@@ -167,7 +167,7 @@ async fn programs_are_told_of_another_size() {
     person.types("\x03");
     person.watches_to_the_end().await;
     assert_eq!(kind(client.resize_exec(person.exec, size).await), FailureKind::NotFound);
-    let exec = bounded(client.exec(&Command::new(["sleep", "1000"]))).await.unwrap();
+    let exec = bounded(client.exec(&Command::new(["sleep", "1000"]), None)).await.unwrap();
     assert_eq!(kind(client.resize_exec(exec.id, size).await), FailureKind::NotFound);
 }
 

@@ -58,7 +58,7 @@ async fn output(client: &AgentClient, script: &str) -> String {
 async fn carries_fifty_megabytes(client: &AgentClient) {
     let bytes: Vec<u8> =
         (0..12_500_000_u32).flat_map(|number| number.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
-    let exec = client.exec(&Command::new(["cat"])).await.unwrap();
+    let exec = client.exec(&Command::new(["cat"]), None).await.unwrap();
     let start = Instant::now();
     let (stdout, to_write) = (read_all(exec.stdout), bytes.clone());
     let writer = thread::spawn(move || File::from(exec.stdin).write_all(&to_write).unwrap());
@@ -73,7 +73,7 @@ async fn carries_fifty_megabytes(client: &AgentClient) {
 async fn loses_nothing_for_slow_readers(client: &AgentClient) {
     let mut execs = Vec::new();
     for size in (0..32).map(|step| 16_000 * step + 1) {
-        let exec = client.exec(&sh(&format!("head -c {size} /dev/zero"))).await.unwrap();
+        let exec = client.exec(&sh(&format!("head -c {size} /dev/zero")), None).await.unwrap();
         execs.push((size, exec));
     }
     tokio::time::sleep(SLOW).await;
@@ -90,11 +90,11 @@ async fn tells_how_commands_end(client: &AgentClient) {
         ("kill -15 $$", ExitStatus::Signal(15)),
         ("kill -9 $$", ExitStatus::Signal(9)),
     ] {
-        let exec = client.exec(&sh(script)).await.unwrap();
+        let exec = client.exec(&sh(script), None).await.unwrap();
         assert_eq!(bounded(client.wait_exec(exec.id)).await.unwrap(), status, "{script}");
     }
     for (program, kind) in [("no-such-program", FailureKind::NotFound), ("/etc/passwd", FailureKind::NotExecutable)] {
-        let failed = client.exec(&Command::new([program])).await;
+        let failed = client.exec(&Command::new([program]), None).await;
         assert!(matches!(failed, Err(AgentError::Failed(failure)) if failure.kind == kind), "{program}");
     }
 }
@@ -119,7 +119,7 @@ async fn kills_all_that_a_vanished_client_started(client: &AgentClient) {
     let leaves = "echo $$ >/sys/fs/cgroup/cgroup.procs; echo $$ >/tmp/pid; echo ready; sleep 1000; exit 1";
     let closes = format!("{DAEMONISES}; echo ready; exec >&- 2>&-; sleep 1000; exit 1");
     for script in [daemonises.as_str(), leaves, closes.as_str()] {
-        let exec = client.exec(&sh(script)).await.unwrap();
+        let exec = client.exec(&sh(script), None).await.unwrap();
         let mut stdout = File::from(exec.stdout);
         let ready = thread::spawn(move || {
             stdout.read_exact(&mut [0; 6]).unwrap();
@@ -210,7 +210,7 @@ fn seconds_off(line: &str) -> u64 {
 async fn stands_still_and_is_told_how_late_it_is(vm: &Vm, client: &AgentClient) {
     // Booted by an emulated CPU it may be late by as much as that took.
     client.refresh(VM_PATIENCE).await.unwrap();
-    let marker = client.exec(&sh("while :; do date +%s; usleep 10000; done")).await.unwrap();
+    let marker = client.exec(&sh("while :; do date +%s; usleep 10000; done"), None).await.unwrap();
     let (told, mut lines) = mpsc::unbounded_channel();
     let reader = thread::spawn(move || {
         for line in BufReader::new(File::from(marker.stdout)).lines() {

@@ -11,6 +11,8 @@ words! {
         Tools = "tools",
         /// What a viewer of a terminal sees and types (ports 300 to 399).
         Terminal = "terminal",
+        /// The stdio of a command: three streams that are one connection (port 101).
+        Stdio = "stdio",
         /// A copy of files (port 102).
         Bulk = "bulk",
     }

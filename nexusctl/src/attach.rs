@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::{
     bus::Bus,
-    exec::{Guest, Shown, is_absent},
+    exec::{Guest, Outcome, is_absent},
     failure::{Exit, Failure},
     interrupt::Interrupts,
     output::{self, Format, FormatArgs, Table, amount},
@@ -76,21 +76,14 @@ impl Attach {
                 .exit(Exit::USAGE));
         }
         let mut interrupts = Interrupts::listen()?;
-        let what = format!("open terminal {} in VM {}", self.name, self.vm);
-        let guest = async {
-            let path = vm::find(bus, &self.vm, &what).await?;
-            Guest::at(bus, path, self.vm.clone(), self.timeout).await
-        };
-        let guest = tokio::select! {
-            guest = bus.patiently(guest) => guest?,
-            number = interrupts.next() => return Err(Failure::silent(Exit::signal(number))),
-        };
+        let what = self.what();
+        let guest = self.guest(bus, &mut interrupts).await?;
         let options = || Options::from([("name", self.name.clone().into())]);
         let (types, keys) = (!self.read_only, self.detach_keys.clone());
         let opened = guest.open_terminal(&what, &[], options, types, keys, &mut interrupts).await?;
         match guest.show(opened, &mut interrupts).await? {
-            Shown::Exit(exit) => Ok(exit),
-            Shown::Detached => {
+            Outcome::Exit(exit) => Ok(exit),
+            Outcome::Detached => {
                 let (vm, name) = (&self.vm, &self.name);
                 output::note(format!(
                     "\nLeft terminal {name} in VM {vm}. Come back: nexusctl attach {vm} --name {name}"
@@ -100,12 +93,27 @@ impl Attach {
         }
     }
 
+    fn what(&self) -> String {
+        format!("open terminal {} in VM {}", self.name, self.vm)
+    }
+
+    async fn guest<'a>(&self, bus: &'a Bus, interrupts: &mut Interrupts) -> Result<Guest<'a>, Failure> {
+        let what = self.what();
+        let guest = async {
+            let path = vm::find(bus, &self.vm, &what).await?;
+            Guest::at(bus, path, self.vm.clone(), self.timeout).await
+        };
+        tokio::select! {
+            guest = bus.patiently(guest) => guest,
+            number = interrupts.next() => Err(Failure::silent(Exit::signal(number))),
+        }
+    }
+
     /// Shows the terminal to others, until interrupted.
     async fn serve(&self, bus: &Bus, address: Loopback) -> Result<Exit, Failure> {
         let mut interrupts = Interrupts::listen()?;
-        let what = format!("open terminal {} in VM {}", self.name, self.vm);
-        let path = vm::find(bus, &self.vm, &what).await?;
-        let guest = Guest::at(bus, path, self.vm.clone(), self.timeout).await?;
+        let guest = self.guest(bus, &mut interrupts).await?;
+        guest.answers(&mut interrupts).await?;
         let server = ttyd::Server::listen(address).await?;
         let (url, token) = (server.url(), server.token());
         match self.format.output {
@@ -114,8 +122,8 @@ impl Attach {
                 output::line(format!("Terminal {} of VM {}: {url}\nToken: {token}", self.name, self.vm))?;
             }
         }
-        let shown = ttyd::Shown { vm: &self.vm, name: &self.name, read_only: self.read_only };
-        Ok(Exit::signal(server.serve(&guest, shown, &mut interrupts).await))
+        let terminal = ttyd::Terminal { vm: &self.vm, name: &self.name, read_only: self.read_only };
+        Ok(Exit::signal(server.serve(&guest, terminal, &mut interrupts).await))
     }
 
     async fn list(&self, bus: &Bus) -> Result<Exit, Failure> {

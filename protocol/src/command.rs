@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::MAX_COMMAND_BYTES;
+use crate::{Label, MAX_COMMAND_BYTES};
 
 /// What to run in the guest, and as whom.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +23,17 @@ pub struct Command {
     /// Milliseconds after which the command and everything that it started is killed; never when there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
+}
+
+/// What [`Call::Exec`](crate::Call::Exec) asks for: a [`Command`], in the same object.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exec {
+    /// What to run.
+    #[serde(flatten)]
+    pub command: Command,
+    /// Whose its streams are, as [`StreamInfo::label`](crate::StreamInfo::label) will say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<Label>,
 }
 
 /// Why a command can't be run, wherever that is tried.

@@ -32,8 +32,8 @@ pub struct CopyOut {
     pub path: String,
 }
 
-/// How a copy stands. The sender of an archive says it behind that; the agent, when it is the receiver, says it at least
-/// every 30 s, and last when everything is in its place.
+/// How a copy stands. The sender of an archive says it behind that; the agent, when it is the receiver, says it all the time,
+/// Nexus' own every 10 s and any other at least every 30 s, and last when everything is in its place.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum CopyReport {
@@ -50,7 +50,7 @@ pub enum CopyReport {
 pub struct CopyDone {
     /// Files, folders and links.
     pub entries: u64,
-    /// Bytes of content, without holes.
+    /// Bytes of content, without the holes that the archive has.
     pub bytes: u64,
     /// Sockets and devices, which are not copied.
     #[serde(default)]

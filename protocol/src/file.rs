@@ -47,3 +47,21 @@ pub struct WriteFile {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub folders: bool,
 }
+
+/// Permissions as chmod takes them, up to four octal digits; none for anything else.
+#[must_use]
+pub fn octal_mode(text: &str) -> Option<u32> {
+    let is_octal = (1..=4).contains(&text.len()) && text.bytes().all(|digit| matches!(digit, b'0'..=b'7'));
+    is_octal.then(|| u32::from_str_radix(text, 8).ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mode_is_up_to_four_octal_digits() {
+        assert_eq!(["0", "644", "0600", "7777"].map(octal_mode), [Some(0), Some(0o644), Some(0o600), Some(0o7777)]);
+        assert_eq!(["", "rwx", "8", "+644", "-1", "10000", "00644", " 644"].map(octal_mode), [None; 8]);
+    }
+}

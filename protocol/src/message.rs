@@ -87,7 +87,9 @@ pub struct Welcome {
     pub os_version: Text,
     /// Addresses of every interface but loopback and link-local ones; at most [`Welcome::MAX_ADDRESSES`].
     pub addresses: Vec<IpAddr>,
-    /// What `/etc/nexus/image.yaml` holds; at most [`Welcome::MAX_METADATA`] entries.
+    /// What `/etc/nexus/image.yaml` holds; at most [`Welcome::MAX_METADATA`] entries of [`Welcome::MAX_METADATA_BYTES`]
+    /// altogether. What is over these bytes when it is read is left out.
+    #[serde(deserialize_with = "crate::metadata::deserialize")]
     pub metadata: BTreeMap<Text, Text>,
     /// Why `metadata` is empty although the file is there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -104,6 +106,8 @@ impl Welcome {
     pub const MAX_ADDRESSES: usize = 64;
     /// Most entries of image metadata in a welcome.
     pub const MAX_METADATA: usize = 256;
+    /// Most bytes of image metadata in a welcome, names and values together.
+    pub const MAX_METADATA_BYTES: usize = 64 * 1024;
 }
 
 /// What the agent is in its guest, which decides how it takes the guest down.
@@ -140,6 +144,10 @@ pub struct Started {
     pub exec: u64,
     /// Opens the command's streams.
     pub token: Token,
+    /// All three of them together, as [`StreamInfo::stream`](crate::StreamInfo::stream) says it; of agents with the feature
+    /// [`STREAMS`](crate::Features::STREAMS).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream: Option<u64>,
 }
 
 /// How a command ended.
@@ -202,23 +210,24 @@ impl Failure {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FailureKind {
-    /// No such program, or no such command of the agent's.
+    /// No such program, file, command, terminal or stream; or the command has ended.
     NotFound,
     /// The program is there, but must not or can't be executed.
     NotExecutable,
-    /// The request makes no sense, or names a folder or a user that is not there.
+    /// The request makes no sense, is larger than it may be, names a folder or a user that is not there, or a file of
+    /// another type.
     Invalid,
-    /// The token is missing or wrong, or there was no handshake.
+    /// A token is missing, wrong or was used before, or there was no handshake.
     Unauthorized,
-    /// The agent does not do that in its role.
+    /// The agent does not do that in its role, or has not the means.
     Refused,
     /// The agent does not know this call, or this revision of the protocol.
     Unsupported,
-    /// Too many commands, terminals, viewers or requests at a time.
+    /// Too many hosts, requests, commands, terminals, viewers, streams, sessions or copies at a time.
     Exhausted,
     /// It was cancelled.
     Cancelled,
-    /// The guest is going down.
+    /// The guest is going down, and nothing is begun any more.
     ShuttingDown,
     /// The guest's system failed.
     #[serde(other)]

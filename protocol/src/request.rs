@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Command, Features, Label, OpenTerminal, Purpose, ReadFile, Refresh, TerminalSize, Token, WriteFile};
+use crate::{Command, Exec, Features, Label, OpenTerminal, Purpose, ReadFile, Refresh, TerminalSize, Token, WriteFile};
 
 /// One frame from the host: a call, and the number that its answer will carry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,7 +34,7 @@ pub enum Call {
     /// Starts a command whose stdio travels on three streams: [`Answer::Started`](crate::Answer::Started). It outlives
     /// the connection; but is killed, with everything that it started, when no stream was opened in time, or the host has
     /// closed all three while it runs.
-    Exec(Command),
+    Exec(Exec),
     /// Starts a command without streams: its input is empty, and what it writes is dropped. Nothing but its own end,
     /// its time limit and a signal ends it. Answer: [`Answer::Detached`](crate::Answer::Detached).
     Detach(Command),
@@ -73,7 +73,7 @@ pub enum Call {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         label: Option<Label>,
     },
-    /// The streams that are open of those that [`Call::OpenStream`] and [`Call::OpenTerminal`] allowed:
+    /// The streams that are open of those that [`Call::Exec`], [`Call::OpenStream`] and [`Call::OpenTerminal`] allowed:
     /// [`Answer::Streams`](crate::Answer::Streams). This and the two that follow are for agents with the feature
     /// [`STREAMS`](crate::Features::STREAMS).
     ListStreams,

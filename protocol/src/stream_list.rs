@@ -49,6 +49,8 @@ impl From<Label> for Text {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum StreamKind {
+    /// The stdio of a command: three connections, open from the first of them to the end of the last.
+    Stdio,
     /// A session of the Model Context Protocol.
     Tools,
     /// A viewer of a terminal.
@@ -87,7 +89,7 @@ pub struct StreamList(Vec<StreamInfo>);
 
 impl StreamList {
     /// Most streams that are open at a time.
-    pub const MAX: usize = 256;
+    pub const MAX: usize = 512;
 
     /// All of them, oldest first.
     pub fn iter(&self) -> impl Iterator<Item = &StreamInfo> {

@@ -5,8 +5,8 @@
 use bytes::BytesMut;
 use nexus_model::ExitStatus;
 use nexus_protocol::{
-    Answer, Blob, Call, Channel, Command, CopyIn, CopyOut, CopyReport, Ended, Event, ExecInfo, ExecState, Failure,
-    FailureKind, Features, FileContent, Hello, Label, MAX_COMMAND_BYTES, MAX_FILE_BYTES, MAX_FRAME_BYTES,
+    Answer, Blob, Call, Channel, Command, CopyIn, CopyOut, CopyReport, Ended, Event, Exec, ExecInfo, ExecState,
+    Failure, FailureKind, Features, FileContent, Hello, Label, MAX_COMMAND_BYTES, MAX_FILE_BYTES, MAX_FRAME_BYTES,
     MAX_RUN_OUTPUT_BYTES, MAX_STREAM_FRAME_BYTES, Message, Numbered, OpenTerminal, Opened, OpenedTerminal, Purpose,
     Ran, ReadFile, Refresh, Refreshed, Request, Role, ShutdownMode, Started, StreamAnswer, StreamHeader, StreamInfo,
     StreamKind, StreamList, TerminalInfo, TerminalSize, Text, Ticket, Token, ViewerHeader, Welcome, WriteFile,
@@ -74,7 +74,7 @@ fn call() -> impl Strategy<Value = Call> {
         }),
         Just(Call::Ping),
         command().prop_map(Call::Run),
-        command().prop_map(Call::Exec),
+        (command(), label()).prop_map(|(command, label)| Call::Exec(Exec { command, label: Some(label) })),
         command().prop_map(Call::Detach),
         any::<u64>().prop_map(|exec| Call::WaitExec { exec }),
         any::<(u64, i32)>().prop_map(|(exec, signal)| Call::SignalExec { exec, signal }),
@@ -161,8 +161,11 @@ fn answer() -> impl Strategy<Value = Answer> {
         Just(Answer::Pong),
         any::<i64>().prop_map(|stepped_us| Answer::Refreshed(Refreshed { stepped_us })),
         ran,
-        (any::<u64>(), any::<String>())
-            .prop_map(|(exec, token)| Answer::Started(Started { exec, token: Token::from(token.as_str()) })),
+        (any::<u64>(), any::<String>()).prop_map(|(exec, token)| Answer::Started(Started {
+            exec,
+            token: Token::from(token.as_str()),
+            stream: Some(exec)
+        })),
         ended().prop_map(Answer::Ended),
         any::<(u64, u32, String, bool, Option<u64>)>().prop_map(|(exec, port, token, created, stream)| {
             Answer::Terminal(OpenedTerminal { exec, port, token: Token::from(token.as_str()), created, stream })
@@ -302,7 +305,7 @@ proptest! {
     #[test]
     fn a_valid_command_fits_into_a_frame(call in command()) {
         if call.validate().is_ok() {
-            let frame = frame::encode(&Request { id: u64::MAX, call: Call::Exec(call) });
+            let frame = frame::encode(&Request { id: u64::MAX, call: Call::Exec(Exec { command: call, label: None }) });
             prop_assert!(frame.is_ok());
         }
     }
@@ -413,6 +416,24 @@ fn names_of_terminals_are_plain() {
     assert!(open("no name", &["sh"]).validate().is_err());
     assert!(open("main", &["sh", "a\0b"]).validate().is_err());
     assert!(open("main", &[""]).validate().is_err());
+}
+
+#[test]
+fn metadata_is_heard_up_to_a_bound_of_bytes() {
+    let welcome = |entries: usize, bytes: usize| {
+        let value = "x".repeat(bytes);
+        let metadata: Vec<String> = (0..entries).map(|number| format!(r#""{number:04}":"{value}""#)).collect();
+        let welcome = format!(
+            r#"{{"revision":1,"agent_version":"","run_id":"","role":"init","boot_id":"","hostname":"","os_name":"",
+            "os_version":"","addresses":[],"metadata":{{{}}},"uptime_us":1}}"#,
+            metadata.join(",")
+        );
+        frame::decode::<Welcome>(welcome.as_bytes()).unwrap().metadata
+    };
+    assert_eq!(welcome(200, 300).len(), 200);
+    let heard = welcome(200, 4092);
+    assert_eq!(heard.len(), Welcome::MAX_METADATA_BYTES / 4096);
+    assert!(heard.contains_key(&Text::from("0015")) && !heard.contains_key(&Text::from("0016")));
 }
 
 #[test]

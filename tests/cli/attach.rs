@@ -21,9 +21,10 @@ async fn a_shell_is_left_and_come_back_to() {
     person.resize(100, 40);
     person.types("until [ \"$(stty size)\" = '40 100' ]; do sleep 0.05; done; echo resi''zed\r");
     person.sees("resized").await;
-    // Neither ends nexusctl.
-    person.types("cat\r\x03");
-    person.types("echo st''ill\r");
+    // It ends cat, and not nexusctl. What is typed before the shell reads again may be dropped: nothing is.
+    person.types("(trap \"echo st''ill; exit\" INT; echo read''ing; cat)\r");
+    person.sees("reading").await;
+    person.types("\x03");
     person.sees("still").await;
     person.types("\x1dd");
     let (code, said) = person.exits().await;
@@ -89,6 +90,19 @@ async fn the_terminal_is_given_back_however_nexusctl_ends() {
         let back = if signal == Signal::SIGKILL { "\x1b[?1047l" } else { "\x1b[?1049l" };
         assert!(person.shown().contains(back), "{signal}");
     }
+}
+
+/// Its keyboard is its own, but not its screen.
+#[tokio::test]
+async fn the_terminal_of_who_only_looks_is_given_back_as_well() {
+    let (daemon, _vm) = web().await;
+    let mut person = Terminal::run(daemon.nexusctl(&["attach", "web"]));
+    person.types("stty -echo; printf '\\033[?1049h'; echo dra''wn\r");
+    person.sees("drawn").await;
+    let mut onlooker = Terminal::run(daemon.nexusctl(&["attach", "web", "--read-only"]));
+    onlooker.sees("drawn").await;
+    onlooker.signal(Signal::SIGKILL);
+    onlooker.sees("\x1b[?1047l").await;
 }
 
 #[tokio::test]

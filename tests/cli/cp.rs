@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use nexus_tests::PATIENCE;
+use nexus_tests::{PATIENCE, Terminal};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -131,6 +131,15 @@ async fn an_archive_goes_to_standard_output() {
     fs::write(folder.path().join("tar"), &output.stdout).unwrap();
     let listed = std::process::Command::new("tar").arg("-xOf").arg(folder.path().join("tar")).output().unwrap();
     assert_eq!((listed.status.success(), listed.stdout), (true, b"content".to_vec()));
+}
+
+#[tokio::test]
+async fn no_archive_goes_to_a_terminal() {
+    let (daemon, _) = web().await;
+    let mut person = Terminal::run(daemon.nexusctl(&["cp", "web:/etc", "-"]));
+    let (code, said) = person.exits().await;
+    assert_eq!(code, Some(2));
+    has(&said, &["nothing for a terminal"]);
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::{fs, os::unix::fs::MetadataExt};
 
+use nexus_dbus::ROOT;
 use nexus_tests::TestDaemon;
 use tempfile::TempDir;
 
@@ -73,4 +74,21 @@ async fn a_file_that_no_vm_can_have_is_refused() {
         has(&answer.err, &[said]);
     }
     assert_eq!(ok(&daemon, &["vm", "list", "--quiet"]).await, "");
+}
+
+#[tokio::test]
+async fn a_guest_that_does_not_take_them_is_not_ready_and_the_log_says_why_once() {
+    let daemon = TestDaemon::start().await;
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("file");
+    fs::write(&file, "content").unwrap();
+    let (one, below) = (format!("/one={}", file.display()), format!("/one/below={}", file.display()));
+    ok(&daemon, &["vm", "create", "web", "--vmm", "process", "--file", &one, "--file", &below]).await;
+    let said = ctl(&daemon, &["vm", "start", "web", "--timeout", "2s"]).await;
+    assert_eq!(said.code, Some(1), "{said:?}");
+    let connection = format!("{ROOT}/vm/web/connection/1");
+    daemon.wait_actor(&connection, |actor| actor.health == "degraded" && actor.failure_count > 2).await;
+    let log = daemon.log();
+    let why = "the guest of VM web is not ready: it can't be given `/one/below`";
+    assert_eq!(log.matches(why).count(), 1, "{log}");
 }

@@ -49,6 +49,13 @@ async fn call(client: &Client, tool: &'static str, arguments: Value) -> Result<V
     Ok(result.structured_content.unwrap())
 }
 
+/// The client has enough, and nexusctl has nothing to say of that.
+async fn ended(client: Client, child: Child) {
+    client.cancel().await.unwrap();
+    let output = timeout(PATIENCE, child.wait_with_output()).await.expect("nexusctl ends").unwrap();
+    assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()), (Some(0), ""));
+}
+
 /// Asks for a command that writes its pid into `note` and stays.
 fn stays(client: &Client, note: &Path) -> JoinHandle<Result<CallToolResult, ServiceError>> {
     let peer = client.peer().clone();
@@ -74,9 +81,7 @@ async fn a_client_has_the_tools_of_a_vm() {
         let ran = call(&client, "run_command", json!({"script": "echo out; exit 3"})).await.unwrap();
         assert_eq!((&ran["stdout"], &ran["exit_code"]), (&json!("out\n"), &json!(3)));
         call(&client, "file_delete", json!({"path": "/note"})).await.unwrap();
-        client.cancel().await.unwrap();
-        let output = timeout(PATIENCE, child.wait_with_output()).await.expect("nexusctl ends").unwrap();
-        assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()), (Some(0), ""));
+        ended(client, child).await;
     }
 }
 
@@ -261,9 +266,7 @@ async fn nexus_itself_is_a_server() {
         let deleted = call("vm_delete", json!({"vm": "web", "workspaces": true})).await;
         assert_eq!(deleted, json!({"vm": "web", "workspaces_left": []}));
         nothing_left(&daemon).await;
-        client.cancel().await.unwrap();
-        let output = timeout(PATIENCE, child.wait_with_output()).await.expect("nexusctl ends").unwrap();
-        assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()), (Some(0), ""));
+        ended(client, child).await;
     }
 }
 

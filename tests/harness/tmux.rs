@@ -6,6 +6,10 @@ use std::{
     time::Duration,
 };
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
@@ -160,9 +164,16 @@ impl Tmux {
             {
                 return status.parse().ok();
             }
+            self.have_it_look_for_children();
             assert!(Instant::now() < deadline, "it does not end:\n{}", self.screen());
             sleep(GLANCE).await;
         }
+    }
+
+    /// tmux 3.3a now and then misses the signal that its program has ended, and leaves it a zombie for ever.
+    fn have_it_look_for_children(&self) {
+        let server = self.ask(["display-message", "-p", "#{pid}"]).trim().parse().expect("a pid");
+        kill(Pid::from_raw(server), Signal::SIGCHLD).expect("tmux is there");
     }
 
     fn command(&self) -> Command {

@@ -4,13 +4,15 @@ use std::{os::fd::OwnedFd, sync::atomic::Ordering, time::Duration};
 
 use nexus_host::agent::{AgentClient, AgentError, RunOutcome};
 use nexus_model::{ConnectionKind, ErrorKind, Name, vm::VmState};
-use nexus_protocol::{Command, Label, TOOLS_PORT, Text};
+use nexus_protocol::{Command, Label, STREAM_PORT, TOOLS_PORT, Text};
 use tracing::info;
 
 use crate::{Engine, Error, GuestCommand, GuestOutcome, GuestStreams, Origin};
 
 /// How long a guest's connection may be away before it is given up.
 const AWAY: Duration = Duration::from_secs(20);
+/// How long after a guest's connection was lost it is asked again.
+const PAUSE: Duration = Duration::from_millis(20);
 
 impl Engine {
     /// Runs a command in a guest and waits for its end; its output is capped at 256 KiB.
@@ -39,7 +41,10 @@ impl Engine {
     /// As [`guest_run`](Self::guest_run)'s; `Timeout` when the agent does not answer.
     pub async fn guest_exec(&self, origin: &Origin, vm: &Name, command: GuestCommand) -> Result<GuestStreams, Error> {
         let (agent, command) = self.guest_command(origin, vm, command)?;
-        let streams = agent.exec(&command).await?;
+        let owner = Label::from(origin.sender.as_str());
+        let streams = agent.exec(&command, Some(owner)).await?;
+        let place = (ConnectionKind::Stdio, STREAM_PORT);
+        self.handed_over(&self.vm(vm)?, &agent, place, &origin.sender, streams.number).await;
         Ok(GuestStreams { exec: streams.id, stdin: streams.stdin, stdout: streams.stdout, stderr: streams.stderr })
     }
 
@@ -63,6 +68,8 @@ impl Engine {
         loop {
             match self.agent(vm)?.wait_exec(exec).await {
                 Err(error @ AgentError::Gone(_)) => {
+                    // The one that is gone may be offered for a moment yet.
+                    tokio::time::sleep(PAUSE).await;
                     let mut picture = self.board.vms().watch(vm).ok_or_else(|| Error::not_found("VM", vm.as_str()))?;
                     tokio::select! {
                         next = tokio::time::timeout(AWAY, agents.wait_for(Option::is_some)) => {

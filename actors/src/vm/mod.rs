@@ -1,10 +1,12 @@
 //! Virtual machines: each has a supervisor of its own (rest_for_one) over the [machine] that owns its VMM process and the
-//! supervisor (one_for_one) of its connections: the one to its guest agent ([connection]), and each [stream] that a client has.
+//! supervisor (one_for_one) of its connections: the one to its guest agent ([connection], [dialer]), and each [stream] that a
+//! client has.
 
-mod breach;
+mod complaint;
 mod connection;
 mod context;
 mod create;
+mod dialer;
 mod files;
 mod guest;
 mod link;

@@ -9,7 +9,9 @@ use std::{
 
 use nexus_host::agent::AgentClient;
 use nexus_model::{ConnectionKind, Timestamp};
-use nexus_protocol::{BULK_PORT, Features, Label, StreamInfo, StreamKind, StreamList, TERMINAL_PORTS, TOOLS_PORT};
+use nexus_protocol::{
+    BULK_PORT, Features, Label, STREAM_PORT, StreamInfo, StreamKind, StreamList, TERMINAL_PORTS, TOOLS_PORT,
+};
 use tracing::{debug, warn};
 
 use super::{Power, VmContext, machine::MachineMessage, stream};
@@ -145,6 +147,7 @@ impl Engine {
 /// What a stream of the agent's list is, if it can be.
 fn plausible(info: &StreamInfo) -> Option<ConnectionKind> {
     match info.kind {
+        StreamKind::Stdio if info.port == STREAM_PORT => Some(ConnectionKind::Stdio),
         StreamKind::Tools if info.port == TOOLS_PORT => Some(ConnectionKind::Tools),
         StreamKind::Copy if info.port == BULK_PORT => Some(ConnectionKind::Bulk),
         StreamKind::Terminal if TERMINAL_PORTS.contains(&info.port) => Some(ConnectionKind::Terminal),
@@ -197,6 +200,7 @@ mod tests {
         let info = |kind, port| StreamInfo { stream: 1, kind, port, label: None, age_us: 0, from_host: 0, to_host: 0 };
         assert_eq!(plausible(&info(StreamKind::Terminal, 399)), Some(ConnectionKind::Terminal));
         assert_eq!(plausible(&info(StreamKind::Copy, 102)), Some(ConnectionKind::Bulk));
+        assert_eq!(plausible(&info(StreamKind::Stdio, 101)), Some(ConnectionKind::Stdio));
         for (kind, port) in [(StreamKind::Tools, 100), (StreamKind::Terminal, 400), (StreamKind::Unknown, 200)] {
             assert_eq!(plausible(&info(kind, port)), None);
         }

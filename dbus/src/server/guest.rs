@@ -3,14 +3,14 @@
 use std::{collections::BTreeMap, fs::File, io, time::Duration};
 
 use nexus_actors::{
-    GuestCommand, GuestCopyIn, GuestFile, GuestShell, GuestStreams, Origin,
+    GuestCommand, GuestCopyIn, GuestFile, GuestShell, GuestStreams,
     snapshot::{GuestSnapshot, VmSnapshot},
 };
 use nexus_model::{ErrorKind, ExitStatus, Name};
 use zbus::{Connection, OwnedFd, OwnedVariant, Str, interface, message::Header};
 
 use super::{
-    bond::{departure, tie},
+    bond::departure,
     call::{Call, DEADLINE},
     options::{Dict, Options, nothing},
     picture::Picture,
@@ -159,13 +159,12 @@ impl Guest {
         #[zbus(connection)] bus: &Connection,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<(u64, OwnedFd, OwnedFd, OwnedFd), Error> {
-        let exec = |origin: Origin, (command, detached)| async move {
+        let exec = |origin, (command, detached)| async move {
             if detached {
-                return no_streams(self.engine.guest_detach(&origin, &self.vm, command).await?);
+                no_streams(self.engine.guest_detach(&origin, &self.vm, command).await?)
+            } else {
+                Ok(self.engine.guest_exec(&origin, &self.vm, command).await?)
             }
-            let streams = self.engine.guest_exec(&origin, &self.vm, command).await?;
-            tie(bus.clone(), origin, (*self.engine).clone(), self.vm.clone(), streams.exec);
-            Ok(streams)
         };
         let call = self.call(bus, &header).argument("argv", argv.clone());
         let streams = call.change(options, |options| command_or_detached(options, argv), exec).await?;
@@ -180,14 +179,7 @@ impl Guest {
         #[zbus(connection)] bus: &Connection,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<(u64, OwnedFd), Error> {
-        let open = |origin: Origin, shell: GuestShell| async move {
-            let is_named = shell.name.is_some();
-            let terminal = self.engine.guest_open_shell(&origin, &self.vm, shell).await?;
-            if !is_named {
-                tie(bus.clone(), origin, (*self.engine).clone(), self.vm.clone(), terminal.exec);
-            }
-            Ok::<_, nexus_actors::Error>(terminal)
-        };
+        let open = |origin, shell| async move { self.engine.guest_open_shell(&origin, &self.vm, shell).await };
         let call = self.call(bus, &header).argument("argv", argv.clone());
         let terminal = call.change(options, |options| shell(options, argv), open).await?;
         Ok((terminal.exec, terminal.stream.into()))

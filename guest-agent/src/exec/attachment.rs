@@ -67,9 +67,16 @@ impl Attachment {
         ends.of(channel).get_or_insert(side);
         if ends.unread() {
             self.unread.notify_waiters();
-            if ends.stdin.is_some() && self.is_running() {
+            if ends.stdin.is_some() && (self.is_running() || self.has_ended_unread()) {
                 self.group.kill();
             }
+        }
+    }
+
+    /// Kills the command, if it runs, before its streams are closed: nobody has them any more.
+    pub(crate) fn abandon(&self) {
+        if self.is_running() {
+            self.group.kill();
         }
     }
 
@@ -82,6 +89,11 @@ impl Attachment {
 
     fn is_running(&self) -> bool {
         self.ended.borrow().is_none()
+    }
+
+    /// Whether it has ended because nobody reads what it writes, between the ends of two streams. That is not by itself.
+    fn has_ended_unread(&self) -> bool {
+        self.ended.borrow().is_some_and(|ended| ended.status.shell_code() == 128 + libc::SIGPIPE)
     }
 
     /// Waits until the command has ended.

@@ -22,6 +22,7 @@ use super::{
     leader::Leader,
     spawner::{Child, Spawner, Wiring},
 };
+use crate::streams::{Announced, Joint, Open, Streams};
 
 /// As many run at a time.
 const MAX_RUNNING: usize = 256;
@@ -53,6 +54,8 @@ struct Exec {
     group: Rc<Group>,
     ended: watch::Receiver<Option<Ended>>,
     channels: Channels,
+    /// While a stream of its stdio may be opened.
+    stdio: Option<Joint>,
     attachment: Rc<Attachment>,
 }
 
@@ -61,6 +64,7 @@ struct Exec {
 pub(crate) struct Claimed {
     pub(crate) end: OwnedFd,
     pub(crate) attachment: Rc<Attachment>,
+    pub(crate) open: Rc<Open>,
 }
 
 /// A command's ends of its streams that the host has not claimed yet.
@@ -79,6 +83,10 @@ impl Channels {
             Channel::Stderr => self.stderr.take(),
         }
     }
+
+    const fn are_claimed(&self) -> bool {
+        self.stdin.is_none() && self.stdout.is_none() && self.stderr.is_none()
+    }
 }
 
 impl ExecTable {
@@ -91,28 +99,35 @@ impl ExecTable {
     }
 
     /// Starts a command. It is killed when the host opens none of its streams in time.
-    pub(crate) fn start(&self, spawner: &Spawner, command: &Command) -> Result<Started, Failure> {
-        let (leader, token) = self.launch(spawner, command, Wiring::Piped)?;
+    pub(crate) fn start(&self, spawner: &Spawner, command: &Command, stdio: Announced) -> Result<Started, Failure> {
+        let stream = Some(stdio.number);
+        let (leader, token) = self.launch(spawner, command, Wiring::Piped, Some(Joint::new(stdio)))?;
         let exec = leader.exec();
         let table = self.clone();
         spawn_local(async move {
             sleep(STREAMS_DEADLINE).await;
             table.give_up_streams(exec);
         });
-        Ok(Started { exec, token })
+        Ok(Started { exec, token, stream })
     }
 
     /// Starts a command without streams; its number.
     pub(crate) fn detach(&self, spawner: &Spawner, command: &Command) -> Result<u64, Failure> {
-        self.launch(spawner, command, Wiring::Null).map(|(leader, _)| leader.exec())
+        self.launch(spawner, command, Wiring::Null, None).map(|(leader, _)| leader.exec())
     }
 
     /// Starts a command on a terminal, of which this is the slave's side; the user's login shell, without arguments.
     pub(crate) fn start_on(&self, spawner: &Spawner, command: &Command, tty: &OwnedFd) -> Result<Leader, Failure> {
-        self.launch(spawner, command, Wiring::Terminal(tty)).map(|(leader, _)| leader)
+        self.launch(spawner, command, Wiring::Terminal(tty), None).map(|(leader, _)| leader)
     }
 
-    fn launch(&self, spawner: &Spawner, command: &Command, wiring: Wiring<'_>) -> Result<(Leader, Token), Failure> {
+    fn launch(
+        &self,
+        spawner: &Spawner,
+        command: &Command,
+        wiring: Wiring<'_>,
+        stdio: Option<Joint>,
+    ) -> Result<(Leader, Token), Failure> {
         let running = {
             let state = self.state.borrow();
             state.execs.len() - state.ended.len()
@@ -134,6 +149,7 @@ impl ExecTable {
                 group: Rc::clone(&group),
                 ended: watched.clone(),
                 channels: Channels { stdin, stdout, stderr },
+                stdio,
                 attachment: Rc::new(Attachment::new(Rc::clone(&group), watched.clone())),
             };
             state.execs.insert(exec, entry);
@@ -173,6 +189,7 @@ impl ExecTable {
     fn give_up_streams(&self, exec: u64) {
         let mut state = self.state.borrow_mut();
         let Some(entry) = state.execs.get_mut(&exec) else { return };
+        entry.stdio = None;
         let unclaimed = Channel::ALL.map(|channel| (channel, entry.channels.claim(channel).is_some()));
         if unclaimed.iter().all(|(_, unclaimed)| *unclaimed) {
             entry.group.kill();
@@ -183,14 +200,20 @@ impl ExecTable {
     }
 
     /// The command's end of the stream, for whoever knows its secret.
-    pub(crate) fn claim(&self, header: &StreamHeader) -> Result<Claimed, Failure> {
+    pub(crate) fn claim(&self, header: &StreamHeader, streams: &Streams) -> Result<Claimed, Failure> {
         let mut state = self.state.borrow_mut();
         let entry = state.execs.get_mut(&header.exec).filter(|entry| entry.token == header.token);
-        let entry = entry.ok_or_else(|| Failure::new(FailureKind::Unauthorized, "there is no such stream"))?;
+        let unknown = || Failure::new(FailureKind::Unauthorized, "there is no such stream");
+        let entry = entry.ok_or_else(unknown)?;
         let end = entry.channels.claim(header.channel);
         let end =
             end.ok_or_else(|| Failure::new(FailureKind::Invalid, "that stream was opened before, or too late"))?;
-        Ok(Claimed { end, attachment: Rc::clone(&entry.attachment) })
+        let open = entry.stdio.as_mut().ok_or_else(unknown)?.enter(streams);
+        let open = open.inspect_err(|_| entry.attachment.closed(header.channel, Side::Host))?;
+        if entry.channels.are_claimed() {
+            entry.stdio = None;
+        }
+        Ok(Claimed { end, attachment: Rc::clone(&entry.attachment), open })
     }
 
     /// Waits for a command's end.

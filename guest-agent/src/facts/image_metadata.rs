@@ -29,6 +29,10 @@ fn parse(yaml: &str) -> Result<BTreeMap<Text, Text>, String> {
     if entries.len() > Welcome::MAX_METADATA {
         return Err(format!("{} entries are over the limit of {}", entries.len(), Welcome::MAX_METADATA));
     }
+    let bytes: usize = entries.iter().map(|(name, value)| name.len() + value.len()).sum();
+    if bytes > Welcome::MAX_METADATA_BYTES {
+        return Err(format!("{bytes} bytes of entries are over the limit of {}", Welcome::MAX_METADATA_BYTES));
+    }
     Ok(entries.into_iter().map(|(name, value)| (Text::from(name), Text::from(value))).collect())
 }
 
@@ -44,6 +48,15 @@ mod tests {
         assert!(parse("- a\n- b\n").is_err());
         assert!(parse("a: {b: c}\n").is_err());
         assert!(parse("a: [\n").is_err());
+    }
+
+    #[test]
+    fn little_that_stands_for_much_is_refused() {
+        let mut yaml = format!("a: &a {}\n", "x".repeat(4000));
+        for number in 0..30 {
+            yaml.push_str(&format!("b{number}: *a\n"));
+        }
+        assert!(yaml.len() < 5000 && parse(&yaml).unwrap_err().contains("bytes of entries"));
     }
 
     #[test]

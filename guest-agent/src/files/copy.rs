@@ -36,6 +36,9 @@ const IDLE: Duration = Duration::from_secs(60);
 /// How often the host hears that its files are being put into their place.
 const TELL: Duration = Duration::from_secs(10);
 
+/// As long is a reason at most, in characters: a frame of a stream holds it whatever they are.
+const MAX_REASON: usize = 600;
+
 /// Who may copy.
 #[derive(Debug)]
 pub(crate) struct Seats(Arc<Semaphore>);
@@ -102,8 +105,8 @@ async fn take(stream: Stream, copy: CopyIn, agent: &Agent, open: &Open) {
             }
             received = &mut work => break match received {
                 Ok(Ok(done)) => CopyReport::Done(done),
-                Ok(Err(failure)) => CopyReport::Failure(failure),
-                Err(_) => CopyReport::Failure(Failure::new(FailureKind::System, "the agent failed")),
+                Ok(Err(failure)) => refused(failure),
+                Err(_) => refused(Failure::new(FailureKind::System, "the agent failed")),
             },
             () = sleep(TELL) => {
                 // A host that is gone is noticed where something is expected of it.
@@ -175,7 +178,7 @@ fn send(sink: Metered<IdleStream>, copy: &CopyOut, root: &Root) -> io::Result<()
     let (sink, sha256) = chunks.finish()?;
     let report = match packed {
         Ok(summary) => CopyReport::Done(done(summary, &sha256)),
-        Err(failure) => CopyReport::Failure(failure),
+        Err(failure) => refused(failure),
     };
     let report = frame::encode(&report).map_err(io::Error::other)?;
     chunk::write_report(sink, &report)
@@ -191,6 +194,12 @@ fn packed(chunks: &mut chunk::Writer<Metered<IdleStream>>, copy: &CopyOut, root:
     pack(&place, &place.name, chunks).map(|(_, summary)| summary).map_err(failure)
 }
 
+/// Says why not, so that it fits into a frame of a stream: there may be a long path in it.
+fn refused(failure: Failure) -> CopyReport {
+    let brief: String = failure.message.as_str().chars().take(MAX_REASON).collect();
+    CopyReport::Failure(Failure::new(failure.kind, brief))
+}
+
 fn absolute(path: &str) -> Result<(), Failure> {
     super::is_absolute(path).map_err(Failure::from)
 }
@@ -203,7 +212,7 @@ fn done(summary: Summary, sha256: &str) -> CopyDone {
 fn failure(error: ArchiveError) -> Failure {
     let kind = match &error {
         ArchiveError::File { source, .. } if source.kind() == io::ErrorKind::NotFound => FailureKind::NotFound,
-        ArchiveError::File { .. } | ArchiveError::Stream { .. } => FailureKind::System,
+        ArchiveError::File { .. } | ArchiveError::Remains { .. } | ArchiveError::Stream { .. } => FailureKind::System,
         ArchiveError::Exists { .. }
         | ArchiveError::Place { .. }
         | ArchiveError::Entry { .. }

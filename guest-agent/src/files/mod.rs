@@ -30,6 +30,10 @@ pub(crate) async fn answer_read(root: Arc<Root>, read_file: ReadFile) -> Result<
 /// Answers [`Call::WriteFile`](nexus_protocol::Call::WriteFile).
 pub(crate) async fn answer_write(root: Arc<Root>, write_file: WriteFile) -> Result<Answer, Failure> {
     let WriteFile { path, data, mode, owner, append, folders } = write_file;
+    if data.0.len() > MAX_FILE_BYTES {
+        let message = format!("that is more than {} KiB: write it in parts, or copy it", MAX_FILE_BYTES >> 10);
+        return Err(Failure::new(FailureKind::Invalid, message));
+    }
     work(move || {
         let how = Write { mode, owner: owner.as_deref(), append, folders };
         write(&root, &path, &data.0, how)

@@ -1,16 +1,14 @@
 //! Writing a file, whole or not at all.
 
 use std::{
-    ffi::OsString,
     fs::File,
     io::{self, Write as _},
     path::Path,
 };
 
-use nexus_archive::{Place, Root};
-use nexus_model::Id;
+use nexus_archive::{Place, Root, Temporary};
 use rustix::{
-    fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid, fchmod, fchown, openat, renameat, statat, unlinkat},
+    fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid, fchmod, fchown, openat, statat},
     io::Errno,
 };
 
@@ -95,32 +93,24 @@ fn add(place: &Place, content: &[u8], new: &New<'_>) -> io::Result<()> {
 
 /// Writes beside it and puts that into its place.
 fn replace(place: &Place, content: &[u8], new: &New<'_>) -> io::Result<()> {
-    let id = Id::random().map_err(io::Error::other)?;
-    let temporary = OsString::from(format!(".nexus-{id}"));
-    let how = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-    let file = File::from(openat(&place.folder, &temporary, how, Mode::RUSR | Mode::WUSR)?);
-    let written =
-        fill(file, content, new).and_then(|()| Ok(renameat(&place.folder, &temporary, &place.folder, &place.name)?));
-    if written.is_err() {
-        // Why it failed matters more.
-        let _ = unlinkat(&place.folder, &temporary, AtFlags::empty());
-    }
-    written
+    let temporary = Temporary::file(place)?;
+    fill(temporary.opened(), content, new)?;
+    temporary.take_place(place)
 }
 
-fn fill(mut file: File, content: &[u8], new: &New<'_>) -> io::Result<()> {
+fn fill(mut file: &File, content: &[u8], new: &New<'_>) -> io::Result<()> {
     let before = new.before.filter(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile);
+    file.write_all(content)?;
     let as_before = before.map(|stat| (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid)));
     if let Some((user, group)) = new.owner.or(as_before) {
         // Only root may give files away; anybody else's are its own anyway.
-        let owned = fchown(&file, Some(user), Some(group));
+        let owned = fchown(file, Some(user), Some(group));
         if owned.is_err() && rustix::process::geteuid().is_root() {
             owned?;
         }
     }
     let usual = before.map_or(Mode::from_raw_mode(USUAL_MODE), |stat| Mode::from_raw_mode(stat.st_mode));
-    // After the owner: a change of that takes set-user-ID away.
-    fchmod(&file, new.mode.unwrap_or(usual))?;
-    file.write_all(content)?;
+    // After content and owner: a change of either may take set-user-ID away.
+    fchmod(file, new.mode.unwrap_or(usual))?;
     file.sync_all()
 }

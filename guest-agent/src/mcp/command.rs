@@ -2,70 +2,16 @@
 
 use std::{cell::RefCell, collections::BTreeMap, time::Duration};
 
+use nexus_mcp::{Progress, Ran, Reply, RunCommand};
 use nexus_model::ExitStatus;
 use nexus_protocol::{Command, Ended};
-use rmcp::schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 use tokio::{sync::Notify, time::sleep};
 
-use super::{
-    call::{Progress, Reply},
-    output::{Kept, Outputs},
-};
+use super::output::{Kept, Outputs};
 use crate::{agent::Agent, exec};
 
 /// Between two notifications of progress.
 const NEWS_INTERVAL: Duration = Duration::from_millis(50);
-
-/// What to run. Either `argv` or `script`.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[schemars(crate = "rmcp::schemars")]
-#[serde(deny_unknown_fields)]
-pub(super) struct RunCommand {
-    /// Program and arguments, without a shell. Either this or script.
-    #[serde(default)]
-    argv: Option<Vec<String>>,
-    /// Lines for /bin/sh. Either this or argv.
-    #[serde(default)]
-    script: Option<String>,
-    /// Folder to run it in; the user's home unless given.
-    #[serde(default)]
-    cwd: Option<String>,
-    /// Variables on top of those that every command has.
-    #[serde(default)]
-    env: BTreeMap<String, String>,
-    /// Its standard input; empty unless given.
-    #[serde(default)]
-    stdin: Option<String>,
-    /// Name or number of the user; root unless given.
-    #[serde(default)]
-    user: Option<String>,
-    /// Milliseconds after which it is killed with all that it started; never unless given.
-    #[serde(default)]
-    timeout_ms: Option<u64>,
-}
-
-/// How it ended and what it wrote.
-#[derive(Debug, Serialize, JsonSchema)]
-#[schemars(crate = "rmcp::schemars")]
-pub(super) struct Ran {
-    /// Its exit code; null when a signal ended it.
-    exit_code: Option<i32>,
-    /// The signal that ended it, or null.
-    signal: Option<i32>,
-    /// Whether it was killed because its time was up.
-    timed_out: bool,
-    /// Standard output as UTF-8, with U+FFFD for what is none.
-    stdout: String,
-    /// Standard error, likewise.
-    stderr: String,
-    /// Whether stdout or stderr is only the beginning of what it wrote.
-    truncated: bool,
-    /// How much it wrote to standard output altogether, in bytes.
-    stdout_bytes: u64,
-    /// How much it wrote to standard error altogether, in bytes.
-    stderr_bytes: u64,
-}
 
 /// Runs a command to its end, and kills it with everything that it started when the future is dropped.
 pub(super) async fn run(
@@ -106,7 +52,7 @@ pub(super) async fn run(
     let last = outputs.borrow_mut().news();
     if let (Some(progress), Some((bytes, text))) = (&progress, last) {
         // Of a client that is gone its stream tells.
-        let _ = progress.tell(bytes, text).await;
+        let _ = progress.tell(counted(bytes), text).await;
     }
     let Outputs { stdout, stderr, .. } = outputs.into_inner();
     Ok(reply(ended, stdout, stderr))
@@ -118,12 +64,18 @@ async fn tell(progress: &Progress, outputs: &RefCell<Outputs>, news: &Notify) {
         news.notified().await;
         let fresh = outputs.borrow_mut().news();
         if let Some((bytes, text)) = fresh {
-            if !progress.tell(bytes, text).await {
+            if !progress.tell(counted(bytes), text).await {
                 return;
             }
             sleep(NEWS_INTERVAL).await;
         }
     }
+}
+
+/// Exact up to 2^53.
+#[expect(clippy::cast_precision_loss, reason = "the protocol counts so")]
+const fn counted(bytes: u64) -> f64 {
+    bytes as f64
 }
 
 fn reply(ended: Ended, stdout: Kept, stderr: Kept) -> Reply {

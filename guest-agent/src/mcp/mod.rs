@@ -1,35 +1,29 @@
 //! The Model Context Protocol, in which the agent is the server: tools for whoever works with the guest.
 //!
-//! A connection is a session, in lines of JSON, behind a frame with a ticket of the control connection. The SDK wants to be
-//! moved between threads and the agent's own things must not be: so the SDK's part is [`server::Server`], which passes each
-//! call on to the session's own task here.
+//! A connection is a session, in lines of JSON, behind a frame with a ticket of the control connection.
 
-mod call;
 mod command;
 mod file;
 mod output;
-mod server;
 mod tool;
-mod transport;
 
 use std::{collections::BTreeMap, rc::Rc, sync::Arc, time::Instant};
 
 use nexus_archive::Root;
+use nexus_mcp::{AtEnd, Call, Server};
 use nexus_protocol::{
     Failure, FailureKind, MAX_STREAM_FRAME_BYTES, MAX_TOOLS_LINE_BYTES, Purpose, StreamAnswer, Ticket,
     frame::{read_one, write_one},
     mcp::BoundedLines,
 };
-use rmcp::transport::async_rw::AsyncRwTransport;
 use tokio::{
     io::split,
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
-    task::JoinSet,
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
 
-use self::{call::Call, server::Server, transport::Bounded};
+use self::tool::Tool;
 use crate::{
     agent::Agent,
     listener::OPENING_DEADLINE,
@@ -43,6 +37,9 @@ const MAX_SESSIONS: usize = 32;
 
 /// As many requests of a session may be under way.
 const MAX_REQUESTS: usize = 32;
+
+const INSTRUCTIONS: &str = "Files and commands of one virtual machine. Everything happens inside it, as its root user \
+unless another one is named; nothing is kept between two commands but the machine itself.";
 
 /// What all sessions share.
 #[derive(Debug)]
@@ -89,37 +86,32 @@ fn admit(ticket: &Ticket, agent: &Agent) -> Result<(OwnedSemaphorePermit, BTreeM
     Ok((agent.tools.sit()?, env, agent.streams.enter(stream)?))
 }
 
-/// Serves a session until the host ends it, on whichever way. What it has under way ends at once then, with all that it started.
+/// Serves a session until the host ends it, on whichever way. What it has under way ends at once then, with all that it
+/// started.
 async fn session(stream: Stream, agent: &Rc<Agent>, env: BTreeMap<String, String>, open: Open) {
     let (reading, writing) = split(Metered::new(stream, Arc::clone(&open.meter)));
     let gone = CancellationToken::new();
     // Of a line that is too long the SDK would say nothing, and its sender would wait for ever: here the stream ends.
     let lines = BoundedLines::new(reading, MAX_TOOLS_LINE_BYTES);
-    let transport = AsyncRwTransport::new_server(lines, writing).with_max_line_length(MAX_TOOLS_LINE_BYTES);
-    let transport = Bounded::new(transport, MAX_REQUESTS, gone.clone());
-    let (calls, mut called) = mpsc::channel::<Call>(MAX_REQUESTS);
-    let service = async {
-        match rmcp::service::serve_server_with_ct(Server::new(calls), transport, gone.clone()).await {
-            Ok(running) => drop(running.waiting().await),
-            Err(error) => say!("an MCP session has not begun: {error}"),
-        }
+    let server = Server {
+        name: "nexus-guest-agent",
+        instructions: INSTRUCTIONS,
+        max_requests: MAX_REQUESTS,
+        at_end: AtEnd::GiveUp(gone.clone()),
     };
-    tokio::pin!(service);
-    let env = Rc::new(env);
-    let mut tasks = JoinSet::new();
-    loop {
-        tokio::select! {
-            () = &mut service => break,
-            () = gone.cancelled() => break,
-            () = open.closing.cancelled() => {
-                // The SDK has the stream.
-                gone.cancel();
-                break;
-            }
-            Some(call) = called.recv() => {
-                while tasks.try_join_next().is_some() {}
-                tasks.spawn_local(call.answer(Rc::clone(agent), Rc::clone(&env)));
+    let (agent, env) = (Rc::clone(agent), Rc::new(env));
+    let act = move |call: Call<Tool>| {
+        let (agent, env) = (Rc::clone(&agent), Rc::clone(&env));
+        async move { tool::call(call, &agent, &env).await }
+    };
+    tokio::select! {
+        result = server.serve(lines, writing, act) => {
+            if let Err(error) = result {
+                say!("an MCP session has not begun: {error}");
             }
         }
+        () = gone.cancelled() => {}
+        // The SDK has the stream.
+        () = open.closing.cancelled() => gone.cancel(),
     }
 }

@@ -2,18 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use rmcp::{
-    handler::server::tool::{schema_for_input, schema_for_output},
-    model::{JsonObject, ToolAnnotations},
-    schemars::JsonSchema,
+use nexus_mcp::{
+    Call, Deleted, Description, FileContent, FileDelete, FileRead, FileWrite, Ran, Reply, RunCommand, Tool as _,
+    ToolAnnotations, Written,
 };
-use serde::de::DeserializeOwned;
 
-use super::{
-    call::{Progress, Reply},
-    command::{self, Ran, RunCommand},
-    file::{self, Deleted, FileContent, FileDelete, FileRead, FileWrite, Written},
-};
+use super::{command, file};
 use crate::agent::Agent;
 
 /// What can be called.
@@ -25,15 +19,10 @@ pub(super) enum Tool {
     RunCommand,
 }
 
-impl Tool {
-    pub(super) const ALL: [Self; 4] = [Self::FileRead, Self::FileWrite, Self::FileDelete, Self::RunCommand];
+impl nexus_mcp::Tool for Tool {
+    const ALL: &'static [Self] = &[Self::FileRead, Self::FileWrite, Self::FileDelete, Self::RunCommand];
 
-    /// The tool of that name.
-    pub(super) fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|tool| tool.name() == name)
-    }
-
-    const fn name(self) -> &'static str {
+    fn name(self) -> &'static str {
         match self {
             Self::FileRead => "file_read",
             Self::FileWrite => "file_write",
@@ -42,31 +31,26 @@ impl Tool {
         }
     }
 
-    /// What a client is told of it.
-    pub(super) fn describe(self) -> rmcp::model::Tool {
+    fn describe(self) -> Description {
         let hints = ToolAnnotations::new().open_world(false);
         match self {
-            Self::FileRead => describe::<FileRead, FileContent>(
-                self,
+            Self::FileRead => self.description::<FileRead, FileContent>(
                 "Read a file",
                 "Reads a file, or a part of it. At most 1 MiB at a time: next_offset says where to go on.",
                 hints.read_only(true).idempotent(true),
             ),
-            Self::FileWrite => describe::<FileWrite, Written>(
-                self,
+            Self::FileWrite => self.description::<FileWrite, Written>(
                 "Write a file",
                 "Writes a file, whole or not at all: what was there before is replaced, with its mode and its owner kept. \
                  A symbolic link at the end of the path is replaced, not followed.",
                 hints.read_only(false).destructive(true).idempotent(false),
             ),
-            Self::FileDelete => describe::<FileDelete, Deleted>(
-                self,
+            Self::FileDelete => self.description::<FileDelete, Deleted>(
                 "Delete a file or a folder",
                 "Deletes a file, a symbolic link, or, with recursive, a folder and everything in it.",
                 hints.read_only(false).destructive(true).idempotent(false),
             ),
-            Self::RunCommand => describe::<RunCommand, Ran>(
-                self,
+            Self::RunCommand => self.description::<RunCommand, Ran>(
                 "Run a command",
                 "Runs a command and waits for its end. What it writes comes as progress notifications meanwhile, where the \
                  client asks for them, and whole at the end; what is too much of it is cut there, which is said. A command \
@@ -75,46 +59,25 @@ impl Tool {
             ),
         }
     }
-
-    /// Does it.
-    pub(super) async fn call(
-        self,
-        arguments: JsonObject,
-        progress: Option<Progress>,
-        agent: &Agent,
-        env: &BTreeMap<String, String>,
-    ) -> Reply {
-        let reply = match self {
-            Self::FileRead => file::read(understand(self, arguments), &agent.tools.root).await,
-            Self::FileWrite => file::write(understand(self, arguments), &agent.tools.root).await,
-            Self::FileDelete => file::delete(understand(self, arguments), &agent.tools.root).await,
-            Self::RunCommand => match understand(self, arguments) {
-                Ok(arguments) => command::run(arguments, progress, agent, env).await,
-                Err(problem) => Err(problem),
-            },
-        };
-        reply.unwrap_or_else(Reply::failure)
-    }
 }
 
-fn describe<I: JsonSchema + 'static, O: JsonSchema + 'static>(
-    tool: Tool,
-    title: &'static str,
-    description: &'static str,
-    hints: ToolAnnotations,
-) -> rmcp::model::Tool {
-    // The only failure is that a type is no object, which a test would see.
-    let input = schema_for_input::<I>().unwrap_or_default();
-    rmcp::model::Tool::new(tool.name(), description, input)
-        .with_title(title)
-        .with_raw_output_schema(schema_for_output::<O>())
-        .with_annotations(hints)
-}
-
-/// The arguments, or what is wrong with them: whoever called can do better the next time.
-fn understand<T: DeserializeOwned>(tool: Tool, arguments: JsonObject) -> Result<T, String> {
-    serde_json::from_value(arguments.into())
-        .map_err(|error| format!("the arguments of {} are not what they should be: {error}", tool.name()))
+/// Does what was called.
+pub(super) async fn call(
+    Call { tool, arguments, progress }: Call<Tool>,
+    agent: &Agent,
+    env: &BTreeMap<String, String>,
+) -> Reply {
+    let root = &agent.tools.root;
+    let reply = match tool {
+        Tool::FileRead => file::read(tool.understand(arguments), root).await,
+        Tool::FileWrite => file::write(tool.understand(arguments), root).await,
+        Tool::FileDelete => file::delete(tool.understand(arguments), root).await,
+        Tool::RunCommand => match tool.understand(arguments) {
+            Ok(arguments) => command::run(arguments, progress, agent, env).await,
+            Err(problem) => Err(problem),
+        },
+    };
+    reply.unwrap_or_else(Reply::failure)
 }
 
 #[cfg(test)]
@@ -122,19 +85,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_tool_has_both_schemas() {
-        for tool in Tool::ALL {
-            let told = tool.describe();
-            assert_eq!(Tool::named(&told.name), Some(tool));
-            let (input, output) = (told.input_schema, told.output_schema.unwrap());
-            for schema in [&input, &output] {
-                assert_eq!(schema["type"], "object", "{tool:?}");
-                assert!(!schema["properties"].as_object().unwrap().is_empty(), "{tool:?}");
-            }
-            assert_eq!(input["additionalProperties"], false, "{tool:?}");
-            let described = |(_, property): (&String, &serde_json::Value)| property["description"].is_string();
-            assert!(input["properties"].as_object().unwrap().iter().all(described), "{input:?}");
-        }
+    fn clients_are_told_all_of_every_tool() {
+        assert_eq!(Tool::flaws(), [""; 0]);
         assert_eq!(Tool::named("rm"), None);
     }
 }

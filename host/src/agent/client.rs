@@ -4,9 +4,10 @@ use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
 
 use nexus_model::ExitStatus;
 use nexus_protocol::{
-    Answer, BULK_PORT, CONTROL_PORT, Call, Command, CopyIn, CopyOut, ExecInfo, FailureKind, Features, FileContent,
-    Hello, Label, MAX_EXECS, MAX_FILE_BYTES, MAX_RUN_OUTPUT_BYTES, Message, OpenTerminal, Purpose, REVISION, Ran,
-    ReadFile, Request, ShutdownMode, TOOLS_PORT, TerminalSize, Text, Ticket, Token, Welcome, WriteFile, frame,
+    Answer, BULK_PORT, CONTROL_PORT, Call, Command, CopyIn, CopyOut, Exec, ExecInfo, FailureKind, Features,
+    FileContent, Hello, Label, MAX_EXECS, MAX_FILE_BYTES, MAX_RUN_OUTPUT_BYTES, Message, OpenTerminal, Purpose,
+    REVISION, Ran, ReadFile, Request, ShutdownMode, TOOLS_PORT, TerminalSize, Text, Ticket, Token, Welcome, WriteFile,
+    frame,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, split},
@@ -158,15 +159,16 @@ impl AgentClient {
         }
     }
 
-    /// Starts `command` and opens its stdio. The command outlives this connection. When its streams can't be opened it
-    /// is killed.
+    /// Starts `command` and opens its stdio, which is `label`'s. The command outlives this connection. When its streams can't be
+    /// opened it is killed.
     ///
     /// # Errors
     /// [`AgentError::InvalidCommand`]; [`AgentError::Failed`] when it can't be started; [`AgentError::Unreachable`] and
     /// [`AgentError::Stream`] when its streams can't be opened; [`AgentError::Timeout`]; [`AgentError::Gone`].
-    pub async fn exec(&self, command: &Command) -> Result<ExecStreams, AgentError> {
+    pub async fn exec(&self, command: &Command, label: Option<Label>) -> Result<ExecStreams, AgentError> {
         command.validate().map_err(AgentError::InvalidCommand)?;
-        let started = match self.call("start the command", Call::Exec(command.clone())).await? {
+        let exec = Exec { command: command.clone(), label };
+        let started = match self.call("start the command", Call::Exec(exec)).await? {
             Answer::Started(started) => started,
             _ => return Err(AgentError::Nonsense),
         };

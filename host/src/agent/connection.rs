@@ -191,8 +191,16 @@ impl Connection {
                     let _ = answer.send(Err(AgentError::Busy { limit: MAX_PENDING }));
                     return Ok(());
                 }
-                let cancellable =
-                    matches!(call, Call::Run(_) | Call::WaitExec { .. } | Call::WaitStream { .. } | Call::Exec(_));
+                // Whatever may wait in the agent, so that it does not begin when nobody waits for it any more.
+                let cancellable = matches!(
+                    call,
+                    Call::Run(_)
+                        | Call::Exec(_)
+                        | Call::Detach(_)
+                        | Call::OpenTerminal(_)
+                        | Call::WaitExec { .. }
+                        | Call::WaitStream { .. }
+                );
                 permit.send(frame::encode(&Request { id, call }).map_err(Disconnect::Frame)?);
                 self.pending.insert(id, Pending { answer, cancellable });
                 Ok(())

@@ -23,6 +23,8 @@ pub struct ExecStreams {
     pub stdout: OwnedFd,
     /// From the command.
     pub stderr: OwnedFd,
+    /// All three together, as [`OpenedStream::number`](super::OpenedStream::number).
+    pub number: Option<u64>,
 }
 
 /// Opens the three streams of a command that was started.
@@ -32,7 +34,7 @@ pub(super) async fn open(endpoint: &Endpoint, started: &Started) -> Result<ExecS
         open_one(endpoint, started, Channel::Stdout),
         open_one(endpoint, started, Channel::Stderr),
     )?;
-    Ok(ExecStreams { id: started.exec, stdin, stdout, stderr })
+    Ok(ExecStreams { id: started.exec, stdin, stdout, stderr, number: started.stream })
 }
 
 async fn open_one(endpoint: &Endpoint, started: &Started, channel: Channel) -> Result<OwnedFd, AgentError> {

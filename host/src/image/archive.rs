@@ -36,7 +36,7 @@ const MAX_ENTRIES: u64 = 4 << 20;
 
 /// Unpacks archives so that no entry can reach out of one folder, and remembers owners instead of setting them.
 #[derive(Debug)]
-pub(super) struct Unpacker<'a> {
+pub(super) struct ImageUnpacker<'a> {
     source: &'a Path,
     root: &'a Path,
     max_bytes: u64,
@@ -47,7 +47,7 @@ pub(super) struct Unpacker<'a> {
     attributes_dropped: u64,
 }
 
-impl<'a> Unpacker<'a> {
+impl<'a> ImageUnpacker<'a> {
     /// For the archive `source`, into the empty folder `root`, at most `max_bytes` of content.
     pub(super) fn new(source: &'a Path, root: &'a Path, max_bytes: u64, progress: &'a Progress) -> Self {
         Self {

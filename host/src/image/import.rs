@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     ImageError,
-    archive::Unpacker,
+    archive::ImageUnpacker,
     build::{Root, build},
     ext4::{self, Kind},
     metadata,
@@ -155,7 +155,7 @@ fn import_archive(
     let staging = Draft::folder(destination)?;
     let folder = staging.path().join("root");
     DirBuilder::new().mode(0o700).create(&folder).map_err(StorageError::io("create the folder", &folder))?;
-    let ownership = Unpacker::new(source, &folder, max_bytes, progress).unpack(file, compression)?;
+    let ownership = ImageUnpacker::new(source, &folder, max_bytes, progress).unpack(file, compression)?;
 
     let owners = staging.path().join("owners");
     let mut list = create_private(&owners)?;

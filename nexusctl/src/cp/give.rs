@@ -1,6 +1,12 @@
 //! Copying into a guest.
 
-use std::{fs, io, os::unix::fs::MetadataExt, path::Path, thread};
+use std::{
+    fs, io,
+    os::unix::fs::MetadataExt,
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
 
 use nexus_archive::{ArchiveError, IdleStream, chunk, pack};
 
@@ -15,7 +21,17 @@ const BLOCK: u64 = 512;
 
 /// Sends a file or a folder, and says how many things of it were left out once it is in its place.
 pub(super) fn give(stream: &IdleStream, source: &Source, meter: &Meter) -> Result<u64, String> {
-    meter.expect(size(&source.path));
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        // A large tree takes long to count, and the guest waits for its first byte.
+        scope.spawn(|| size(&source.path, &stop).map(|bytes| meter.expect(bytes)));
+        let given = give_counted(stream, source, meter);
+        stop.store(true, Ordering::Relaxed);
+        given
+    })
+}
+
+fn give_counted(stream: &IdleStream, source: &Source, meter: &Meter) -> Result<u64, String> {
     let broken = |error: io::Error| format!("the copy broke off: {error}");
     let (mut sink, answers) = (stream.try_clone().map_err(broken)?, stream.try_clone().map_err(broken)?);
     // The guest says every few seconds that it is at work; and when it refuses what comes, nothing more is written.
@@ -61,15 +77,18 @@ fn send(sink: &mut IdleStream, source: &Source, meter: &Meter) -> Result<(u64, S
     Ok((summary.left_out, sha256))
 }
 
-/// As many bytes as about will be sent. What can't be read is found out later.
-fn size(path: &Path) -> u64 {
-    let Ok(metadata) = fs::symlink_metadata(path) else { return 0 };
+/// As many bytes as about will be sent, unless it is told to stop. What can't be read is found out later.
+fn size(path: &Path, stop: &AtomicBool) -> Option<u64> {
+    if stop.load(Ordering::Relaxed) {
+        return None;
+    }
+    let Ok(metadata) = fs::symlink_metadata(path) else { return Some(0) };
     if metadata.is_dir() {
         let below = fs::read_dir(path).into_iter().flatten().flatten();
-        below.map(|entry| size(&entry.path())).sum()
+        below.map(|entry| size(&entry.path(), stop)).sum()
     } else if metadata.is_file() {
-        metadata.len().min(metadata.blocks() * BLOCK)
+        Some(metadata.len().min(metadata.blocks() * BLOCK))
     } else {
-        0
+        Some(0)
     }
 }

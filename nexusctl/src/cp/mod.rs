@@ -7,6 +7,7 @@ mod side;
 mod take;
 
 use std::{
+    io::{self, IsTerminal},
     os::fd::OwnedFd,
     sync::Arc,
     time::{Duration, Instant},
@@ -43,10 +44,10 @@ const CLEANING: Duration = Duration::from_secs(30);
 
 /// Copy files and folders between the host and a VM
 ///
-/// One of the two is in a VM, `VM:/path`. Permissions, times, symbolic and hard links, pipes and holes of sparse files are
-/// kept; what is copied belongs to root in the VM, and to you on the host. It is there whole, or, when something fails or
-/// it is interrupted, not at all: until everything has come and its checksum is right it lies in a folder `.nexus-…`
-/// beside.
+/// One of the two is in a VM, `VM:/path`. Permissions, times, symbolic and hard links, pipes and holes of sparse files
+/// are kept; what is copied belongs to root in the VM, and on the host to you, with no more permissions than your umask
+/// leaves. It is there whole, or, when something fails or it is interrupted before, not at all: until everything has come
+/// and its checksum is right it lies in a folder `.nexus-…` beside.
 ///
 /// As with docker cp: into a folder that is there goes what is copied under its own name; otherwise it gets the last name of
 /// the path, in a folder that is there. A folder with `/.` at its end is copied as what the path says in any case. A file
@@ -65,7 +66,7 @@ pub(crate) struct Cp {
     /// A path, or VM:PATH
     #[arg(value_name = "SRC")]
     source: String,
-    /// A path, or VM:PATH, or - for an archive of tar on standard output
+    /// A path, or VM:PATH, or - for an archive of tar on standard output, which is to be no terminal
     #[arg(value_name = "DST")]
     target: String,
 }
@@ -99,6 +100,9 @@ impl Cp {
                 let taking = stream.try_clone().map_err(|error| failed(&what, error.to_string()))?;
                 let work = tokio::task::spawn_blocking(move || take::take(taking, target, &under_way));
                 (stream, work)
+            }
+            (Side::Guest { .. }, Side::Pipe) if io::stdout().is_terminal() => {
+                return Err(usage("an archive of tar is nothing for a terminal: send it to a file or a program"));
             }
             (Side::Guest { vm, path }, Side::Pipe) => {
                 let stream = self.open(bus, &vm, &what, &mut interrupts, Way::Out(&path)).await?;
@@ -173,30 +177,33 @@ async fn watch(
 ) -> Result<Exit, Failure> {
     let progress = Progress::new(title);
     let begun = Instant::now();
-    loop {
+    let ended = loop {
         tokio::select! {
-            ended = &mut work => {
-                drop(progress);
-                return match ended {
-                    Ok(Ok(0)) => Ok(Exit::OK),
-                    Ok(Ok(left_out)) => {
-                        output::warn(&format!("{left_out} sockets or devices were not copied"));
-                        Ok(Exit::OK)
-                    }
-                    Ok(Err(why)) => Err(failed(what, why)),
-                    Err(_) => Err(failed(what, "nexusctl failed")),
-                };
-            }
+            ended = &mut work => break ended.unwrap_or_else(|_| Err("nexusctl failed".to_owned())),
             () = tokio::time::sleep(TICK) => progress.stage(&meter.describe(begun.elapsed())),
             number = interrupts.next() => {
                 stream.close();
-                tokio::select! {
-                    _ = timeout(CLEANING, work) => {}
-                    _ = interrupts.next() => {}
+                match called_off(work, interrupts.next()).await {
+                    Some(left_out) => break Ok(left_out),
+                    None => return Err(Failure::silent(Exit::signal(number))),
                 }
-                return Err(Failure::silent(Exit::signal(number)));
             }
         }
+    };
+    drop(progress);
+    let left_out = ended.map_err(|why| failed(what, why))?;
+    if left_out > 0 {
+        output::warn(&format!("{left_out} sockets or devices were not copied"));
+    }
+    Ok(Exit::OK)
+}
+
+/// Waits until nothing is left of a copy whose stream is closed, or for another signal. Where everything was in its place
+/// already it was too late: what it says then.
+async fn called_off(work: JoinHandle<Result<u64, String>>, again: impl Future<Output = u8>) -> Option<u64> {
+    tokio::select! {
+        ended = timeout(CLEANING, work) => ended.ok()?.ok()?.ok(),
+        _ = again => None,
     }
 }
 
@@ -206,4 +213,19 @@ fn failed(what: &str, why: impl AsRef<str>) -> Failure {
 
 fn usage(what: &str) -> Failure {
     Failure::new(what).exit(Exit::USAGE)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_signal_that_comes_when_all_is_in_its_place_is_too_late() {
+        let ends = |how: Result<u64, String>| tokio::spawn(async { how });
+        assert_eq!(called_off(ends(Ok(2)), pending()).await, Some(2));
+        assert_eq!(called_off(ends(Err("the copy broke off".to_owned())), pending()).await, None);
+        assert_eq!(called_off(tokio::spawn(pending()), async { 2 }).await, None);
+    }
 }

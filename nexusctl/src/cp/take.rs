@@ -1,8 +1,13 @@
 //! Copying out of a guest, whose archive may be hostile.
 
-use std::io::{self, BufReader};
+use std::{
+    fs::File,
+    io::{self, BufReader},
+    os::fd::AsFd,
+};
 
 use nexus_archive::{Draft, IdleStream, Target, Unpacker, chunk};
+use nix::sys::stat::{self, Mode};
 
 use super::{
     end,
@@ -14,7 +19,7 @@ pub(super) fn take(stream: IdleStream, target: Target, meter: &Meter) -> Result<
     let draft = Draft::begin(target).map_err(|error| error.said())?;
     let limits = draft.limits().map_err(|error| error.said())?;
     let mut chunks = chunks(stream, meter);
-    let unpacked = Unpacker::new(draft.folder(), limits).unpack(&mut chunks);
+    let unpacked = Unpacker::new(draft.folder(), limits).without(umask()).unpack(&mut chunks);
     let (top, left_out) = match unpacked {
         Ok((top, _)) => (top, finish(chunks)?),
         // An archive that ends early may be one that the guest could not go on with.
@@ -25,10 +30,20 @@ pub(super) fn take(stream: IdleStream, target: Target, meter: &Meter) -> Result<
     Ok(left_out)
 }
 
+/// What new files are not to be used for by others. Whoever looks has to set it, too: for that moment to the strictest.
+fn umask() -> u32 {
+    let umask = stat::umask(Mode::S_IRWXG | Mode::S_IRWXO);
+    stat::umask(umask);
+    umask.bits()
+}
+
 /// Passes the archive on to standard output.
 pub(super) fn pass_on(stream: IdleStream, meter: &Meter) -> Result<u64, String> {
+    let broken = |error: io::Error| format!("the copy broke off: {error}");
     let mut chunks = chunks(stream, meter);
-    io::copy(&mut chunks, &mut io::stdout().lock()).map_err(|error| format!("the copy broke off: {error}"))?;
+    // Not by way of a buffer, whose last bytes would be written when nobody looks any more.
+    let own = io::stdout().as_fd().try_clone_to_owned().map_err(broken)?;
+    io::copy(&mut chunks, &mut File::from(own)).map_err(broken)?;
     finish(chunks)
 }
 

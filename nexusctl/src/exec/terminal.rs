@@ -10,7 +10,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::{Guest, PAUSE, is_absent};
+use super::{Guest, is_absent, start::PAUSE};
 use crate::{
     bus::DEADLINE,
     failure::{Exit, Failure},
@@ -30,7 +30,7 @@ pub(crate) struct Opened {
 }
 
 /// How it came to its end here.
-pub(crate) enum Shown {
+pub(crate) enum Outcome {
     /// With its command.
     Exit(Exit),
     /// The caller has left it.
@@ -110,7 +110,7 @@ impl Guest<'_> {
     }
 
     /// Shows it until its end, or until the caller leaves.
-    pub(crate) async fn show(&self, opened: Opened, interrupts: &mut Interrupts) -> Result<Shown, Failure> {
+    pub(crate) async fn show(&self, opened: Opened, interrupts: &mut Interrupts) -> Result<Outcome, Failure> {
         let Opened { id, view, size } = opened;
         let resized = signal(SignalKind::window_change()).map_err(|error| {
             Failure::new("cannot listen for signals").because(sentence(&error.to_string())).exit(Exit::NOT_RUN)
@@ -120,12 +120,12 @@ impl Guest<'_> {
             never = self.follow_size(id, size, resized) => match never {},
         };
         match end {
-            End::Detached => Ok(Shown::Detached),
+            End::Detached => Ok(Outcome::Detached),
             End::Interrupted(number) => Err(Failure::silent(Exit::signal(number))),
             End::Ended => {
                 let (_over, is_over) = watch::channel(true);
                 tokio::select! {
-                    exit = self.end(id, is_over) => exit.map(Shown::Exit),
+                    exit = self.end(id, is_over) => exit.map(Outcome::Exit),
                     number = interrupts.next() => Err(Failure::silent(Exit::signal(number))),
                 }
             }

@@ -103,6 +103,7 @@ pub(super) async fn run(
         let Some(why) = why else { return Ok(Exit::OK) };
         let lost = Failure::new(format!("the tools of VM {vm} are gone"));
         if silent || mute >= MAX_MUTE {
+            bridge.give_up(&why)?;
             let failure = lost.because(sentence(&why));
             return Err(failure.hint("See how it is", format!("nexusctl vm inspect {vm}")));
         }
@@ -203,13 +204,15 @@ impl Bridge {
             match lines.next() {
                 Ok(Line::Whole(line)) => {
                     let mut state = self.state();
-                    state.pending.sent(&line);
+                    state.pending.waits(&line);
                     let to_guest = loop {
                         match &state.to_guest {
                             Some(to_guest) => break Arc::clone(to_guest),
                             None => state = self.connected.wait(state).unwrap_or_else(PoisonError::into_inner),
                         }
                     };
+                    // From now on it is answered with an error when the guest goes.
+                    state.pending.sent(&line);
                     drop(state);
                     // Of a guest that is gone the other way tells, and answers what it was asked.
                     let _ = (&*to_guest).write_all(&line);
@@ -258,8 +261,9 @@ impl Bridge {
         }
     }
 
+    /// Answers what the guest was asked. What was asked since waits for another session.
     fn lost(&self, why: String) -> Result<News, Failure> {
-        self.give_up(&why)?;
+        self.end(&why, Pending::lost)?;
         Ok(News::Lost(why))
     }
 
@@ -272,12 +276,16 @@ impl Bridge {
             .hint("See how it is", format!("nexusctl vm inspect {vm}")))
     }
 
-    /// Answers whatever was asked, and lets what is asked from now on wait for another session.
+    /// Answers whatever was asked.
     fn give_up(&self, why: &str) -> io::Result<()> {
+        self.end(why, Pending::give_up)
+    }
+
+    fn end(&self, why: &str, answers: impl FnOnce(&mut Pending, &str) -> Vec<Value>) -> io::Result<()> {
         let lost = {
             let mut state = self.state();
             state.to_guest = None;
-            state.pending.give_up(&format!("the tools of VM {} are gone: {why}", self.vm))
+            answers(&mut state.pending, &format!("the tools of VM {} are gone: {why}", self.vm))
         };
         lost.iter().try_for_each(|answer| self.say(answer))
     }
@@ -316,7 +324,11 @@ fn blocking(stream: OwnedFd) -> io::Result<File> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Read, Seek};
+    use std::{
+        io::{BufRead, BufReader, Read, Seek},
+        net::Shutdown,
+        os::unix::net::UnixStream,
+    };
 
     use super::*;
 
@@ -371,5 +383,40 @@ mod tests {
                 News::Silent | News::Heard => panic!("{text}"),
             }
         }
+    }
+
+    #[test]
+    fn what_is_asked_while_there_is_no_guest_is_asked_once() {
+        const HELLO: &str = "{\"jsonrpc\":\"2.0\",\"id\":0,\"method\":\"initialize\",\"params\":{}}\n";
+        const TAKEN: &str = "{\"jsonrpc\":\"2.0\",\"id\":0,\"result\":{}}\n";
+        let mut out = tempfile::tempfile().unwrap();
+        let bridge = Bridge::new("web", out.try_clone().unwrap());
+        let (mut client, input) = UnixStream::pair().unwrap();
+        client.write_all(HELLO.as_bytes()).unwrap();
+        thread::scope(|scope| {
+            scope.spawn(|| bridge.outbound(File::from(OwnedFd::from(input))));
+            while bridge.state().pending.is_empty() {
+                thread::yield_now();
+            }
+            // A guest that goes at once has not heard of it.
+            let (told, _news) = unbounded_channel();
+            assert!(matches!(bridge.lost("it has gone".to_owned()), Ok(News::Lost(_))));
+            let (near, far) = UnixStream::pair().unwrap();
+            let bridge = &bridge;
+            let inbound = scope.spawn(move || bridge.inbound(File::from(OwnedFd::from(near)), &told).is_ok());
+            let mut guest = BufReader::new(&far);
+            let mut heard = String::new();
+            guest.read_line(&mut heard).unwrap();
+            (&far).write_all(TAKEN.as_bytes()).unwrap();
+            far.shutdown(Shutdown::Write).unwrap();
+            assert!(inbound.join().unwrap());
+            client.shutdown(Shutdown::Both).unwrap();
+            guest.read_to_string(&mut heard).unwrap();
+            assert_eq!(heard, HELLO);
+        });
+        let mut answers = String::new();
+        out.rewind().unwrap();
+        out.read_to_string(&mut answers).unwrap();
+        assert_eq!(answers, TAKEN, "it is answered by who has heard it");
     }
 }

@@ -9,7 +9,7 @@ use std::{
 use clap::Args;
 use nix::sys::termios::{SetArg, tcgetattr, tcsetattr};
 
-use super::local::RESET;
+use super::local::{CANCEL, RESET};
 use crate::failure::{Exit, Failure};
 
 /// Give a terminal back once standard input ends without a word
@@ -24,8 +24,8 @@ pub(super) struct Guarded(Child);
 
 impl Guarded {
     /// Starts it, and waits until it knows how the terminal is.
-    pub(super) fn start() -> io::Result<Self> {
-        let terminal = io::stdin().as_fd().try_clone_to_owned()?;
+    pub(super) fn start(terminal: impl AsFd) -> io::Result<Self> {
+        let terminal = terminal.as_fd().try_clone_to_owned()?;
         let mut guard = Command::new(std::env::current_exe()?);
         let guard = guard.arg("guard-terminal").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(terminal);
         let mut guarded = Self(guard.spawn()?);
@@ -58,7 +58,7 @@ impl GuardTerminal {
         // Whatever the error: nobody writes to it, so it is the end of the other side.
         let _ = io::stdin().lock().read(&mut [0]);
         // Which screen is shown is not known: this leaves the alternate one and does nothing else.
-        let _ = (&terminal).write_all(format!("\x1b[?1047l{RESET}\r\n").as_bytes());
+        let _ = (&terminal).write_all(format!("{CANCEL}\x1b[?1047l{RESET}\r\n").as_bytes());
         tcsetattr(&terminal, SetArg::TCSANOW, &before).map_err(|error| cannot(error.into()))?;
         Ok(Exit::OK)
     }

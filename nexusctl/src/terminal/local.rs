@@ -2,27 +2,30 @@
 
 use std::{
     io::{self, IsTerminal, Write},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
 };
 
 use console::Term;
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 
-use super::guard::Guarded;
+use super::{guard::Guarded, screen::Screen};
 
-/// Modes of xterm's that programs set: keys of the cursor and the keypad, the cursor's sight, marks around what is pasted,
-/// the mouse; and plain text.
-pub(super) const RESET: &str = "\x1b[?1l\x1b>\x1b[?25h\x1b[?2004l\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[m";
+/// Modes of xterm's that programs set: keys of the cursor and the keypad, the cursor's sight and shape, marks around what is
+/// pasted, what tells of the mouse and of focus, output that is held back, the region that scrolls, wrapping, and where
+/// lines are counted from; ASCII, and plain text.
+pub(super) const RESET: &str = concat!(
+    "\x1b[?1l\x1b>\x1b[?25h\x1b[0 q\x1b[?2004l\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1005l\x1b[?1006l\x1b[?1015l",
+    "\x1b[?1004l\x1b[?2026l\x1b7\x1b[r\x1b[?6l\x1b8\x1b[?7h\x1b(B\x1b[m"
+);
+
+/// Breaks off half a sequence (CAN).
+pub(super) const CANCEL: &str = "\x18";
 
 /// The caller's terminal while every key is the guest's. It is as it was before once this is dropped.
 pub(super) struct Local {
     before: Option<Termios>,
     shows: bool,
-    /// Whether the alternate screen is shown, for whoever writes to it to say.
-    pub(super) alternate: Arc<AtomicBool>,
+    pub(super) screen: Arc<Screen>,
     _guard: Option<Guarded>,
 }
 
@@ -30,34 +33,43 @@ impl Local {
     /// Takes the terminal; its keyboard only if anything is to be typed.
     pub(super) fn take(types: bool) -> io::Result<Self> {
         let before = if types { Some(tcgetattr(io::stdin())?) } else { None };
-        // From before the first change.
-        let guard = before.is_some().then(Guarded::start).transpose()?;
-        let local = Self { before, shows: io::stdout().is_terminal(), alternate: Arc::default(), _guard: guard };
+        let shows = io::stdout().is_terminal();
+        // From before the first change. Who only looks has a screen to lose.
+        let guard = if types {
+            Some(Guarded::start(io::stdin())?)
+        } else if shows {
+            Some(Guarded::start(io::stdout())?)
+        } else {
+            None
+        };
+        let local = Self { before, shows, screen: Arc::default(), _guard: guard };
         local.enter()?;
         Ok(local)
     }
 
-    /// Takes the keyboard.
+    /// Takes the keyboard and the screen.
     pub(super) fn enter(&self) -> io::Result<()> {
         if let Some(before) = &self.before {
             let mut raw = before.clone();
             cfmakeraw(&mut raw);
             tcsetattr(io::stdin(), SetArg::TCSADRAIN, &raw)?;
         }
+        self.screen.take();
         Ok(())
     }
 
     /// Gives everything back.
     pub(super) fn leave(&self) {
+        // First: what shows the output may not take any.
+        if let Some(before) = &self.before {
+            let _ = tcsetattr(io::stdin(), SetArg::TCSANOW, before);
+        }
         // A terminal that is gone needs nothing.
         if self.shows {
-            let back = if self.alternate.load(Ordering::SeqCst) { "\x1b[?1049l" } else { "" };
+            let back = if self.screen.give_back() { "\x1b[?1049l" } else { "" };
             let mut out = io::stdout().lock();
-            let _ = out.write_all(format!("{back}{RESET}").as_bytes());
+            let _ = out.write_all(format!("{CANCEL}{back}{RESET}").as_bytes());
             let _ = out.flush();
-        }
-        if let Some(before) = &self.before {
-            let _ = tcsetattr(io::stdin(), SetArg::TCSADRAIN, before);
         }
     }
 }

@@ -4,6 +4,7 @@ mod alternate;
 mod guard;
 mod keys;
 mod local;
+mod screen;
 mod viewer;
 
 pub(crate) use guard::GuardTerminal;

@@ -4,7 +4,7 @@ use std::{
     fs::File,
     io::{self, Read, Write},
     os::fd::{AsFd, OwnedFd},
-    sync::{Arc, atomic::AtomicBool, atomic::Ordering},
+    sync::Arc,
     thread,
 };
 
@@ -17,7 +17,7 @@ use tokio::{
     sync::mpsc,
 };
 
-use super::{DetachKeys, alternate::Alternate, keys::Typed, local::Local};
+use super::{DetachKeys, alternate::Alternate, keys::Typed, local::Local, screen::Screen};
 use crate::{
     failure::{Exit, Failure},
     interrupt::Interrupts,
@@ -64,8 +64,8 @@ impl View {
                 }
             });
         }
-        let alternate = Arc::clone(&local.alternate);
-        thread::spawn(move || tell.send(show_from(stream, &alternate).map(|()| End::Ended)));
+        let screen = Arc::clone(&local.screen);
+        thread::spawn(move || tell.send(show_from(stream, &screen).map(|()| End::Ended)));
         loop {
             tokio::select! {
                 end = told.recv() => return end.unwrap_or(Ok(End::Ended)),
@@ -100,13 +100,13 @@ fn type_into(mut into: File, mut keys: Typed) -> bool {
 }
 
 /// Until the terminal's end.
-fn show_from(mut from: File, alternate: &AtomicBool) -> Result<(), Failure> {
+fn show_from(mut from: File, screen: &Screen) -> Result<(), Failure> {
     let cannot_write = |error: io::Error| match error.kind() {
         io::ErrorKind::BrokenPipe => Failure::broken_pipe(),
         _ => cannot("write what the terminal shows", &error),
     };
     let own = io::stdout().as_fd().try_clone_to_owned().map_err(cannot_write)?;
-    let (mut into, mut chunk, mut screen) = (File::from(own), vec![0; 64 * 1024], Alternate::default());
+    let (mut into, mut chunk, mut follower) = (File::from(own), vec![0; 64 * 1024], Alternate::default());
     loop {
         match from.read(&mut chunk) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -114,8 +114,7 @@ fn show_from(mut from: File, alternate: &AtomicBool) -> Result<(), Failure> {
             Ok(0) | Err(_) => return Ok(()),
             Ok(count) => {
                 let output = chunk.get(..count).unwrap_or_default();
-                alternate.store(screen.follow(output), Ordering::SeqCst);
-                into.write_all(output).map_err(cannot_write)?;
+                screen.show(output, &mut follower, &mut into).map_err(cannot_write)?;
             }
         }
     }

@@ -5,10 +5,12 @@
 //! (`Origin`), and who does not know the token sees nothing.
 
 mod address;
+mod door;
+mod lobby;
 mod message;
 mod request;
 mod serve;
 mod viewer;
 
 pub(crate) use address::Loopback;
-pub(crate) use serve::{Server, Shown};
+pub(crate) use serve::{Server, Terminal};

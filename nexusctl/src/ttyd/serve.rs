@@ -1,24 +1,16 @@
 //! The place where viewers come.
 
-use std::{fmt::Write, net::SocketAddr, time::Duration};
+use std::{fmt::Write, net::SocketAddr};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use tokio::{net::TcpListener, time::sleep};
+use tokio::net::TcpListener;
 
-use super::{Loopback, viewer};
-use crate::{
-    exec::Guest,
-    failure::Failure,
-    interrupt::Interrupts,
-    output::{self, sentence},
-};
+use super::{Loopback, door::Door, lobby::Lobby, viewer};
+use crate::{exec::Guest, failure::Failure, interrupt::Interrupts, output::sentence};
 
-/// As many connections are served at a time; the rest waits.
-const MAX_CONNECTIONS: usize = 32;
-
-/// What viewers are shown.
+/// The terminal that viewers are shown.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Shown<'a> {
+pub(crate) struct Terminal<'a> {
     /// The VM's name, for people.
     pub(crate) vm: &'a str,
     /// The terminal's name.
@@ -64,18 +56,16 @@ impl Server {
     }
 
     /// Shows the terminal until a signal comes, whose number this is.
-    pub(crate) async fn serve(&self, guest: &Guest<'_>, shown: Shown<'_>, interrupts: &mut Interrupts) -> u8 {
+    pub(crate) async fn serve(&self, guest: &Guest<'_>, terminal: Terminal<'_>, interrupts: &mut Interrupts) -> u8 {
+        let (door, lobby) = (Door::default(), Lobby::default());
+        let accept = async || self.listener.accept().await.map(|(stream, _)| stream);
         let mut viewers = FuturesUnordered::new();
         loop {
             tokio::select! {
                 number = interrupts.next() => return number,
-                accepted = self.listener.accept(), if viewers.len() < MAX_CONNECTIONS => match accepted {
-                    Ok((stream, _)) => viewers.push(viewer::serve(stream, self.here, &self.token, guest, shown)),
-                    Err(error) => {
-                        output::warn(&format!("cannot accept a connection: {error}"));
-                        sleep(Duration::from_millis(50)).await;
-                    }
-                },
+                stream = door.next(accept) => {
+                    viewers.push(viewer::serve(stream, lobby.enter(), self.here, &self.token, guest, terminal));
+                }
                 Some(()) = viewers.next() => {}
             }
         }

@@ -28,9 +28,10 @@ use tokio_tungstenite::{
 };
 
 use super::{
+    lobby::Visit,
     message::{self, FromClient, Greeting},
     request,
-    serve::Shown,
+    serve::Terminal,
 };
 use crate::{exec::Guest, output::clean};
 
@@ -60,7 +61,14 @@ type Socket<'a> = WebSocketStream<&'a mut TcpStream>;
 type Reason = (CloseCode, String);
 
 /// Makes a connection a WebSocket and a viewer, to its end.
-pub(super) async fn serve(mut stream: TcpStream, here: SocketAddr, token: &str, guest: &Guest<'_>, shown: Shown<'_>) {
+pub(super) async fn serve(
+    mut stream: TcpStream,
+    visit: Visit<'_>,
+    here: SocketAddr,
+    token: &str,
+    guest: &Guest<'_>,
+    terminal: Terminal<'_>,
+) {
     let config = WebSocketConfig::default()
         .read_buffer_size(CHUNK_BYTES)
         .write_buffer_size(CHUNK_BYTES)
@@ -70,8 +78,12 @@ pub(super) async fn serve(mut stream: TcpStream, here: SocketAddr, token: &str, 
     let answer =
         |request: &Request, response: Response| request::answer(here, request, response).map_err(request::refusal);
     let accepting = accept_hdr_async_with_config(&mut stream, answer, Some(config));
-    let is_answered = match timeout(OPENING, accepting).await {
-        Ok(Ok(socket)) => return talk(socket, token, guest, shown).await,
+    let accepted = tokio::select! {
+        accepted = timeout(OPENING, accepting) => accepted,
+        () = visit.is_over() => return,
+    };
+    let is_answered = match accepted {
+        Ok(Ok(socket)) => return talk(socket, visit, token, guest, terminal).await,
         Ok(Err(Error::Http(_))) | Err(_) => true,
         Ok(Err(_)) => false,
     };
@@ -81,15 +93,33 @@ pub(super) async fn serve(mut stream: TcpStream, here: SocketAddr, token: &str, 
     }
 }
 
-async fn talk(mut socket: Socket<'_>, token: &str, guest: &Guest<'_>, shown: Shown<'_>) {
-    let reason = match timeout(OPENING, greeting(&mut socket)).await {
-        Ok(None) => return,
-        Ok(Some(greeting)) if is_same(&greeting.token, token) => view(&mut socket, greeting.size, guest, shown).await,
-        Ok(Some(_)) | Err(_) => {
-            Some((CloseCode::Policy, "the token is not the one that nexusctl has shown".to_owned()))
-        }
+async fn talk(mut socket: Socket<'_>, visit: Visit<'_>, token: &str, guest: &Guest<'_>, terminal: Terminal<'_>) {
+    let admitted = tokio::select! {
+        admitted = admit(&mut socket, token) => admitted,
+        () = visit.is_over() => None,
     };
-    let Some((code, reason)) = reason else { return };
+    drop(visit);
+    let Some(size) = admitted else { return };
+    if let Some(reason) = view(&mut socket, size, guest, terminal).await {
+        close(&mut socket, reason).await;
+    }
+}
+
+/// What size a client has that knows the token, if it says so; none for any other client.
+async fn admit(socket: &mut Socket<'_>, token: &str) -> Option<Option<(u32, u32)>> {
+    match timeout(OPENING, greeting(socket)).await {
+        Ok(None) => None,
+        Ok(Some(greeting)) if is_same(&greeting.token, token) => Some(greeting.size),
+        Ok(Some(_)) | Err(_) => {
+            let why = "the token is not the one that nexusctl has shown";
+            close(socket, (CloseCode::Policy, why.to_owned())).await;
+            None
+        }
+    }
+}
+
+/// Says why, and waits a moment until it is heard.
+async fn close(socket: &mut Socket<'_>, (code, reason): Reason) {
     let closing = async {
         let mut reason = clean(&reason).to_string();
         reason.truncate(reason.floor_char_boundary(MAX_REASON_BYTES));
@@ -124,9 +154,9 @@ async fn view(
     socket: &mut Socket<'_>,
     size: Option<(u32, u32)>,
     guest: &Guest<'_>,
-    shown: Shown<'_>,
+    terminal: Terminal<'_>,
 ) -> Option<Reason> {
-    let Shown { vm, name, read_only } = shown;
+    let Terminal { vm, name, read_only } = terminal;
     let mut options = Options::from([("name", name.to_owned().into()), ("read-only", read_only.into())]);
     if let Some((columns, rows)) = size {
         options.insert("columns", columns.into());

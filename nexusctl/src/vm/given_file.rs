@@ -3,6 +3,7 @@
 use std::{collections::HashMap, fmt, fs::File, io::Read};
 
 use nexus_model::vm::VmFile;
+use nexus_protocol::octal_mode;
 use zbus::Variant;
 
 /// A file of the host's for the guest.
@@ -21,7 +22,9 @@ impl GivenFile {
         let mut parts = rest.splitn(3, ':');
         let host = parts.next().unwrap_or_default();
         let mode = match parts.next() {
-            Some(mode) => Some(permissions(mode)?),
+            Some(mode) => {
+                Some(octal_mode(mode).ok_or_else(|| format!("`{mode}` is no mode: up to four octal digits"))?)
+            }
             None => None,
         };
         Ok(Self { path: path.to_owned(), content: read(host)?, mode, owner: parts.next().map(str::to_owned) })
@@ -45,11 +48,6 @@ impl fmt::Debug for GivenFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "GivenFile({})", self.path)
     }
-}
-
-fn permissions(text: &str) -> Result<u32, String> {
-    let bits = u32::from_str_radix(text, 8).ok().filter(|bits| *bits <= 0o7777);
-    bits.ok_or_else(|| format!("`{text}` is no mode: up to four octal digits"))
 }
 
 fn read(path: &str) -> Result<Vec<u8>, String> {

@@ -107,6 +107,7 @@ impl NotReady {
             ("created" | "stopped", _) => failure.hint("Start it", format!("nexusctl vm start {name}")),
             (_, Self::TooLong(..)) => failure
                 .hint("See what it writes", format!("nexusctl vm logs {name}"))
+                .hint("See what nexusd says", format!("journalctl --user NEXUS_VM={name}"))
                 .hint("Wait longer", "--timeout TIME"),
             ("crashed" | "failed", Self::Ended(_)) => failure
                 .hint("See what happened", format!("nexusctl vm history {name}"))

@@ -27,6 +27,10 @@ struct CancelledParams {
 #[derive(Debug, Default)]
 pub struct Pending {
     ids: BTreeSet<String>,
+    /// The request that no server has yet.
+    waiting: Option<String>,
+    /// What the client would begin with, and no server has answered.
+    beginning: Option<Begun>,
     begun: Option<Begun>,
 }
 
@@ -56,13 +60,22 @@ struct Answer {
 }
 
 impl Pending {
-    /// Takes note of what the client says. What can't be understood is the guest's to answer.
+    /// Takes note of what the client says, before it is said to a server.
+    pub fn waits(&mut self, line: &[u8]) {
+        self.waiting = match serde_json::from_slice(line) {
+            Ok(Message { id: Some(id), method: Some(_) }) => Some(id.to_string()),
+            _ => None,
+        };
+    }
+
+    /// Takes note of what is said to a server. What can't be understood is the guest's to answer.
     pub fn sent(&mut self, line: &[u8]) {
+        self.waiting = None;
         match serde_json::from_slice(line) {
             Ok(Message { id: Some(id), method: Some(method) }) => {
                 self.ids.insert(id.to_string());
                 if method == "initialize" {
-                    self.begun = Some(Begun { id, line: line.to_vec() });
+                    self.beginning = Some(Begun { id, line: line.to_vec() });
                 }
             }
             Ok(Message { id: None, method: Some(method) }) if method == "notifications/cancelled" => {
@@ -81,6 +94,9 @@ impl Pending {
         match str::from_utf8(line).map(serde_json::from_str) {
             Ok(Ok(Message { id: Some(id), method: None })) => {
                 self.ids.remove(&id.to_string());
+                if let Some(taken) = self.beginning.as_ref().and_then(|beginning| beginning.is_taken(line)) {
+                    self.begun = self.beginning.take().filter(|_| taken).or_else(|| self.begun.take());
+                }
                 true
             }
             Ok(Ok(Message { .. })) => true,
@@ -91,21 +107,27 @@ impl Pending {
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.ids.is_empty()
+        self.ids.is_empty() && self.waiting.is_none()
     }
 
-    /// How the client has begun, if the server knows that.
+    /// How the client has begun, if a server has taken that.
     #[must_use]
     pub const fn begun(&self) -> Option<&Begun> {
         self.begun.as_ref()
     }
 
-    /// What to tell the client, which nobody else is going to: an answer to each.
-    pub fn give_up(&mut self, why: &str) -> Vec<Value> {
-        let ids = std::mem::take(&mut self.ids);
+    /// What to tell the client, which the server is not going to: an answer to each that it had. What waits goes to another.
+    pub fn lost(&mut self, why: &str) -> Vec<Value> {
         // A client that has not begun may begin anew.
-        self.begun = self.begun.take().filter(|begun| !ids.contains(&begun.id.to_string()));
+        self.beginning = None;
+        let ids = std::mem::take(&mut self.ids);
         ids.iter().map(|id| failure(&serde_json::from_str(id).unwrap_or(Value::Null), why)).collect()
+    }
+
+    /// The same where there is not going to be another server: what waits is answered, too.
+    pub fn give_up(&mut self, why: &str) -> Vec<Value> {
+        self.ids.extend(self.waiting.take());
+        self.lost(why)
     }
 }
 
@@ -168,6 +190,20 @@ mod tests {
         ] {
             assert_eq!(begun.is_taken(line.as_bytes()), taken, "{line}");
         }
+    }
+
+    #[test]
+    fn what_no_server_has_yet_is_lost_with_none() {
+        let mut pending = Pending::default();
+        pending.sent(br#"{"id":1,"method":"tools/list"}"#);
+        pending.waits(br#"{"id":2,"method":"initialize"}"#);
+        assert_eq!(pending.begun(), None);
+        assert_eq!(pending.lost("gone").len(), 1);
+        assert!(!pending.is_empty());
+        assert_eq!(pending.lost("gone again"), [json!(null); 0]);
+        let answers = pending.give_up("gone for good");
+        assert_eq!((answers.len(), &answers[0]["id"]), (1, &json!(2)));
+        assert!(pending.is_empty());
     }
 
     #[test]

@@ -24,6 +24,7 @@ use zbus::{
 
 use self::{actors::Actors, kind::Kind, seen::Seen};
 use super::{
+    bond::close_with_owner,
     guest::Guest,
     manager::Manager,
     path,
@@ -176,7 +177,7 @@ impl Projector {
     async fn project(&mut self, change: Change) -> zbus::Result<()> {
         let shown = match change {
             Change::Vm(update) => self.vm(update).await,
-            Change::Connection(update) => self.stage.show(&mut self.connections, update).await.map(drop),
+            Change::Connection(update) => self.connection(update).await,
             Change::Workspace(update) => self.stage.show(&mut self.workspaces, update).await.map(drop),
             Change::Image(update) => self.stage.show(&mut self.images, update).await.map(drop),
             Change::Asset(update) => self.stage.show(&mut self.assets, update).await.map(drop),
@@ -231,6 +232,16 @@ impl Projector {
                 emit::differences(&self.stage.emitter(path), &still(&before), &still(&after)).await
             }
         }
+    }
+
+    async fn connection(&mut self, update: Update<(Name, u32), ConnectionSnapshot>) -> zbus::Result<()> {
+        if let Update::Added(key, picture) = &update
+            && picture.owner.starts_with(':')
+        {
+            let (bus, engine) = (self.stage.connection.clone(), (*self.stage.engine).clone());
+            close_with_owner(bus, engine, key.clone(), picture.owner.clone());
+        }
+        self.stage.show(&mut self.connections, update).await.map(drop)
     }
 
     async fn job(&mut self, update: Update<JobId, JobSnapshot>) -> zbus::Result<()> {

@@ -6,43 +6,23 @@ mod write;
 
 use std::sync::Arc;
 
-use rmcp::schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-use tokio::task::spawn_blocking;
-
-use super::call::Reply;
 use nexus_archive::Root;
-
-pub(super) use delete::{Deleted, FileDelete};
-pub(super) use read::{FileContent, FileRead};
-pub(super) use write::{FileWrite, Written};
-
-/// How a file's bytes are put into a message.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[schemars(crate = "rmcp::schemars")]
-#[serde(rename_all = "kebab-case")]
-enum Encoding {
-    /// As text.
-    #[default]
-    #[serde(rename = "utf-8")]
-    Utf8,
-    /// As base64 with padding (RFC 4648, section 4).
-    Base64,
-}
+use nexus_mcp::{FileDelete, FileRead, FileWrite, Reply};
+use tokio::task::spawn_blocking;
 
 /// Reads a file, or a part of it.
 pub(super) async fn read(arguments: Result<FileRead, String>, root: &Arc<Root>) -> Result<Reply, String> {
-    work(arguments, root, FileRead::run).await
+    work(arguments, root, read::run).await
 }
 
 /// Writes a file.
 pub(super) async fn write(arguments: Result<FileWrite, String>, root: &Arc<Root>) -> Result<Reply, String> {
-    work(arguments, root, FileWrite::run).await
+    work(arguments, root, write::run).await
 }
 
 /// Deletes a file or a folder.
 pub(super) async fn delete(arguments: Result<FileDelete, String>, root: &Arc<Root>) -> Result<Reply, String> {
-    work(arguments, root, FileDelete::run).await
+    work(arguments, root, delete::run).await
 }
 
 async fn work<T: Send + 'static>(
@@ -63,6 +43,7 @@ mod tests {
         path::Path,
     };
 
+    use serde::Deserialize;
     use serde_json::{Value, json};
     use tempfile::TempDir;
 
@@ -91,17 +72,17 @@ mod tests {
     fn what_is_written_is_read() {
         let (folder, root) = folder();
         let written =
-            run(json!({"path": "/a/b/note", "content": "é\n", "create_folders": true}), FileWrite::run, &root).unwrap();
+            run(json!({"path": "/a/b/note", "content": "é\n", "create_folders": true}), write::run, &root).unwrap();
         assert_eq!(written, json!({"path": "/a/b/note", "bytes": 3, "created": true}));
         assert_eq!(mode(&folder.path().join("a/b/note")), 0o644);
-        let read = run(json!({"path": "/a/b/note"}), FileRead::run, &root).unwrap();
+        let read = run(json!({"path": "/a/b/note"}), read::run, &root).unwrap();
         assert_eq!(
             read,
             json!({"content": "é\n", "encoding": "utf-8", "offset": 0, "bytes": 3, "size": 3, "next_offset": null})
         );
-        let read = run(json!({"path": "/a/b/note", "encoding": "base64"}), FileRead::run, &root).unwrap();
+        let read = run(json!({"path": "/a/b/note", "encoding": "base64"}), read::run, &root).unwrap();
         assert_eq!(read["content"], "w6kK");
-        run(json!({"path": "/bytes", "content": "AP8=", "encoding": "base64", "mode": "600"}), FileWrite::run, &root)
+        run(json!({"path": "/bytes", "content": "AP8=", "encoding": "base64", "mode": "600"}), write::run, &root)
             .unwrap();
         assert_eq!(fs::read(folder.path().join("bytes")).unwrap(), [0, 255]);
         assert_eq!(mode(&folder.path().join("bytes")), 0o600);
@@ -115,11 +96,11 @@ mod tests {
         fs::write(&file, "old").unwrap();
         fs::set_permissions(&file, fs::Permissions::from_mode(0o751)).unwrap();
         let before = fs::metadata(&file).unwrap().ino();
-        let written = run(json!({"path": "/script", "content": "new"}), FileWrite::run, &root).unwrap();
+        let written = run(json!({"path": "/script", "content": "new"}), write::run, &root).unwrap();
         assert_eq!(written["created"], false);
         assert_eq!((fs::read_to_string(&file).unwrap().as_str(), mode(&file)), ("new", 0o751));
         assert_ne!(fs::metadata(&file).unwrap().ino(), before, "whoever has the old one keeps it");
-        run(json!({"path": "/script", "content": "er", "append": true}), FileWrite::run, &root).unwrap();
+        run(json!({"path": "/script", "content": "er", "append": true}), write::run, &root).unwrap();
         assert_eq!(fs::read_to_string(&file).unwrap(), "newer");
     }
 
@@ -129,7 +110,7 @@ mod tests {
         fs::write(folder.path().join("text"), "aé€").unwrap();
         let (mut offset, mut text, mut parts) = (0, String::new(), 0);
         loop {
-            let read = run(json!({"path": "/text", "offset": offset, "limit": 4}), FileRead::run, &root).unwrap();
+            let read = run(json!({"path": "/text", "offset": offset, "limit": 4}), read::run, &root).unwrap();
             text.push_str(read["content"].as_str().unwrap());
             parts += 1;
             match read["next_offset"].as_u64() {
@@ -138,7 +119,7 @@ mod tests {
             }
         }
         assert_eq!((text.as_str(), parts), ("aé€", 2));
-        let beyond = run(json!({"path": "/text", "offset": 100}), FileRead::run, &root).unwrap();
+        let beyond = run(json!({"path": "/text", "offset": 100}), read::run, &root).unwrap();
         assert_eq!((&beyond["content"], &beyond["next_offset"]), (&json!(""), &Value::Null));
     }
 
@@ -156,7 +137,7 @@ mod tests {
             ("/fifo", "is no file"),
             ("/none\0", "cannot read"),
         ] {
-            let error = run(json!({"path": path}), FileRead::run, &root).unwrap_err();
+            let error = run(json!({"path": path}), read::run, &root).unwrap_err();
             assert!(error.contains(said), "{path}: {error}");
         }
         for (arguments, said) in [
@@ -168,7 +149,7 @@ mod tests {
             (json!({"path": "/a", "content": "", "mode": "10000"}), "octal"),
             (json!({"path": "/", "content": ""}), "no name"),
         ] {
-            let error = run(arguments.clone(), FileWrite::run, &root).unwrap_err();
+            let error = run(arguments.clone(), write::run, &root).unwrap_err();
             assert!(error.contains(said), "{arguments}: {error}");
         }
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3);
@@ -181,15 +162,15 @@ mod tests {
         fs::create_dir_all(folder.path().join("tree/below")).unwrap();
         symlink("../kept", folder.path().join("tree/link")).unwrap();
         symlink("kept", folder.path().join("link")).unwrap();
-        let error = run(json!({"path": "/tree"}), FileDelete::run, &root).unwrap_err();
+        let error = run(json!({"path": "/tree"}), delete::run, &root).unwrap_err();
         assert!(error.contains("recursive"), "{error}");
         for path in ["/link", "/tree"] {
-            run(json!({"path": path, "recursive": true}), FileDelete::run, &root).unwrap();
+            run(json!({"path": path, "recursive": true}), delete::run, &root).unwrap();
         }
         assert!(folder.path().join("kept/below").is_dir());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
-        let error = run(json!({"path": "/tree", "recursive": true}), FileDelete::run, &root).unwrap_err();
+        let error = run(json!({"path": "/tree", "recursive": true}), delete::run, &root).unwrap_err();
         assert!(error.contains("No such file"), "{error}");
-        run(json!({"path": "/", "recursive": true}), FileDelete::run, &root).unwrap_err();
+        run(json!({"path": "/", "recursive": true}), delete::run, &root).unwrap_err();
     }
 }

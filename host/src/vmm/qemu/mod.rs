@@ -8,7 +8,7 @@ mod arguments;
 mod qmp;
 mod tsc;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use nexus_model::{ProcessIdentity, Requirement, vm::VmmKind};
@@ -32,6 +32,9 @@ const VHOST_VSOCK: &str = "/dev/vhost-vsock";
 const MIB: u64 = 1 << 20;
 /// The sidecar says little, but a guest can make it complain.
 const SIDECAR_LOG_BYTES: u64 = 64 * 1024;
+/// How long the sidecar has to take the rings again that it gave up for a pause, which QEMU tells it and does not wait for.
+/// `vhost-device-vsock` 0.3.0 ends the thread that serves them when something comes for the guest before, and with it vsock.
+const SIDECAR_GOES_ON: Duration = Duration::from_millis(250);
 
 /// The driver, with what this machine has for it.
 pub(super) struct Qemu {
@@ -202,7 +205,11 @@ impl VmmDriver for Qemu {
     }
 
     fn resume<'a>(&'a self, plan: &'a MachinePlan, _: &'a ProcessIdentity) -> BoxFuture<'a, Result<(), VmmError>> {
-        Box::pin(async { Self::qmp(plan).await?.cont().await })
+        Box::pin(async {
+            Self::qmp(plan).await?.cont().await?;
+            tokio::time::sleep(SIDECAR_GOES_ON).await;
+            Ok(())
+        })
     }
 
     fn state<'a>(

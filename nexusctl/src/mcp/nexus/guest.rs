@@ -10,8 +10,8 @@ use std::{
     time::Duration,
 };
 
+use nexus_mcp::{JsonObject, Progress, Reply};
 use nexus_protocol::{MAX_TOOLS_LINE_BYTES, mcp::BoundedLines};
-use rmcp::model::JsonObject;
 use serde::{Deserialize, Serialize, de::DeserializeOwned, de::IgnoredAny};
 use serde_json::{Value, json};
 use tokio::{
@@ -23,10 +23,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{
-    super::session,
-    call::{Progress, Reply},
-};
+use super::super::session;
 use crate::{
     bus::{Bus, DEADLINE},
     failure::Failure,
@@ -219,7 +216,8 @@ impl Session {
                     if let Some(progress) = progress {
                         let mut message = message.unwrap_or_default();
                         message.truncate(message.floor_char_boundary(MAX_NEWS_BYTES));
-                        progress.tell(done, message).await;
+                        // Of a client that is gone its stream tells.
+                        let _ = progress.tell(done, message).await;
                     }
                 }
                 // It has nothing else to say that anybody here wants to know.

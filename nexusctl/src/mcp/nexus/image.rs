@@ -1,20 +1,19 @@
 //! `image_list`.
 
-use rmcp::schemars::JsonSchema;
+use nexus_mcp::{Reply, schemars::JsonSchema};
 use serde::{Deserialize, Serialize};
 
-use super::call::Reply;
 use crate::{bus::Bus, failure::Failure};
 
 /// Nothing is asked for.
 #[derive(Debug, Deserialize, JsonSchema)]
-#[schemars(crate = "rmcp::schemars")]
+#[schemars(crate = "nexus_mcp::schemars")]
 #[serde(deny_unknown_fields)]
 pub(super) struct ImageList {}
 
 /// What VMs can be made from.
 #[derive(Debug, Serialize, JsonSchema)]
-#[schemars(crate = "rmcp::schemars")]
+#[schemars(crate = "nexus_mcp::schemars")]
 pub(super) struct Images {
     /// All of them, by name.
     images: Vec<Image>,
@@ -22,7 +21,7 @@ pub(super) struct Images {
 
 /// A master image.
 #[derive(Debug, Serialize, JsonSchema)]
-#[schemars(crate = "rmcp::schemars")]
+#[schemars(crate = "nexus_mcp::schemars")]
 struct Image {
     /// Its name.
     name: String,
@@ -39,5 +38,5 @@ pub(super) async fn list(ImageList {}: ImageList, bus: &Bus) -> Result<Reply, Fa
         system: format!("{} {}", image.os_name, image.os_version).trim().to_owned(),
         size_bytes: image.size_bytes,
     };
-    Ok(Reply::new(&Images { images: objects.images().iter().map(image).collect() }))
+    Ok(Reply::json(&Images { images: objects.images().iter().map(image).collect() }))
 }

@@ -1,181 +1,84 @@
-//! What the tools take and answer that act inside a VM. Its agent has the last word on the arguments.
+//! What the tools take that act inside a VM: what its agent's own take, and which VM.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::borrow::Cow;
 
-use rmcp::schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use nexus_mcp::{
+    JsonObject,
+    schemars::{JsonSchema, Schema, SchemaGenerator},
+};
+use serde::{Deserialize, Deserializer, de::DeserializeOwned, de::Error};
+use serde_json::{Value, json};
 
-/// What a guest may take longer than it was told.
-const SLACK: Duration = Duration::from_secs(30);
+/// The argument that the agent does not get.
+const VM: &str = "vm";
 
-/// What to run. Either `argv` or `script`.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[schemars(crate = "rmcp::schemars")]
-#[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "the agent reads them")]
-pub(super) struct VmExec {
+/// Arguments of a tool of the agent's, with the VM. The agent has the last word on them.
+#[derive(Debug)]
+pub(super) struct InVm<T> {
     /// The VM's name or id.
-    vm: String,
-    /// Program and arguments, without a shell. Either this or script.
-    #[serde(default)]
-    argv: Option<Vec<String>>,
-    /// Lines for /bin/sh. Either this or argv.
-    #[serde(default)]
-    script: Option<String>,
-    /// Folder to run it in; the user's home unless given.
-    #[serde(default)]
-    cwd: Option<String>,
-    /// Variables on top of those that every command has.
-    #[serde(default)]
-    env: BTreeMap<String, String>,
-    /// Its standard input; empty unless given.
-    #[serde(default)]
-    stdin: Option<String>,
-    /// Name or number of the user; root unless given.
-    #[serde(default)]
-    user: Option<String>,
-    /// Milliseconds after which it is killed with all that it started; never unless given.
-    #[serde(default)]
-    pub(super) timeout_ms: Option<u64>,
+    pub(super) vm: String,
+    /// As they were written.
+    pub(super) arguments: JsonObject,
+    /// What they mean.
+    pub(super) meant: T,
 }
 
-impl VmExec {
-    /// How long to wait for the agent.
-    pub(super) fn limit(&self) -> Option<Duration> {
-        self.timeout_ms.map(|time| Duration::from_millis(time).saturating_add(SLACK))
+impl<'de, T: DeserializeOwned> Deserialize<'de> for InVm<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut arguments = JsonObject::deserialize(deserializer)?;
+        let vm = arguments.remove(VM).ok_or_else(|| D::Error::missing_field(VM))?;
+        let vm = String::deserialize(vm).map_err(D::Error::custom)?;
+        let meant = T::deserialize(Value::Object(arguments.clone())).map_err(D::Error::custom)?;
+        Ok(Self { vm, arguments, meant })
     }
 }
 
-/// How it ended and what it wrote.
-#[derive(Debug, Serialize, Deserialize, JsonSchema)]
-#[schemars(crate = "rmcp::schemars")]
-pub(super) struct Ran {
-    /// Its exit code; null when a signal ended it.
-    exit_code: Option<i32>,
-    /// The signal that ended it, or null.
-    signal: Option<i32>,
-    /// Whether it was killed because its time was up.
-    timed_out: bool,
-    /// Standard output as UTF-8, with U+FFFD for what is none.
-    stdout: String,
-    /// Standard error, likewise.
-    stderr: String,
-    /// Whether stdout or stderr is only the beginning of what it wrote.
-    truncated: bool,
-    /// How much it wrote to standard output altogether, in bytes.
-    stdout_bytes: u64,
-    /// How much it wrote to standard error altogether, in bytes.
-    stderr_bytes: u64,
+impl<T: JsonSchema> JsonSchema for InVm<T> {
+    fn schema_name() -> Cow<'static, str> {
+        format!("{}InVm", T::schema_name()).into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let mut schema = T::json_schema(generator);
+        let object = schema.ensure_object();
+        if let Some(Value::Object(properties)) = object.get_mut("properties") {
+            properties.insert(VM.to_owned(), json!({"type": "string", "description": "The VM's name or id."}));
+        }
+        if let Value::Array(required) = object.entry("required").or_insert_with(|| json!([])) {
+            required.insert(0, VM.into());
+        }
+        schema
+    }
 }
 
-/// How a file's bytes are put into a message.
-#[derive(Debug, Serialize, Deserialize, JsonSchema)]
-#[schemars(crate = "rmcp::schemars")]
-#[serde(rename_all = "kebab-case")]
-enum Encoding {
-    /// As text.
-    #[serde(rename = "utf-8")]
-    Utf8,
-    /// As base64 with padding (RFC 4648, section 4).
-    Base64,
-}
+#[cfg(test)]
+mod tests {
+    use nexus_mcp::{FileRead, RunCommand, schemars::schema_for};
 
-/// What to read.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[schemars(crate = "rmcp::schemars")]
-#[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "the agent reads them")]
-pub(super) struct FileRead {
-    /// The VM's name or id.
-    vm: String,
-    /// Absolute path in the VM.
-    path: String,
-    /// Where to begin, in bytes.
-    #[serde(default)]
-    offset: u64,
-    /// How much to read at most, in bytes: 1 to 1048576, 262144 unless given.
-    #[serde(default)]
-    limit: Option<u64>,
-    /// utf-8 unless given; base64 takes any bytes.
-    #[serde(default)]
-    encoding: Option<Encoding>,
-}
+    use super::*;
 
-/// What was read.
-#[derive(Debug, Serialize, Deserialize, JsonSchema)]
-#[schemars(crate = "rmcp::schemars")]
-pub(super) struct FileContent {
-    /// The content of that part.
-    content: String,
-    /// How content is written.
-    encoding: Encoding,
-    /// Where it begins, in bytes.
-    offset: u64,
-    /// How much of the file it is, in bytes.
-    bytes: u64,
-    /// Size of the file, in bytes; 0 for some that the kernel makes up.
-    size: u64,
-    /// Where to go on, or null at the end of the file.
-    next_offset: Option<u64>,
-}
+    #[test]
+    fn the_vm_is_an_argument_beside_the_agents_own() {
+        let schema = schema_for!(InVm<FileRead>);
+        assert_eq!(schema.get("required"), Some(&json!(["vm", "path"])));
+        let own = schema_for!(FileRead);
+        let names = |schema: &Schema| schema.get("properties").unwrap().as_object().unwrap().len();
+        assert_eq!(names(&schema), names(&own) + 1);
+        assert_eq!(schema_for!(InVm<RunCommand>).get("required"), Some(&json!(["vm"])));
+    }
 
-/// What to write.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[schemars(crate = "rmcp::schemars")]
-#[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "the agent reads them")]
-pub(super) struct FileWrite {
-    /// The VM's name or id.
-    vm: String,
-    /// Absolute path in the VM.
-    path: String,
-    /// What it is to hold.
-    content: String,
-    /// How content is written; utf-8 unless given.
-    #[serde(default)]
-    encoding: Option<Encoding>,
-    /// Permissions in octal digits, as for chmod; those of the file that is there unless given, or 644.
-    #[serde(default)]
-    mode: Option<String>,
-    /// Add to the end of what is there instead; this is not whole or not at all.
-    #[serde(default)]
-    append: bool,
-    /// Make the folders that are missing.
-    #[serde(default)]
-    create_folders: bool,
-}
-
-/// What was written.
-#[derive(Debug, Serialize, Deserialize, JsonSchema)]
-#[schemars(crate = "rmcp::schemars")]
-pub(super) struct Written {
-    /// The path.
-    path: String,
-    /// How much was written, in bytes.
-    bytes: u64,
-    /// Whether there was no such file before.
-    created: bool,
-}
-
-/// What to delete.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[schemars(crate = "rmcp::schemars")]
-#[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "the agent reads them")]
-pub(super) struct FileDelete {
-    /// The VM's name or id.
-    vm: String,
-    /// Absolute path in the VM.
-    path: String,
-    /// Delete a folder with everything in it.
-    #[serde(default)]
-    recursive: bool,
-}
-
-/// What was deleted.
-#[derive(Debug, Serialize, Deserialize, JsonSchema)]
-#[schemars(crate = "rmcp::schemars")]
-pub(super) struct FileDeleted {
-    /// The path.
-    path: String,
+    #[test]
+    fn the_agent_gets_the_rest_as_it_was_written() {
+        let read: InVm<FileRead> = serde_json::from_value(json!({"vm": "web", "path": "/a"})).unwrap();
+        assert_eq!((read.vm.as_str(), Value::Object(read.arguments)), ("web", json!({"path": "/a"})));
+        for (wrong, why) in [
+            (json!({"path": "/a"}), "missing field `vm`"),
+            (json!({"vm": 1, "path": "/a"}), "expected a string"),
+            (json!({"vm": "web"}), "missing field `path`"),
+            (json!({"vm": "web", "path": "/a", "what": 1}), "unknown field `what`"),
+        ] {
+            let error = serde_json::from_value::<InVm<FileRead>>(wrong).unwrap_err();
+            assert!(error.to_string().contains(why), "{error}");
+        }
+    }
 }

@@ -1,27 +1,18 @@
 //! `nexusctl mcp` without a VM: Nexus itself as a local server, with tools for VMs and for what is in them.
-//!
-//! The SDK wants to be moved between threads and nexusctl's own things must not be: so the SDK's part is
-//! [`server::Server`], which passes each call on to a task here.
 
-mod call;
 mod guest;
 mod image;
 mod inside;
-mod server;
 mod stdio;
 mod tool;
-mod transport;
 mod vm;
 
-use nexus_protocol::MAX_TOOLS_LINE_BYTES;
-use rmcp::{service::ServerInitializeError, transport::async_rw::AsyncRwTransport};
-use tokio::{
-    sync::mpsc,
-    task::{JoinSet, LocalSet},
-};
-use tokio_util::sync::CancellationToken;
+use std::time::Duration;
 
-use self::{call::Call, server::Server, transport::Patient};
+use nexus_mcp::{AtEnd, Call, Server};
+use tokio::task::LocalSet;
+
+use self::tool::Tool;
 use super::reader;
 use crate::{
     bus::Bus,
@@ -30,8 +21,15 @@ use crate::{
     output::sentence,
 };
 
-/// As many calls wait for a task.
-const MAX_CALLS: usize = 32;
+/// As many requests may be under way.
+const MAX_REQUESTS: usize = 256;
+
+/// How long a client that says nothing more waits for its answers.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+const INSTRUCTIONS: &str = "Virtual machines on this computer, each of its own and supervised. vm_list says which there are, \
+image_list what they can be made from. A VM has to be started before commands are run or files read and written in it; \
+everything of that happens inside the VM, as its root user unless another one is named.";
 
 /// Serves a client on the standard streams until it has enough.
 pub(super) async fn run(bus: &Bus, interrupts: &mut Interrupts) -> Result<Exit, Failure> {
@@ -58,30 +56,19 @@ async fn serve(
     reading: tokio::net::unix::OwnedReadHalf,
     writing: tokio::net::unix::OwnedWriteHalf,
 ) -> Result<Exit, Failure> {
-    let transport = AsyncRwTransport::new_server(reading, writing).with_max_line_length(MAX_TOOLS_LINE_BYTES);
-    let (calls, mut called) = mpsc::channel::<Call>(MAX_CALLS);
-    let service = async {
-        let server = Server::new(calls);
-        match rmcp::service::serve_server_with_ct(server, Patient::new(transport), CancellationToken::new()).await {
-            Ok(running) => {
-                // Of a task that failed the panic hook has told.
-                drop(running.waiting().await);
-                Ok(Exit::OK)
-            }
-            // It has said nothing at all.
-            Err(ServerInitializeError::ConnectionClosed(_)) => Ok(Exit::OK),
-            Err(error) => Err(Failure::new("no session has begun").because(sentence(&error.to_string()))),
-        }
+    let server = Server {
+        name: "nexus",
+        instructions: INSTRUCTIONS,
+        max_requests: MAX_REQUESTS,
+        at_end: AtEnd::Answer(PATIENCE),
     };
-    tokio::pin!(service);
-    let mut tasks = JoinSet::new();
-    loop {
-        tokio::select! {
-            result = &mut service => return result,
-            Some(call) = called.recv() => {
-                while tasks.try_join_next().is_some() {}
-                tasks.spawn_local(call.answer(bus.clone()));
-            }
-        }
+    let bus = bus.clone();
+    let act = move |call: Call<Tool>| {
+        let bus = bus.clone();
+        async move { tool::call(call, &bus).await }
+    };
+    match server.serve(reading, writing, act).await {
+        Ok(()) => Ok(Exit::OK),
+        Err(error) => Err(Failure::new("no session has begun").because(sentence(&error.to_string()))),
     }
 }

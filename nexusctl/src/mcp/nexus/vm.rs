@@ -6,10 +6,9 @@ use std::{
 };
 
 use nexus_dbus::client::{Options, VmProperties, WorkspaceProperties};
-use rmcp::schemars::JsonSchema;
+use nexus_mcp::{Reply, schemars::JsonSchema};
 use serde::{Deserialize, Serialize};
 
-use super::call::Reply;
 use crate::{
     bus::Bus,
     failure::Failure,
@@ -26,13 +25,13 @@ const BOOT: Duration = Duration::from_secs(300);
 
 /// Nothing is asked for.
 #[derive(Debug, Deserialize, JsonSchema)]
-#[schemars(crate = "rmcp::schemars")]
+#[schemars(crate = "nexus_mcp::schemars")]
 #[serde(deny_unknown_fields)]
 pub(super) struct VmList {}
 
 /// What to create.
 #[derive(Debug, Deserialize, JsonSchema)]
-#[schemars(crate = "rmcp::schemars")]
+#[schemars(crate = "nexus_mcp::schemars")]
 #[serde(deny_unknown_fields)]
 pub(super) struct VmCreate {
     /// Its name: lower-case letters, digits and hyphens. Made up unless given.
@@ -69,7 +68,7 @@ pub(super) struct VmCreate {
 
 /// What to start.
 #[derive(Debug, Deserialize, JsonSchema)]
-#[schemars(crate = "rmcp::schemars")]
+#[schemars(crate = "nexus_mcp::schemars")]
 #[serde(deny_unknown_fields)]
 pub(super) struct VmStart {
     /// Its name or id.
@@ -81,7 +80,7 @@ pub(super) struct VmStart {
 
 /// What to stop.
 #[derive(Debug, Deserialize, JsonSchema)]
-#[schemars(crate = "rmcp::schemars")]
+#[schemars(crate = "nexus_mcp::schemars")]
 #[serde(deny_unknown_fields)]
 pub(super) struct VmStop {
     /// Its name or id.
@@ -93,7 +92,7 @@ pub(super) struct VmStop {
 
 /// What to delete.
 #[derive(Debug, Deserialize, JsonSchema)]
-#[schemars(crate = "rmcp::schemars")]
+#[schemars(crate = "nexus_mcp::schemars")]
 #[serde(deny_unknown_fields)]
 pub(super) struct VmDelete {
     /// Its name or id.
@@ -108,7 +107,7 @@ pub(super) struct VmDelete {
 
 /// All VMs.
 #[derive(Debug, Serialize, JsonSchema)]
-#[schemars(crate = "rmcp::schemars")]
+#[schemars(crate = "nexus_mcp::schemars")]
 pub(super) struct Vms {
     /// By name.
     vms: Vec<Vm>,
@@ -116,7 +115,7 @@ pub(super) struct Vms {
 
 /// A VM.
 #[derive(Debug, Serialize, JsonSchema)]
-#[schemars(crate = "rmcp::schemars")]
+#[schemars(crate = "nexus_mcp::schemars")]
 pub(super) struct Vm {
     /// Its name.
     name: String,
@@ -146,7 +145,7 @@ pub(super) struct Vm {
 
 /// What was deleted.
 #[derive(Debug, Serialize, JsonSchema)]
-#[schemars(crate = "rmcp::schemars")]
+#[schemars(crate = "nexus_mcp::schemars")]
 pub(super) struct Deleted {
     /// The VM.
     vm: String,
@@ -175,7 +174,7 @@ impl Vm {
 
 pub(super) async fn list(VmList {}: VmList, bus: &Bus) -> Result<Reply, Failure> {
     let objects = bus.objects("list VMs").await?;
-    Ok(Reply::new(&Vms { vms: objects.vms().iter().map(|(vm, _)| Vm::new(vm, &objects)).collect() }))
+    Ok(Reply::json(&Vms { vms: objects.vms().iter().map(|(vm, _)| Vm::new(vm, &objects)).collect() }))
 }
 
 /// How the VM at a path is now.
@@ -183,7 +182,7 @@ async fn show(bus: &Bus, path: &zbus::OwnedObjectPath, what: &str) -> Result<Rep
     let objects = bus.objects(what).await?;
     let vm = objects.all.get(path).and_then(|object| object.vm.as_ref());
     let vm = vm.ok_or_else(|| Failure::new(format!("cannot {what}")).because("It is gone by now."))?;
-    Ok(Reply::new(&Vm::new(vm, &objects)))
+    Ok(Reply::json(&Vm::new(vm, &objects)))
 }
 
 pub(super) async fn create(args: VmCreate, bus: &Bus) -> Result<Reply, Failure> {
@@ -253,7 +252,7 @@ pub(super) async fn stop(args: VmStop, bus: &Bus) -> Result<Reply, Failure> {
         // It goes with its end.
         (Err(_), Some(vm)) if ephemeral => {
             let last = Vm::new(vm, &before);
-            Ok(Reply::new(&Vm { state: "stopped".to_owned(), guest_ready: false, ..last }))
+            Ok(Reply::json(&Vm { state: "stopped".to_owned(), guest_ready: false, ..last }))
         }
         (shown, _) => shown,
     }
@@ -280,5 +279,5 @@ pub(super) async fn delete(args: VmDelete, bus: &Bus) -> Result<Reply, Failure> 
             workspaces_left.push(disk.name);
         }
     }
-    Ok(Reply::new(&Deleted { vm: name, workspaces_left }))
+    Ok(Reply::json(&Deleted { vm: name, workspaces_left }))
 }

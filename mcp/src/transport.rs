@@ -1,11 +1,8 @@
-//! What the SDK leaves open between its session and the stream: how many requests may be under way, and that a client that
-//! is gone has no use for what it asked for.
+//! What the SDK leaves open between its session and the stream: how many requests may be under way, and what becomes of them
+//! when the client says nothing more. By itself the SDK would wait for a few seconds, whether the client still reads the
+//! answers or not.
 
-use std::{
-    collections::HashSet,
-    pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::HashSet, pin::Pin, time::Duration};
 
 use rmcp::{
     ErrorData, RoleServer,
@@ -13,46 +10,65 @@ use rmcp::{
     service::{RxJsonRpcMessage, TxJsonRpcMessage},
     transport::Transport,
 };
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout_at},
+};
 use tokio_util::sync::CancellationToken;
 
-/// A transport of few requests at a time, whose end cancels what is under way. By itself the SDK would wait for that.
-pub(super) struct Bounded<T> {
-    inner: T,
-    limit: usize,
-    gone: CancellationToken,
-    under_way: UnderWay,
-    /// The answer to a request that is not begun. Kept, since the SDK drops the future of [`Transport::receive`] at will.
-    refusal: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+/// What becomes of the requests that are under way when the client says nothing more.
+#[derive(Clone, Debug)]
+pub enum AtEnd {
+    /// They are given up, and this is cancelled: a client that says nothing more is gone.
+    GiveUp(CancellationToken),
+    /// They are answered, as far as that takes no longer: a client that says nothing more still reads.
+    Answer(Duration),
 }
 
-/// Requests that were neither answered nor cancelled.
-#[derive(Clone, Debug, Default)]
-struct UnderWay(Arc<Mutex<HashSet<RequestId>>>);
-
-impl UnderWay {
-    fn get(&self) -> MutexGuard<'_, HashSet<RequestId>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+impl AtEnd {
+    async fn comes(&self, since: Instant, under_way: &watch::Sender<HashSet<RequestId>>) {
+        match self {
+            Self::GiveUp(gone) => gone.cancel(),
+            Self::Answer(patience) => {
+                let mut under_way = under_way.subscribe();
+                // An error is not possible: the sender is here.
+                let _ = timeout_at(since + *patience, under_way.wait_for(HashSet::is_empty)).await;
+            }
+        }
     }
 }
 
+/// A transport of few requests at a time.
+pub(crate) struct Bounded<T> {
+    inner: T,
+    limit: usize,
+    at_end: AtEnd,
+    /// Requests that were neither answered nor cancelled.
+    under_way: watch::Sender<HashSet<RequestId>>,
+    /// The answer to a request that is not begun. Kept, since the SDK drops the future of [`Transport::receive`] at will.
+    refusal: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    /// Since when the client says nothing more. Kept for the same reason.
+    ended: Option<Instant>,
+}
+
 impl<T> Bounded<T> {
-    /// `limit` requests at a time; `gone` is cancelled at the end of the stream.
-    pub(super) fn new(inner: T, limit: usize, gone: CancellationToken) -> Self {
-        Self { inner, limit, gone, under_way: UnderWay::default(), refusal: None }
+    /// `limit` requests at a time.
+    pub(crate) fn new(inner: T, limit: usize, at_end: AtEnd) -> Self {
+        Self { inner, limit, at_end, under_way: watch::Sender::default(), refusal: None, ended: None }
     }
 
     /// Takes note of a request, unless it is to be refused.
     fn begin(&self, id: &RequestId) -> Result<(), ErrorData> {
-        let mut under_way = self.under_way.get();
-        if under_way.contains(id) {
-            return Err(ErrorData::invalid_request("a request of this id is under way", None));
-        }
-        if under_way.len() >= self.limit {
-            let message = format!("{} requests of this session are under way already", self.limit);
-            return Err(ErrorData::invalid_request(message, None));
-        }
-        under_way.insert(id.clone());
-        Ok(())
+        let mut refused = None;
+        self.under_way.send_if_modified(|under_way| {
+            if under_way.contains(id) {
+                refused = Some("a request of this id is under way".to_owned());
+            } else if under_way.len() >= self.limit {
+                refused = Some(format!("{} requests of this session are under way already", self.limit));
+            }
+            refused.is_none() && under_way.insert(id.clone())
+        });
+        refused.map_or(Ok(()), |why| Err(ErrorData::invalid_request(why, None)))
     }
 }
 
@@ -74,7 +90,7 @@ impl<T: Transport<RoleServer>> Transport<RoleServer> for Bounded<T> {
             let sent = sending.await;
             // An answer takes room until it is written.
             if let Some(id) = answered {
-                under_way.get().remove(&id);
+                under_way.send_if_modified(|under_way| under_way.remove(&id));
             }
             sent
         }
@@ -86,8 +102,10 @@ impl<T: Transport<RoleServer>> Transport<RoleServer> for Bounded<T> {
                 refusal.await;
                 self.refusal = None;
             }
-            let Some(message) = self.inner.receive().await else {
-                self.gone.cancel();
+            let message = if self.ended.is_none() { self.inner.receive().await } else { None };
+            let Some(message) = message else {
+                let since = *self.ended.get_or_insert_with(Instant::now);
+                self.at_end.comes(since, &self.under_way).await;
                 return None;
             };
             match &message {
@@ -104,7 +122,7 @@ impl<T: Transport<RoleServer>> Transport<RoleServer> for Bounded<T> {
                     if let ClientNotification::CancelledNotification(cancelled) = &notification.notification
                         && let Some(id) = &cancelled.params.request_id
                     {
-                        self.under_way.get().remove(id);
+                        self.under_way.send_if_modified(|under_way| under_way.remove(id));
                     }
                 }
                 JsonRpcMessage::Response(_) | JsonRpcMessage::Error(_) => {}

@@ -1,0 +1,405 @@
+//! The dialling of a guest's agent, and the connection to it while there is one.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, SystemTime},
+};
+
+use nexus_host::{
+    agent::{AgentClient, AgentError, AgentEvents},
+    vsock::Endpoint,
+};
+use nexus_model::{ConnectionKind, ConnectionState, Direction, Health, Timestamp, restart::Backoff, vm::VmState};
+use nexus_protocol::{CONTROL_PORT, Event, Features, Role, ShutdownMode, Welcome};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
+use tokio_util::task::AbortOnDropHandle;
+use tracing::{debug, info, warn};
+
+use super::{
+    Power, VmContext,
+    complaint::Complaint,
+    connection::{AGENT, not_open},
+    machine::MachineMessage,
+    provision::provision,
+    standstill,
+};
+use crate::{
+    Engine, Error,
+    ask::{ACTOR_DEADLINE, Reply},
+    catalogue,
+    snapshot::{ConnectionSnapshot, GuestSnapshot},
+    supervisor::ChildContext,
+};
+
+/// Between two tries while the guest boots.
+const BOOT_RETRY: Duration = Duration::from_millis(25);
+/// How long a guest is taken to boot.
+const BOOT_TIME: Duration = Duration::from_secs(60);
+/// Between two tries of a guest that was there before, or that takes long.
+const BACKOFF: Backoff = Backoff { initial: Duration::from_millis(100), max: Duration::from_secs(10), jitter: 0.2 };
+/// For the handshake.
+const HANDSHAKE: Duration = Duration::from_secs(5);
+/// As many heartbeats may be missed before the guest is unreachable.
+const MISSES: u32 = 3;
+
+/// How a connection was lost.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Loss {
+    /// The guest had said that it goes down.
+    Orderly,
+    /// The guest missed its heartbeats.
+    Missed,
+    /// It broke off.
+    Sudden,
+    /// Somebody wanted it closed.
+    Asked,
+}
+
+/// A guest that does not answer.
+struct Silence {
+    since: Instant,
+    /// For that long it need not.
+    patience: Duration,
+    /// Whether that it is over has been said.
+    told: bool,
+}
+
+/// Follows the VM's power: dials while it is on, is parked while it is off.
+pub(super) struct Dialer {
+    engine: Engine,
+    vm: Arc<VmContext>,
+    power: watch::Receiver<Power>,
+    heartbeat: watch::Receiver<u64>,
+    /// Changes when this machine has slept.
+    slept: watch::Receiver<Duration>,
+    child: ChildContext,
+    /// Who wants it closed.
+    to_close: mpsc::UnboundedReceiver<Reply<()>>,
+    socket: Option<PathBuf>,
+    opened_at: Timestamp,
+    /// The run of which it was said that its agent is too old.
+    lacking: Option<u64>,
+    breach: Complaint,
+    unready: Complaint,
+}
+
+impl Dialer {
+    pub(super) fn new(
+        engine: Engine,
+        vm: Arc<VmContext>,
+        child: ChildContext,
+        to_close: mpsc::UnboundedReceiver<Reply<()>>,
+    ) -> Self {
+        Self {
+            to_close,
+            power: vm.power.subscribe(),
+            heartbeat: engine.heartbeat.subscribe(),
+            slept: engine.slept.subscribe(),
+            child,
+            engine,
+            vm,
+            socket: None,
+            opened_at: Timestamp::NEVER,
+            lacking: None,
+            breach: Complaint::default(),
+            unready: Complaint::default(),
+        }
+    }
+
+    pub(super) async fn run(mut self) {
+        loop {
+            let power = self.power.borrow_and_update().clone();
+            match power {
+                Power::Off => {
+                    self.socket = None;
+                    self.child.reporter.set_health(Health::Ok);
+                    self.show(ConnectionState::Parked);
+                    if self.power.changed().await.is_err() {
+                        return;
+                    }
+                }
+                Power::On { run, endpoint, socket, token } => {
+                    self.socket = socket;
+                    let mut power = self.power.clone();
+                    tokio::select! {
+                        () = self.keep(run, &endpoint, token.as_deref()) => {}
+                        _ = power.changed() => {}
+                    }
+                    self.vm.agent.send_replace(None);
+                    self.opened_at = Timestamp::NEVER;
+                }
+            }
+        }
+    }
+
+    /// Dials, serves the connection until it is lost, and dials again, for ever.
+    async fn keep(&mut self, run: u64, endpoint: &Endpoint, token: Option<&str>) {
+        let begun = Instant::now();
+        let mut silence = Silence { since: begun, patience: self.engine.settings.heartbeat * MISSES, told: false };
+        let mut known = false;
+        let mut attempt = 0;
+        loop {
+            nexus_model::failpoint("actor.connection");
+            self.show(ConnectionState::Connecting);
+            match AgentClient::connect(endpoint, token, HANDSHAKE).await {
+                Ok((agent, welcome, events)) => {
+                    known = true;
+                    let opened = Instant::now();
+                    let loss = self.serve(run, agent, &welcome, events).await;
+                    let heartbeat = self.engine.settings.heartbeat;
+                    // A guest that shakes hands only to hang up is not dialled faster for it.
+                    if opened.elapsed() > heartbeat {
+                        attempt = 0;
+                    }
+                    if !matches!(loss, Loss::Orderly | Loss::Asked) {
+                        self.child.reporter.count_failure();
+                    }
+                    let patience = if loss == Loss::Orderly { BOOT_TIME } else { heartbeat * MISSES };
+                    silence = Silence { since: Instant::now(), patience, told: loss == Loss::Missed };
+                }
+                Err(error) => {
+                    if error.is_breach() {
+                        // Answers are no sign of a guest that boots.
+                        known = true;
+                        self.child.reporter.count_failure();
+                        self.report_breach(error.into());
+                    } else {
+                        debug!(NEXUS_VM = %self.vm.name, "the guest agent does not answer yet: {error}");
+                    }
+                    if self.stands_still() {
+                        silence.since = Instant::now();
+                    } else if !silence.told && silence.since.elapsed() > silence.patience && self.has_answered() {
+                        silence.told = true;
+                        self.report_unreachable(run, silence.since.elapsed()).await;
+                    }
+                }
+            }
+            let wait = if known || begun.elapsed() > BOOT_TIME {
+                attempt += 1;
+                BACKOFF.delay(attempt - 1, fastrand::f64())
+            } else {
+                BOOT_RETRY
+            };
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// Serves one connection until it is lost.
+    async fn serve(&mut self, run: u64, agent: AgentClient, welcome: &Welcome, mut events: AgentEvents) -> Loss {
+        self.opened_at = SystemTime::now().into();
+        self.vm.heard();
+        self.vm.statistics.opened(run, agent.meter());
+        // Whoever came too late for the one before does not mean this one.
+        while let Ok(reply) = self.to_close.try_recv() {
+            let _ = reply.send(Err(not_open()));
+        }
+        self.slept.mark_unchanged();
+        self.refresh(run, &agent, welcome).await;
+        let files = self.vm.files.borrow().clone();
+        if let Err(problem) = provision(&agent, welcome.boot_id.as_str(), &files).await {
+            self.report_unready(&problem);
+            self.opened_at = Timestamp::NEVER;
+            return Loss::Sudden;
+        }
+        self.vm.agent.send_replace(Some(agent.clone()));
+        self.show(ConnectionState::Open);
+        self.child.reporter.set_health(Health::Ok);
+        info!(
+            NEXUS_VM = %self.vm.name,
+            NEXUS_ACTOR = self.child.path,
+            NEXUS_GENERATION = self.child.generation,
+            "the guest agent of VM {} answered",
+            self.vm.name,
+        );
+        let guest = Box::new(guest(welcome, self.opened_at));
+        self.tell(MachineMessage::GuestUp { run, guest }).await;
+        let adoption = self.engine.clone().adopt_streams(self.vm.clone(), agent.clone());
+        let _adoption = AbortOnDropHandle::new(tokio::spawn(adoption));
+
+        let mut misses = 0;
+        let mut orderly = false;
+        let mut asked = None;
+        self.heartbeat.mark_unchanged();
+        loop {
+            tokio::select! {
+                event = events.recv() => match event {
+                    Some(Event::Ending { mode }) => {
+                        orderly = true;
+                        let reboot = mode == ShutdownMode::Reboot;
+                        self.tell(MachineMessage::GuestEnding { run, reboot }).await;
+                    }
+                    Some(Event::Unknown) => {
+                        debug!(NEXUS_VM = %self.vm.name, "the guest agent tells of what this nexusd does not know");
+                    }
+                    None => break,
+                },
+                Some(reply) = self.to_close.recv() => {
+                    agent.hang_up();
+                    asked = Some(reply);
+                    break;
+                }
+                Ok(()) = self.slept.changed() => {
+                    if !self.stands_still() {
+                        standstill::refresh(&self.vm, &agent).await;
+                    }
+                }
+                tick = self.heartbeat.changed() => {
+                    if tick.is_err() {
+                        break;
+                    }
+                    if self.stands_still() || self.answers(&agent).await {
+                        misses = 0;
+                        continue;
+                    }
+                    nexus_model::failpoint("actor.connection");
+                    misses += 1;
+                    if misses >= MISSES {
+                        break;
+                    }
+                }
+            }
+        }
+        self.vm.agent.send_replace(None);
+        self.opened_at = Timestamp::NEVER;
+        if misses >= MISSES {
+            self.report_unreachable(run, self.engine.settings.heartbeat * MISSES).await;
+            return Loss::Missed;
+        }
+        if let Some(disconnect) = events.disconnect().filter(|disconnect| disconnect.is_breach()) {
+            self.report_breach(AgentError::Gone(disconnect).into());
+        }
+        self.tell(MachineMessage::GuestDown { run, missed: false }).await;
+        if let Some(reply) = asked {
+            self.show(ConnectionState::Connecting);
+            // Whoever asked may have gone.
+            let _ = reply.send(Ok(()));
+            return Loss::Asked;
+        }
+        if orderly { Loss::Orderly } else { Loss::Sudden }
+    }
+
+    /// The guest may have stood still for as long as nobody spoke with it.
+    async fn refresh(&mut self, run: u64, agent: &AgentClient, welcome: &Welcome) {
+        let is_too_old = !agent.has(Features::CLOCK) && welcome.role != Role::Process;
+        if is_too_old && self.lacking != Some(run) {
+            self.lacking = Some(run);
+            warn!(
+                NEXUS_VM = %self.vm.name,
+                "the guest agent {} in VM {} can't put its clock right: build its image again with a newer one",
+                welcome.agent_version,
+                self.vm.name,
+            );
+        }
+        standstill::refresh(&self.vm, agent).await;
+    }
+
+    /// A guest that answers, but could not be given what it was to have before its first command.
+    fn report_unready(&mut self, problem: &str) {
+        self.child.reporter.set_health(Health::Degraded);
+        if self.unready.is_news(problem) {
+            warn!(
+                NEXUS_VM = %self.vm.name,
+                NEXUS_ACTOR = self.child.path,
+                NEXUS_GENERATION = self.child.generation,
+                "the guest of VM {} is not ready: {problem}",
+                self.vm.name,
+            );
+        }
+    }
+
+    /// A guest that has answered in this run does so no more.
+    async fn report_unreachable(&self, run: u64, silent: Duration) {
+        self.child.reporter.set_health(Health::Unreachable);
+        warn!(
+            NEXUS_VM = %self.vm.name,
+            NEXUS_ACTOR = self.child.path,
+            NEXUS_GENERATION = self.child.generation,
+            MESSAGE_ID = catalogue::GUEST_UNREACHABLE,
+            "the guest agent of VM {} has not answered for {:.1} s",
+            self.vm.name,
+            silent.as_secs_f64(),
+        );
+        self.tell(MachineMessage::GuestDown { run, missed: true }).await;
+    }
+
+    /// A guest does not keep to the protocol.
+    fn report_breach(&mut self, error: Error) {
+        let how = error.text();
+        if self.breach.is_news(&how) {
+            warn!(
+                NEXUS_VM = %self.vm.name,
+                NEXUS_ACTOR = self.child.path,
+                NEXUS_GENERATION = self.child.generation,
+                "the guest agent of VM {} does not keep to the protocol: {how}",
+                self.vm.name,
+            );
+        }
+    }
+
+    /// Whether the guest has answered in this run, be it another nexusd.
+    fn has_answered(&self) -> bool {
+        self.engine.board.vms().get(&self.vm.name).is_some_and(|vm| !vm.ready_duration.is_zero())
+    }
+
+    async fn answers(&self, agent: &AgentClient) -> bool {
+        let answer = tokio::time::timeout(self.engine.settings.heartbeat, agent.ping()).await;
+        let answers = answer.is_ok_and(|answer| answer.is_ok());
+        if answers {
+            self.vm.heard();
+        }
+        answers
+    }
+
+    /// A guest whose virtual CPUs stand still, or are about to, can't answer and need not.
+    fn stands_still(&self) -> bool {
+        let vm = self.engine.board.vms().get(&self.vm.name);
+        self.vm.closed.load(Ordering::Relaxed) || vm.is_some_and(|vm| vm.lifecycle.state() == VmState::Paused)
+    }
+
+    async fn tell(&self, message: MachineMessage) {
+        if let Some(machine) = self.vm.machine.current(ACTOR_DEADLINE).await {
+            let _ = machine.send_message(message);
+        }
+    }
+
+    pub(super) fn show(&self, state: ConnectionState) {
+        let picture = ConnectionSnapshot {
+            vm: self.vm.name.clone(),
+            number: AGENT,
+            port: CONTROL_PORT,
+            kind: ConnectionKind::Agent,
+            direction: Direction::Outbound,
+            state,
+            owner: "nexusd".to_owned(),
+            host_path: self.socket.clone(),
+            opened_at: self.opened_at,
+        };
+        self.engine.board.publish_connection((self.vm.name.clone(), AGENT), picture);
+    }
+}
+
+impl Drop for Dialer {
+    fn drop(&mut self) {
+        self.vm.agent.send_replace(None);
+    }
+}
+
+fn guest(welcome: &Welcome, connected_at: Timestamp) -> GuestSnapshot {
+    let text = |text: &nexus_protocol::Text| text.as_str().to_owned();
+    GuestSnapshot {
+        agent_version: text(&welcome.agent_version),
+        protocol_revision: welcome.revision,
+        hostname: text(&welcome.hostname),
+        addresses: welcome.addresses.iter().map(ToString::to_string).collect(),
+        boot_id: text(&welcome.boot_id),
+        os_name: text(&welcome.os_name),
+        os_version: text(&welcome.os_version),
+        image_metadata: welcome.metadata.iter().map(|(key, value)| (text(key), text(value))).collect(),
+        features: welcome.features.words().map(str::to_owned).collect(),
+        connected_at,
+    }
+}

@@ -1,0 +1,43 @@
+//! Signals for a command.
+
+use nexus_model::ErrorKind;
+
+use super::Guest;
+use crate::{
+    failure::{Exit, Failure},
+    interrupt::Interrupts,
+    output,
+};
+
+impl Guest<'_> {
+    /// Passes a signal on. Somebody who sends a second one meanwhile does not want to wait for that.
+    pub(super) async fn pass_on(&self, id: u64, number: u8, interrupts: &mut Interrupts) -> Result<(), Failure> {
+        tokio::select! {
+            passed = self.bus.patiently(self.signal(id, number)) => passed,
+            _ = interrupts.next() => Err(self.left(number)),
+        }
+    }
+
+    /// What to say where a command could not be told of a signal.
+    fn left(&self, number: u8) -> Failure {
+        let name = &self.name;
+        Failure::new(format!("the command in VM {name} was not told of signal {number}"))
+            .because("Its guest kills it, with all that it started, when it sees that nexusctl has gone.")
+            .hint("See whether it has, once the daemon is back", format!("nexusctl vm execs {name}"))
+            .exit(Exit::signal(number))
+    }
+
+    /// Passes a signal on. The command decides what it makes of it.
+    async fn signal(&self, id: u64, number: u8) -> Result<(), Failure> {
+        let what = format!("pass signal {number} on to the command in VM {}", self.name);
+        match self.bus.ask(&what, self.proxy.signal_exec(id, i32::from(number))).await {
+            Ok(()) => Ok(()),
+            // It has ended meanwhile: its end is on its way.
+            Err(failure) if failure.kind() == Some(ErrorKind::NotFound) => Ok(()),
+            Err(failure) => {
+                output::note(failure.to_string());
+                Err(self.left(number))
+            }
+        }
+    }
+}
