@@ -181,13 +181,13 @@ async fn they_outlive_the_bus_until_that_is_back_without_their_owner() {
     let caller = daemon.bus.connect().await;
     let (_, terminal) = owned_guest(&caller, &vm).await.open_shell(&["cat"], Options::new()).await.unwrap();
     until_shown(&daemon, &[1, 2]).await;
-    // From then on it is listened for the owner's departure.
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    daemon.logged(&format!("listens for the departure of {}", caller.unique_name().unwrap()), 1).await;
     daemon.bus.stop();
     daemon.logged("the session bus is gone", 1).await;
     let mut terminal = File::from(OwnedFd::from(terminal));
-    for _ in 0..10 {
-        tokio::time::sleep(Duration::from_millis(20)).await;
+    // For longer than it takes until something is tried again.
+    for _ in 0..30 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
         terminal.write_all(b"on\n").unwrap();
         // As it is echoed, and as cat writes it.
         terminal = read_some(terminal, 8).await;

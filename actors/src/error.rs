@@ -135,7 +135,9 @@ impl From<AgentError> for Error {
             AgentError::Busy { .. } => ErrorKind::Busy,
             AgentError::TooOld { .. } => ErrorKind::NotImplemented,
             AgentError::Entropy(_) => ErrorKind::HostUnsupported,
-            AgentError::InvalidCommand(_) | AgentError::InvalidTerminal(_) => ErrorKind::InvalidArgs,
+            AgentError::TooLarge(_) | AgentError::InvalidCommand(_) | AgentError::InvalidTerminal(_) => {
+                ErrorKind::InvalidArgs
+            }
             AgentError::Failed(failure) => match failure.kind {
                 FailureKind::NotFound => ErrorKind::NotFound,
                 FailureKind::NotExecutable => ErrorKind::PermissionDenied,

@@ -8,6 +8,9 @@ use tracing::info;
 
 use crate::{Engine, Error, GuestCopyIn, GuestFile, Origin};
 
+/// What a path may have for Linux: `PATH_MAX` without the NUL at its end.
+const MAX_PATH_BYTES: usize = 4095;
+
 /// What a copy is as a connection.
 const BULK: (ConnectionKind, u32) = (ConnectionKind::Bulk, BULK_PORT);
 
@@ -87,9 +90,10 @@ impl Engine {
 }
 
 fn is_path(path: &str) -> Result<(), Error> {
-    if path.starts_with('/') && !path.contains('\0') {
+    if path.starts_with('/') && !path.contains('\0') && path.len() <= MAX_PATH_BYTES {
         Ok(())
     } else {
-        Err(Error::new(ErrorKind::InvalidArgs, "`path` must be absolute, and can't hold a NUL"))
+        let message = format!("`path` must be absolute, of at most {MAX_PATH_BYTES} bytes, and can't hold a NUL");
+        Err(Error::new(ErrorKind::InvalidArgs, message))
     }
 }

@@ -32,8 +32,11 @@ enum Gone {
 /// Waits until a call can't be answered any more, since the caller has left the bus or this connection was lost. Never,
 /// where departures can't be heard of.
 pub(super) async fn departure(connection: &Connection, origin: &Origin) {
-    gone(connection, &origin.sender).await;
-    info!(NEXUS_REQUEST = %origin.request, DBUS_SENDER = origin.sender, "the caller left the bus: what it waited for is cancelled");
+    let why = match gone(connection, &origin.sender).await {
+        Gone::Now | Gone::Before => "the caller left the bus",
+        Gone::Bus => "the bus was lost",
+    };
+    info!(NEXUS_REQUEST = %origin.request, DBUS_SENDER = origin.sender, "{why}: what the caller waited for is cancelled");
 }
 
 /// Closes a stream when its owner leaves the bus, or has left it, and so kills the command that has no other. Not every
@@ -77,7 +80,10 @@ async fn gone(connection: &Connection, caller: &str) -> Gone {
     tokio::time::sleep(SETTLED).await;
     for attempt in 0.. {
         match departures(connection, caller).await {
-            Ok(mut departures) => return if has_left(&mut departures).await { Gone::Now } else { Gone::Bus },
+            Ok(mut departures) => {
+                debug!(DBUS_SENDER = caller, "listens for the departure of {caller}");
+                return if has_left(&mut departures).await { Gone::Now } else { Gone::Bus };
+            }
             Err(error) if error.kind() == Some(ErrorKind::Cancelled) => return Gone::Before,
             Err(error) if !connection.is_closed() => debug!(%error, "the bus does not say when the caller leaves"),
             Err(_) => return Gone::Bus,

@@ -115,6 +115,11 @@ impl<'a> Call<'a> {
         self
     }
 
+    /// Who asks.
+    pub(super) fn origin(&self) -> Origin {
+        self.origin.clone()
+    }
+
     /// Where its work says what only it finds out.
     pub(super) fn outcome(&self) -> Outcome {
         self.outcome.clone()

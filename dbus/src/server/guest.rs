@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fs::File, io, time::Duration};
 
 use nexus_actors::{
-    GuestCommand, GuestCopyIn, GuestFile, GuestShell, GuestStreams,
+    GuestCommand, GuestCopyIn, GuestFile, GuestShell, GuestStreams, Origin,
     snapshot::{GuestSnapshot, VmSnapshot},
 };
 use nexus_model::{ErrorKind, ExitStatus, Name};
@@ -115,6 +115,18 @@ fn shell(options: &mut Options, argv: Vec<String>) -> Result<GuestShell, Error> 
     Ok(GuestShell { command, name, size, read_only: options.take("read-only")?.unwrap_or(false) })
 }
 
+/// What `work` finds out for a caller who may leave before.
+async fn for_caller<T>(
+    bus: &Connection,
+    origin: &Origin,
+    work: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    tokio::select! {
+        outcome = work => outcome,
+        () = departure(bus, origin) => Err(Error::new(ErrorKind::Cancelled, "the caller has left the bus")),
+    }
+}
+
 fn silent() -> Error {
     Error::new(ErrorKind::GuestUnavailable, "the guest agent did not say how the command ended: look at the VM's log")
 }
@@ -141,10 +153,7 @@ impl Guest {
             let timeout = *command.timeout.get_or_insert(RUN_TIMEOUT);
             let run = self.engine.guest_run(&origin, &self.vm, command);
             let run = tokio::time::timeout(timeout.saturating_add(GRACE), run);
-            tokio::select! {
-                outcome = run => outcome.map_err(|_| silent())?.map_err(Error::from),
-                () = departure(bus, &origin) => Err(Error::new(ErrorKind::Cancelled, "the caller has left the bus")),
-            }
+            for_caller(bus, &origin, async { run.await.map_err(|_| silent())?.map_err(Error::from) }).await
         };
         let outcome = call.change(options, |options| command(options, argv), run).await?;
         let lossy = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -215,7 +224,9 @@ impl Guest {
         #[zbus(header)] header: Header<'_>,
     ) -> Result<(i32, i32), Error> {
         let call = self.call(bus, &header).deadline(None);
-        let status = call.query(self.engine.guest_wait_exec(&self.vm, id)).await?;
+        let origin = call.origin();
+        let wait = async { self.engine.guest_wait_exec(&self.vm, id).await.map_err(Error::from) };
+        let status = call.query(for_caller(bus, &origin, wait)).await?;
         Ok((status.shell_code(), signal(status)))
     }
 

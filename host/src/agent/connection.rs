@@ -26,8 +26,9 @@ use super::{
 /// As many calls may wait for their answer. Below what the agent takes from one connection.
 pub(super) const MAX_PENDING: usize = 1000;
 
-/// As many answers may be late, to questions whose callers have gone.
-const MAX_LATE: usize = 512;
+/// As many answers may be late, to questions whose callers have gone: those of all that may be pending, should all be
+/// abandoned at once, and the answers to their cancellations.
+const MAX_LATE: usize = 2 * MAX_PENDING;
 
 /// Frames that wait to be written.
 const WRITE_QUEUE: usize = 64;
@@ -187,7 +188,8 @@ impl Connection {
                 if answer.is_closed() {
                     return Ok(());
                 }
-                if self.pending.len() >= MAX_PENDING {
+                // How many others wait says nothing of whether the guest is there.
+                if self.pending.len() >= MAX_PENDING && !matches!(call, Call::Ping) {
                     let _ = answer.send(Err(AgentError::Busy { limit: MAX_PENDING }));
                     return Ok(());
                 }
@@ -201,7 +203,14 @@ impl Connection {
                         | Call::WaitExec { .. }
                         | Call::WaitStream { .. }
                 );
-                permit.send(frame::encode(&Request { id, call }).map_err(Disconnect::Frame)?);
+                match frame::encode(&Request { id, call }) {
+                    Ok(frame) => permit.send(frame),
+                    // Nothing of it was sent: the connection is as it was.
+                    Err(error) => {
+                        let _ = answer.send(Err(AgentError::TooLarge(error)));
+                        return Ok(());
+                    }
+                }
                 self.pending.insert(id, Pending { answer, cancellable });
                 Ok(())
             }

@@ -52,6 +52,9 @@ pub enum AgentError {
         /// As many as there may be.
         limit: usize,
     },
+    /// What was to be asked does not fit into a message. The agent has not heard of it.
+    #[error("this is more than a guest agent can be asked at once")]
+    TooLarge(#[source] FrameError),
     /// The command can't be run on any machine.
     #[error("this is not a command")]
     InvalidCommand(#[source] InvalidCommand),
@@ -79,6 +82,7 @@ impl AgentError {
             | Self::Busy { .. }
             | Self::TooOld { .. }
             | Self::Entropy(_)
+            | Self::TooLarge(_)
             | Self::InvalidCommand(_)
             | Self::InvalidTerminal(_)
             | Self::Stream(_)

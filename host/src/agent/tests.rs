@@ -223,7 +223,7 @@ async fn a_guest_that_never_answers_costs_a_deadline() {
     let mut pings = 0;
     while let Err(AgentError::Timeout { .. }) = client.ping().await {
         pings += 1;
-        assert!(pings < 2000);
+        assert!(pings <= 2 * MAX_PENDING);
     }
     assert!(matches!(*end(&mut events).await, Disconnect::NotAnswering));
     silent.await.unwrap();
@@ -258,6 +258,48 @@ async fn too_many_calls_are_refused_and_not_queued() {
         let first = timeout(PATIENCE, calls.join_next()).await.unwrap().unwrap().unwrap();
         assert!(matches!(first, Err(AgentError::Busy { .. })));
     }
+}
+
+/// However many others wait.
+#[tokio::test]
+async fn a_ping_is_never_one_too_many() {
+    let (client, _events, mut guest) = connected().await;
+    let mut calls = tokio::task::JoinSet::new();
+    for _ in 0..MAX_PENDING {
+        let client = client.clone();
+        calls.spawn(async move { client.wait_exec(1).await });
+    }
+    for _ in 0..MAX_PENDING {
+        assert_eq!(request(&mut guest).await.call, Call::WaitExec { exec: 1 });
+    }
+    let pinging = client.clone();
+    let pinging = tokio::spawn(async move { pinging.ping().await });
+    let Request { id, .. } = request(&mut guest).await;
+    send(&mut guest, &Message::Answer { id, answer: Answer::Pong }).await;
+    pinging.await.unwrap().unwrap();
+    // All who wait may leave at once.
+    calls.shutdown().await;
+    for _ in 0..MAX_PENDING {
+        assert!(matches!(request(&mut guest).await.call, Call::Cancel { .. }));
+    }
+    let pinging = tokio::spawn(async move { client.ping().await });
+    let Request { id, .. } = request(&mut guest).await;
+    send(&mut guest, &Message::Answer { id, answer: Answer::Pong }).await;
+    pinging.await.unwrap().unwrap();
+}
+
+/// Regression: the connection, with the calls of all others, was lost, and the guest was to blame.
+#[tokio::test]
+async fn a_call_that_does_not_fit_is_refused_and_nobody_else_is_harmed() {
+    let (client, _events, mut guest) = connected().await;
+    let waiter = client.clone();
+    let waiting = tokio::spawn(async move { waiter.wait_exec(1).await });
+    let Request { id, .. } = request(&mut guest).await;
+    let error = client.read_file(&"/".repeat(2 << 20), 0).await.unwrap_err();
+    assert!(matches!(error, AgentError::TooLarge(_)) && !error.is_breach(), "{error:?}");
+    let ended = Answer::Ended(Ended { status: ExitStatus::Code(0), timed_out: false });
+    send(&mut guest, &Message::Answer { id, answer: ended }).await;
+    assert_eq!(waiting.await.unwrap().unwrap(), ExitStatus::Code(0));
 }
 
 #[tokio::test]

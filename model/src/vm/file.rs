@@ -13,9 +13,9 @@ pub struct VmFile {
     pub path: String,
     /// What it holds.
     pub content: FileContent,
-    /// Its permissions; none is those of the file that is there, or 0644.
+    /// Its permissions; none is 0644.
     pub mode: Option<u32>,
-    /// Its user by name or number; none is that of the file that is there, or root.
+    /// Its user by name or number; none is root.
     pub owner: Option<String>,
 }
 
@@ -26,9 +26,12 @@ pub struct FileContent(Arc<[u8]>);
 /// A file that no VM can be given.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidFile {
-    /// Not absolute, without a name at its end, or with a NUL.
+    /// Not absolute, without a name at its end, too long, or with a NUL.
     #[error("files has a path that is none of a file: it begins with / and ends with a name")]
     Path,
+    /// Too long, or with a NUL.
+    #[error("files has an owner for `{0}` that is no user's name or number")]
+    Owner(String),
     /// Two of one path.
     #[error("files has `{0}` twice")]
     Twice(String),
@@ -55,7 +58,10 @@ impl VmFile {
     pub const MAX_ALL_BYTES: usize = 1 << 20;
     /// Most of them for a VM.
     pub const MAX: usize = 64;
+    /// `PATH_MAX` of Linux without the NUL at its end.
     const MAX_PATH: usize = 4095;
+    /// `LOGIN_NAME_MAX` of Linux without the NUL at its end.
+    const MAX_OWNER: usize = 255;
 
     /// Checks what can be checked without a guest, for all of a VM.
     pub(super) fn validate(files: &[Self]) -> Result<(), InvalidFile> {
@@ -64,9 +70,11 @@ impl VmFile {
             let path = &file.path;
             let name = path.rsplit('/').next().unwrap_or_default();
             let is_file = path.starts_with('/') && !path.contains('\0') && !matches!(name, "" | "." | "..");
-            if !is_file || path.len() > Self::MAX_PATH || file.owner.as_ref().is_some_and(|owner| owner.contains('\0'))
-            {
+            if !is_file || path.len() > Self::MAX_PATH {
                 return Err(InvalidFile::Path);
+            }
+            if file.owner.as_ref().is_some_and(|owner| owner.contains('\0') || owner.len() > Self::MAX_OWNER) {
+                return Err(InvalidFile::Owner(path.clone()));
             }
             if files.iter().take(index).any(|other| other.path == *path) {
                 return Err(InvalidFile::Twice(path.clone()));
@@ -133,6 +141,10 @@ mod tests {
             assert_eq!(VmFile::validate(&[file(path, 0)]), Err(InvalidFile::Path), "{path}");
         }
         assert!(matches!(VmFile::validate(&[few[0].clone(), few[0].clone()]), Err(InvalidFile::Twice(_))));
+        for owner in ["web\0".to_owned(), "w".repeat(256)] {
+            let owned = VmFile { owner: Some(owner), ..file("/a", 0) };
+            assert!(matches!(VmFile::validate(&[owned]), Err(InvalidFile::Owner(_))));
+        }
         let mode = VmFile { mode: Some(0o10000), ..file("/a", 0) };
         assert!(matches!(VmFile::validate(&[mode]), Err(InvalidFile::Mode(_))));
         assert!(matches!(VmFile::validate(&[file("/a", VmFile::MAX_BYTES + 1)]), Err(InvalidFile::TooLarge { .. })));

@@ -18,6 +18,8 @@ pub const MAX_VCPUS: u32 = 32;
 /// The longest kernel command line that a VMM takes: `COMMAND_LINE_SIZE` of x86 is 2048; Nexus adds its own to it.
 const MAX_KERNEL_ARGS: usize = 1024;
 const MAX_ENV: usize = 256;
+/// Most bytes of variables: half of what a command can have with its arguments.
+const MAX_ENV_BYTES: usize = 64 << 10;
 const MAX_TAGS: usize = 64;
 
 words! {
@@ -151,6 +153,9 @@ impl VmSpec {
         if self.env.len() > MAX_ENV {
             return Err(InvalidSpec::TooMany { what: "env", max: MAX_ENV });
         }
+        if self.env.iter().map(|(name, value)| name.len() + value.len() + 2).sum::<usize>() > MAX_ENV_BYTES {
+            return Err(InvalidSpec::EnvBytes);
+        }
         let wrong =
             |(name, value): &(&String, &String)| name.is_empty() || name.contains(['=', '\0']) || value.contains('\0');
         if let Some((name, _)) = self.env.iter().find(wrong) {
@@ -208,6 +213,9 @@ pub enum InvalidSpec {
         /// The most entries.
         max: usize,
     },
+    /// `env` is too large.
+    #[error("env has more than {MAX_ENV_BYTES} bytes altogether: give larger things as files")]
+    EnvBytes,
     /// A variable that no environment can hold: its name as far as it is one.
     #[error(
         "env has a variable `{0}` that no environment can hold: a name has no `=`, and neither name nor value a NUL"
@@ -224,6 +232,15 @@ pub enum InvalidSpec {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_environment_has_bounds() {
+        let with = |bytes: usize| {
+            let env = BTreeMap::from([("A".to_owned(), "x".repeat(bytes))]);
+            VmSpec { env, ..VmSpec::default() }.validate()
+        };
+        assert_eq!((with(MAX_ENV_BYTES - 3), with(MAX_ENV_BYTES - 2)), (Ok(()), Err(InvalidSpec::EnvBytes)));
+    }
 
     #[test]
     fn a_variable_is_refused_without_its_value() {
