@@ -168,7 +168,8 @@ impl Dialer {
                         self.child.reporter.count_failure();
                         self.report_breach(error.into());
                     } else {
-                        debug!(NEXUS_VM = %self.vm.name, "the guest agent does not answer yet: {error}");
+                        let why = Error::from(error).text();
+                        debug!(NEXUS_VM = %self.vm.name, "the guest agent does not answer yet: {why}");
                     }
                     if self.stands_still() {
                         silence.since = Instant::now();

@@ -58,7 +58,7 @@ impl Engine {
         let stream = self.vm(vm)?.streams.find(number).ok_or_else(|| unknown(vm, number))?;
         let agent = self.agent(vm)?;
         // Another run of the agent's has other streams by the same numbers.
-        if agent.run_id() == stream.run_id { Ok((agent, stream.stream)) } else { Err(unknown(vm, number)) }
+        if agent.run_id() == stream.seen.run_id { Ok((agent, stream.seen.stream)) } else { Err(unknown(vm, number)) }
     }
 }
 

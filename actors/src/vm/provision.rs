@@ -4,8 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use nexus_host::agent::{AgentClient, AgentError};
 use nexus_model::vm::VmFile;
-use nexus_protocol::{Blob, FailureKind, WriteFile};
+use nexus_protocol::{Blob, WriteFile};
 use tokio::time::timeout;
+
+use crate::Error;
 
 /// Where a guest keeps for which of its boots it has its files. It may forget, or lie: it gets them again, or not.
 const MARK: &str = "/run/nexus-files";
@@ -28,23 +30,21 @@ async fn write(agent: &AgentClient, boot: &str, files: &[VmFile]) -> Result<(), 
     match agent.read_file(MARK, 0).await {
         Ok(mark) if mark.data.0 == boot.as_bytes() => return Ok(()),
         Ok(_) => {}
-        Err(AgentError::Failed(failure)) if failure.kind == FailureKind::Unsupported => {
-            return Err("its agent is too old to be given files: build its image again".to_owned());
-        }
         // There is none yet.
         Err(AgentError::Failed(_)) => {}
-        Err(error) => return Err(error.to_string()),
+        Err(error) => return Err(format!("it can't be given files: {}", why(error))),
     }
     for file in files {
         let write = WriteFile {
             path: file.path.clone(),
             data: Blob(file.content.bytes().to_vec()),
-            mode: file.mode,
-            owner: file.owner.clone(),
+            // Whatever the image has there.
+            mode: Some(file.mode.unwrap_or(0o644)),
+            owner: Some(file.owner.clone().unwrap_or_else(|| "root".to_owned())),
             append: false,
             folders: true,
         };
-        agent.write_file(write).await.map_err(|error| format!("it can't be given `{}`: {error}", file.path))?;
+        agent.write_file(write).await.map_err(|error| format!("it can't be given `{}`: {}", file.path, why(error)))?;
     }
     let mark = WriteFile {
         path: MARK.to_owned(),
@@ -53,5 +53,9 @@ async fn write(agent: &AgentClient, boot: &str, files: &[VmFile]) -> Result<(), 
         folders: true,
         ..WriteFile::default()
     };
-    agent.write_file(mark).await.map_err(|error| format!("it can't be told that it has its files: {error}"))
+    agent.write_file(mark).await.map_err(|error| format!("it can't be told that it has its files: {}", why(error)))
+}
+
+fn why(error: AgentError) -> String {
+    Error::from(error).text()
 }

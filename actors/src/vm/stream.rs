@@ -1,7 +1,9 @@
 //! The actor of a stream that was handed to a client.
 //!
 //! Owns nothing of it: the stream goes from the client to the guest, and the agent alone sees what it carries and when it
-//! ends. This shows it on the bus until then, and asks the agent again whenever it is connected to anew.
+//! ends. This shows it on the bus until then, and asks the agent again whenever it is connected to anew. The supervisor of the
+//! VM's connections starts it again after any fault, with nothing lost: what is known of the stream is kept beside it, in
+//! [`Streams`](super::streams::Streams). Its end is the stream's, for good.
 
 use std::{sync::Arc, time::Duration};
 
@@ -130,8 +132,8 @@ async fn end_in_guest(vm: &VmContext, stream: &Stream) {
             Ok(agent) => agent.clone(),
             Err(_) => return,
         };
-        let Some(agent) = agent.filter(|agent| agent.run_id() == stream.run_id) else { return };
-        match agent.wait_stream(stream.stream).await {
+        let Some(agent) = agent.filter(|agent| agent.run_id() == stream.seen.run_id) else { return };
+        match agent.wait_stream(stream.seen.stream).await {
             Err(AgentError::Gone(_) | AgentError::Busy { .. }) => {}
             Err(AgentError::Failed(failure)) if failure.kind == FailureKind::Exhausted => {}
             Ok(()) | Err(_) => return,
@@ -141,15 +143,16 @@ async fn end_in_guest(vm: &VmContext, stream: &Stream) {
 }
 
 fn picture(vm: &VmContext, stream: &Stream) -> ConnectionSnapshot {
+    let Stream { number, seen } = stream;
     ConnectionSnapshot {
         vm: vm.name.clone(),
-        number: stream.number,
-        port: stream.port,
-        kind: stream.kind,
+        number: *number,
+        port: seen.port,
+        kind: seen.kind,
         direction: Direction::Outbound,
         state: ConnectionState::Open,
-        owner: stream.owner.clone(),
-        host_path: stream.host_path.clone(),
-        opened_at: stream.opened_at,
+        owner: seen.owner.clone(),
+        host_path: seen.host_path.clone(),
+        opened_at: seen.opened_at,
     }
 }

@@ -15,13 +15,19 @@ use nexus_protocol::{
 use tracing::{debug, warn};
 
 use super::{Power, VmContext, machine::MachineMessage, stream};
-use crate::Engine;
+use crate::{Engine, Error};
 
-/// What is known of a stream.
+/// A stream that is a connection of its VM.
 #[derive(Clone, Debug)]
 pub(crate) struct Stream {
     /// The connection's number within its VM.
     pub(super) number: u32,
+    pub(super) seen: Seen,
+}
+
+/// What is known of a stream.
+#[derive(Clone, Debug)]
+pub(crate) struct Seen {
     /// The run of the agent that it belongs to, and its number there.
     pub(super) run_id: String,
     pub(super) stream: u64,
@@ -41,14 +47,14 @@ impl Streams {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes note of one, unless it is known, or there are more than an agent may have.
-    fn add(&self, stream: Stream) -> Option<Arc<Stream>> {
+    /// Takes note of one, for which `next` has a number, unless it is known, or there are more than an agent may have.
+    fn add(&self, seen: Seen, next: impl FnOnce() -> Option<u32>) -> Option<Arc<Stream>> {
         let mut streams = self.get();
-        let is_known = |other: &Arc<Stream>| other.stream == stream.stream && other.run_id == stream.run_id;
+        let is_known = |other: &Arc<Stream>| other.seen.stream == seen.stream && other.seen.run_id == seen.run_id;
         if streams.len() >= StreamList::MAX || streams.values().any(is_known) {
             return None;
         }
-        let stream = Arc::new(stream);
+        let stream = Arc::new(Stream { number: next()?, seen });
         streams.insert(stream.number, Arc::clone(&stream));
         Some(stream)
     }
@@ -79,8 +85,9 @@ impl Engine {
         stream: Option<u64>,
     ) {
         let Some(stream) = stream.filter(|_| agent.has(Features::STREAMS)) else { return };
-        let opened_at = SystemTime::now().into();
-        self.show_stream(vm, agent, stream, kind, port, owner.to_owned(), opened_at).await;
+        let (run_id, owner) = (agent.run_id().to_owned(), owner.to_owned());
+        let (host_path, opened_at) = (socket(vm), SystemTime::now().into());
+        self.show_stream(vm, Seen { run_id, stream, port, kind, owner, host_path, opened_at }).await;
     }
 
     /// Shows the streams that an agent has open and that nothing is known of: those that another nexusd handed over.
@@ -90,7 +97,10 @@ impl Engine {
         }
         let streams = match agent.list_streams().await {
             Ok(streams) => streams,
-            Err(error) => return debug!(NEXUS_VM = %vm.name, "the guest agent does not tell its streams: {error}"),
+            Err(error) => {
+                let why = Error::from(error).text();
+                return debug!(NEXUS_VM = %vm.name, "the guest agent does not tell its streams: {why}");
+            }
         };
         for info in streams {
             let Some(kind) = plausible(&info) else { continue };
@@ -98,33 +108,21 @@ impl Engine {
             let opened_at = SystemTime::now().checked_sub(age).map_or(Timestamp::NEVER, Timestamp::from);
             let owner = info.label.as_ref().map(Label::as_str).filter(|label| is_unique_name(label));
             let owner = owner.unwrap_or_default().to_owned();
-            self.show_stream(&vm, &agent, info.stream, kind, info.port, owner, opened_at).await;
+            let (run_id, host_path) = (agent.run_id().to_owned(), socket(&vm));
+            let StreamInfo { stream, port, .. } = info;
+            self.show_stream(&vm, Seen { run_id, stream, port, kind, owner, host_path, opened_at }).await;
         }
     }
 
-    #[allow(clippy::too_many_arguments, reason = "each is a fact of the stream")]
-    async fn show_stream(
-        &self,
-        vm: &Arc<VmContext>,
-        agent: &AgentClient,
-        stream: u64,
-        kind: ConnectionKind,
-        port: u32,
-        owner: String,
-        opened_at: Timestamp,
-    ) {
-        let next = self.next_stream.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |next| next.checked_add(1));
-        let Ok(number) = next else { return warn!("there are no numbers left for connections") };
-        let host_path = match &*vm.power.borrow() {
-            Power::On { socket, .. } => socket.clone(),
-            Power::Off => None,
+    async fn show_stream(&self, vm: &Arc<VmContext>, seen: Seen) {
+        let next = || {
+            let next = self.next_stream.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |next| next.checked_add(1));
+            next.inspect_err(|_| warn!("there are no numbers left for connections")).ok()
         };
-        let run_id = agent.run_id().to_owned();
-        let stream = Stream { number, run_id, stream, port, kind, owner, host_path, opened_at };
-        let Some(stream) = vm.streams.add(stream) else { return };
+        let Some(stream) = vm.streams.add(seen, next) else { return };
         if let Err(error) = self.start_child(&vm.connections, stream::child_spec(self, vm, &stream)).await {
             // Those that are there when the supervisor comes back are started by it.
-            debug!(NEXUS_VM = %vm.name, "the actor of connection {number} is not up: {}", error.text());
+            debug!(NEXUS_VM = %vm.name, "the actor of connection {} is not up: {}", stream.number, error.text());
         }
         self.tell_connections(vm);
     }
@@ -141,6 +139,14 @@ impl Engine {
         if let Some(machine) = vm.machine.now() {
             let _ = machine.send_message(MachineMessage::ConnectionsChanged);
         }
+    }
+}
+
+/// Where a VM's vsock is reached, if that has a socket.
+fn socket(vm: &VmContext) -> Option<PathBuf> {
+    match &*vm.power.borrow() {
+        Power::On { socket, .. } => socket.clone(),
+        Power::Off => None,
     }
 }
 
@@ -164,16 +170,15 @@ fn is_unique_name(name: &str) -> bool {
 /// How any stream's actor is started.
 #[cfg(test)]
 pub(crate) fn any(engine: &Engine, vm: &Arc<VmContext>) -> crate::supervisor::ChildSpec {
-    stream::child_spec(engine, vm, &Arc::new(tests::stream(2, "", 1)))
+    stream::child_spec(engine, vm, &Arc::new(Stream { number: 2, seen: tests::seen("", 1) }))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    pub(super) fn stream(number: u32, run_id: &str, stream: u64) -> Stream {
-        Stream {
-            number,
+    pub(super) fn seen(run_id: &str, stream: u64) -> Seen {
+        Seen {
             run_id: run_id.to_owned(),
             stream,
             port: TOOLS_PORT,
@@ -187,11 +192,15 @@ mod tests {
     #[test]
     fn each_stream_is_there_once_and_they_are_few() {
         let streams = Streams::default();
-        assert!(streams.add(stream(2, "a", 1)).is_some());
-        assert!(streams.add(stream(3, "a", 1)).is_none(), "it is the same");
-        assert!(streams.add(stream(4, "b", 1)).is_some(), "it is another run's");
-        let more = (5..2000).filter(|number| streams.add(stream(*number, "a", u64::from(*number))).is_some()).count();
-        assert_eq!(more, StreamList::MAX - 2);
+        let unused = || panic!("a number is taken for nothing");
+        assert!(streams.add(seen("a", 1), || None).is_none(), "there are no numbers left");
+        assert!(streams.add(seen("a", 1), || Some(2)).is_some());
+        assert!(streams.add(seen("a", 1), unused).is_none(), "it is the same");
+        assert!(streams.add(seen("b", 1), || Some(4)).is_some(), "it is another run's");
+        for number in 5..3 + u32::try_from(StreamList::MAX).unwrap() {
+            assert!(streams.add(seen("a", u64::from(number)), || Some(number)).is_some());
+        }
+        assert!(streams.add(seen("c", 1), unused).is_none(), "they are too many");
         assert!(streams.remove(2) && !streams.remove(2) && streams.find(4).is_some());
     }
 
