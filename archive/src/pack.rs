@@ -100,7 +100,7 @@ impl<W: Write> Packer<W> {
         let mut header = header(&stat, EntryType::Directory);
         self.archive.append_data(&mut header, path, io::empty()).map_err(ArchiveError::stream("write"))?;
         self.summary.entries += 1;
-        for name in names(&folder).map_err(failed())? {
+        for name in names(&folder).map_err(|error| failed()(error.into()))? {
             let name = OsStr::from_bytes(name.to_bytes());
             self.entry(&folder, name, &path.join(name), depth + 1)?;
         }

@@ -21,7 +21,7 @@ use tokio_vsock::{VMADDR_CID_ANY, VMADDR_CID_HOST, VsockAddr, VsockListener};
 use crate::{agent::Agent, files, log::say, mcp, session, stdio, stream::Stream, terminal};
 
 /// As many connections are served at a time; the rest waits. 256 commands have three streams each, 100 terminals 16 viewers,
-/// and MCP has 32.
+/// MCP has 32, and copies are 16.
 pub(crate) const MAX_CONNECTIONS: usize = 2560;
 
 /// How long a host has to say what it wants.

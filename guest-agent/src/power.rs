@@ -17,6 +17,8 @@ const INIT_DEADLINE_MS: u64 = 10_000;
 
 /// Does what a demand means for the agent in its role; whether the agent's process is to end now.
 pub(crate) async fn end(agent: &Agent, demand: Demand) -> bool {
+    // What stands still can't end in order, and nothing is started meanwhile.
+    agent.spawner.freezer().thaw();
     let mode = match demand {
         Demand::Shutdown(mode) => Some(mode),
         Demand::Leave => match agent.ending() {
@@ -25,8 +27,6 @@ pub(crate) async fn end(agent: &Agent, demand: Demand) -> bool {
             None => systemd_is_about_to(&agent.spawner).await,
         },
     };
-    // What stands still can't end in order.
-    agent.spawner.freezer().thaw();
     if let Some(mode) = mode {
         agent.sessions.announce(Event::Ending { mode }).await;
     }

@@ -20,9 +20,14 @@ use crate::{
     streams::{Metered, Open},
 };
 
-/// What a command's pipe holds, and what is read or written at once: four times what it would be by itself, so that an end
-/// has to wait for the other a quarter as often.
-const CHUNK_BYTES: usize = 256 * 1024;
+/// What a command's pipe holds, and what is read or written at once. Where bulk is to be expected that is four times what a
+/// pipe holds by itself, so that an end has to wait for the other a quarter as often.
+const fn chunk_bytes(channel: Channel) -> usize {
+    match channel {
+        Channel::Stdin | Channel::Stdout => 256 * 1024,
+        Channel::Stderr => 64 * 1024,
+    }
+}
 
 /// A channel between the host's stream and the command's pipe.
 enum Pipe {
@@ -77,7 +82,7 @@ pub(crate) async fn serve(mut stream: Stream, agent: &Rc<Agent>) {
 fn open(header: &StreamHeader, agent: &Agent) -> Result<Opened, Failure> {
     let Claimed { end, attachment, open } = agent.execs.claim(header, &agent.streams)?;
     // For a user who has many large pipes already it stays as it is.
-    let _ = rustix::pipe::fcntl_setpipe_size(&end, CHUNK_BYTES);
+    let _ = rustix::pipe::fcntl_setpipe_size(&end, chunk_bytes(header.channel));
     let pipe = match header.channel {
         Channel::Stdin => pipe::Sender::from_owned_fd(end).map(Pipe::Input),
         Channel::Stdout | Channel::Stderr => pipe::Receiver::from_owned_fd(end).map(Pipe::Output),
@@ -93,7 +98,7 @@ fn open(header: &StreamHeader, agent: &Agent) -> Result<Opened, Failure> {
 
 /// Until the host closes, or nobody reads the pipe any more; which of both.
 async fn carry_input(mut stream: Metered<Stream>, mut pipe: pipe::Sender, attachment: &Attachment) -> Side {
-    let mut chunk = vec![0; CHUNK_BYTES];
+    let mut chunk = vec![0; chunk_bytes(Channel::Stdin)];
     loop {
         let count = tokio::select! {
             read = stream.read(&mut chunk) => read.unwrap_or(0),
@@ -122,7 +127,7 @@ async fn carry_output(
     let (mut from, mut to) = split(stream);
     // Also while what was written is not taken: a stream that the host has closed may take no more.
     let side = tokio::select! {
-        side = copy(&mut pipe, &mut to) => side,
+        side = copy(&mut pipe, &mut to, chunk_bytes(channel)) => side,
         () = closed(&mut from) => Side::Host,
     };
     let mut stream = from.unsplit(to);
@@ -143,8 +148,8 @@ async fn carry_output(
 }
 
 /// Until everyone has closed the pipe, or the stream takes no more; who has ended it.
-async fn copy(pipe: &mut pipe::Receiver, stream: &mut WriteHalf<Metered<Stream>>) -> Side {
-    let mut chunk = vec![0; CHUNK_BYTES];
+async fn copy(pipe: &mut pipe::Receiver, stream: &mut WriteHalf<Metered<Stream>>, bytes: usize) -> Side {
+    let mut chunk = vec![0; bytes];
     loop {
         match pipe.read(&mut chunk).await {
             Ok(count @ 1..) => {

@@ -85,8 +85,9 @@ async fn info(client: &AgentClient, exec: u64) -> Option<TerminalInfo> {
 
 async fn viewers(client: &AgentClient, exec: u64, count: u32) {
     let deadline = tokio::time::Instant::now() + support::PATIENCE;
-    while info(client, exec).await.is_some_and(|terminal| terminal.viewers != count) {
+    while info(client, exec).await.expect("the terminal is there").viewers != count {
         assert!(tokio::time::Instant::now() < deadline, "there are not {count} viewers");
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
 }
 

@@ -1,15 +1,12 @@
 //! Copies of files between host and guest.
 //!
 //! Behind its [`StreamAnswer`](crate::StreamAnswer) such a stream carries a tar archive in chunks, each a length of four
-//! bytes, big-endian, and as many bytes, at most [`MAX_CHUNK_BYTES`]; an empty one ends it. A frame with a [`CopyReport`]
+//! bytes, big-endian, and as many bytes, at most 256 KiB (`archive/src/chunk.rs`); an empty one ends it. A frame with a [`CopyReport`]
 //! of whoever sent the archive follows.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{Failure, Text};
-
-/// Longest chunk of an archive, in bytes.
-pub const MAX_CHUNK_BYTES: usize = 256 * 1024;
 
 /// Where to put what the host sends.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

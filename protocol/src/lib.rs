@@ -32,7 +32,7 @@ mod token;
 
 pub use bytes_field::Blob;
 pub use command::{Command, Exec, InvalidCommand};
-pub use copy::{CopyDone, CopyIn, CopyOut, CopyReport, MAX_CHUNK_BYTES};
+pub use copy::{CopyDone, CopyIn, CopyOut, CopyReport};
 pub use event::Event;
 pub use features::Features;
 pub use file::{FileContent, ReadFile, WriteFile, octal_mode};

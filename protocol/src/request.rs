@@ -38,7 +38,7 @@ pub enum Call {
     /// Starts a command without streams: its input is empty, and what it writes is dropped. Nothing but its own end,
     /// its time limit and a signal ends it. Answer: [`Answer::Detached`](crate::Answer::Detached).
     Detach(Command),
-    /// Answers when a command of either kind has ended: [`Answer::Ended`](crate::Answer::Ended), also if that was before.
+    /// Answers when a command of `exec`, `detach` or `open-terminal` has ended: [`Answer::Ended`](crate::Answer::Ended), also if that was before.
     WaitExec {
         /// Which command.
         exec: u64,

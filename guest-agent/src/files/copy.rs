@@ -27,6 +27,9 @@ use crate::{
     streams::{Metered, Open},
 };
 
+// What ends a copy is a frame like any other of its stream.
+const _: () = assert!(chunk::MAX_REPORT_BYTES == MAX_STREAM_FRAME_BYTES);
+
 /// As many copies at a time; each has a thread and its buffers.
 const MAX_COPIES: usize = 16;
 

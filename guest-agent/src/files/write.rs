@@ -83,7 +83,8 @@ fn add(place: &Place, content: &[u8], new: &New<'_>) -> io::Result<()> {
     if let Some((user, group)) = new.owner {
         fchown(&file, Some(user), Some(group))?;
     }
-    if let Some(mode) = new.mode {
+    // One that is made here has the mode that it is to have, whatever the umask.
+    if let Some(mode) = new.mode.or(new.before.is_none().then_some(Mode::from_raw_mode(USUAL_MODE))) {
         fchmod(&file, mode)?;
     }
     let mut file = File::from(file);

@@ -162,12 +162,20 @@ mod tests {
         }
     }
 
+    /// Mostly small; up to the largest.
+    fn size() -> impl Strategy<Value = (u32, u32)> {
+        prop_oneof![
+            9 => (0..256_u32, 0..256_u32),
+            1 => (0..=u32::from(TerminalSize::MAX_COLUMNS), 0..=u32::from(TerminalSize::MAX_ROWS)),
+        ]
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(48))]
 
         #[test]
         fn any_output_at_any_size_is_taken(
-            outputs in vec((vec(any::<u8>(), 0..200), any::<(u8, u8)>()), 1..8),
+            outputs in vec((vec(any::<u8>(), 0..200), size()), 1..8),
             sequences in vec("(\x1b\\[[?0-9;]{0,8}[@-~]|[a-zä€😀\r\n\t]{0,9})", 0..20),
         ) {
             let mut screen = screen(80, 24);
@@ -176,7 +184,7 @@ mod tests {
                 for sequence in &sequences {
                     screen.show(sequence.as_bytes());
                 }
-                screen.resize(TerminalSize::new(u32::from(columns), u32::from(rows)));
+                screen.resize(TerminalSize::new(columns, rows));
                 screen.show(&noise);
                 screen.introduce();
                 screen.repaint();

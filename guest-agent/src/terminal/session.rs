@@ -143,6 +143,10 @@ impl Session {
             shown += count;
             yield_now().await;
         }
+    }
+
+    /// Nothing more will be shown.
+    pub(super) fn end(&self) {
         self.over.set(true);
         self.viewers.borrow().values().for_each(|viewer| viewer.wake());
     }

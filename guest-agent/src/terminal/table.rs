@@ -25,6 +25,22 @@ pub(crate) struct Terminals {
     allowance: Rc<Allowance>,
 }
 
+/// A terminal's place in the table. It is free when this is dropped, however its task ends.
+struct Entry {
+    table: Terminals,
+    number: u32,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        let session = self.table.sessions.borrow_mut().remove(&self.number);
+        if let Some(session) = session {
+            session.end();
+        }
+        self.table.divide();
+    }
+}
+
 impl Terminals {
     /// `is_vsock` says whether each listens on a port of its own.
     pub(crate) fn new(is_vsock: bool) -> Self {
@@ -89,16 +105,15 @@ impl Terminals {
         let number = port.number();
         self.sessions.borrow_mut().insert(number, Rc::clone(&session));
         self.divide();
-        let (table, carried, agent) = (self.clone(), Rc::clone(&session), Rc::clone(agent));
+        let (entry, carried, agent) = (Entry { table: self.clone(), number }, Rc::clone(&session), Rc::clone(agent));
         spawn_local(async move {
+            let _entry = entry;
+            // Nobody listens any more before another terminal may take the port.
+            let port = port;
             tokio::select! {
                 () = carried.carry() => {}
                 () = port.serve(&agent) => {}
             }
-            // Nobody listens any more before another terminal may take the port.
-            drop(port);
-            table.sessions.borrow_mut().remove(&number);
-            table.divide();
         });
         Ok((number, session))
     }
