@@ -6,18 +6,18 @@ use std::{
 };
 
 use clap::Args;
-use nexus_dbus::client::{GuestProxy, Options};
+use nexus_dbus::client::Options;
 use serde_json::json;
 
 use crate::{
     bus::Bus,
-    exec::{Guest, Outcome, is_absent},
+    exec::Outcome,
     failure::{Exit, Failure},
+    guest::Guest,
     interrupt::Interrupts,
     output::{self, Format, FormatArgs, Table, amount},
     terminal::DetachKeys,
     ttyd::{self, Loopback},
-    vm::{self, ready::NotReady},
 };
 
 /// Open a shell in a VM, or come back to one
@@ -99,12 +99,8 @@ impl Attach {
 
     async fn guest<'a>(&self, bus: &'a Bus, interrupts: &mut Interrupts) -> Result<Guest<'a>, Failure> {
         let what = self.what();
-        let guest = async {
-            let path = vm::find(bus, &self.vm, &what).await?;
-            Guest::at(bus, path, self.vm.clone(), self.timeout).await
-        };
         tokio::select! {
-            guest = bus.patiently(guest) => guest,
+            guest = Guest::find(bus, &self.vm, &what, self.timeout) => guest,
             number = interrupts.next() => Err(Failure::silent(Exit::signal(number))),
         }
     }
@@ -128,19 +124,8 @@ impl Attach {
 
     async fn list(&self, bus: &Bus) -> Result<Exit, Failure> {
         let what = format!("list the terminals in VM {}", self.vm);
-        let path = vm::find(bus, &self.vm, &what).await?;
-        let guest =
-            GuestProxy::builder(bus.connection()).path(path.clone()).cache_properties(zbus::proxy::CacheProperties::No);
-        let guest = bus.ask(&what, guest.build()).await?;
-        let listing = async {
-            match guest.list_shells().await {
-                Err(error) if is_absent(&error) => Ok(None),
-                shells => shells.map(Some),
-            }
-        };
-        let Some(mut shells) = bus.ask(&what, listing).await? else {
-            return Err(NotReady::Ended(Box::new(bus.read(&what, &path).await?)).of_lasting());
-        };
+        let guest = Guest::find(bus, &self.vm, &what, Duration::ZERO).await?;
+        let mut shells = guest.ask_now(&what, guest.proxy.list_shells()).await?;
         shells.sort();
         let object = |(id, name, columns, rows, viewers): &(u64, String, u32, u32, u32)| json!({ "id": id, "name": name, "columns": columns, "rows": rows, "viewers": viewers });
         match self.format.output {

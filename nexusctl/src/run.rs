@@ -13,8 +13,9 @@ use zbus::OwnedObjectPath;
 
 use crate::{
     bus::Bus,
-    exec::{CommandArgs, Guest, not_run},
+    exec::{CommandArgs, not_run},
     failure::{Exit, Failure},
+    guest::Guest,
     interrupt::Interrupts,
     job::Job,
     output::{self, amount},

@@ -21,16 +21,12 @@ use zbus::Variant;
 
 use self::{meter::Meter, side::Side};
 use crate::{
-    bus::{Bus, DEADLINE},
-    exec::is_absent,
+    bus::Bus,
     failure::{Exit, Failure},
+    guest::Guest,
     interrupt::Interrupts,
     output::{self, amount},
     progress::Progress,
-    vm::{
-        self,
-        ready::{self, NotReady},
-    },
 };
 
 /// A copy of which nothing moves for so long is over.
@@ -126,27 +122,9 @@ impl Cp {
         interrupts: &mut Interrupts,
         way: Way<'_>,
     ) -> Result<IdleStream, Failure> {
-        let path = bus.patiently(vm::find(bus, name, what)).await?;
-        let proxy =
-            GuestProxy::builder(bus.connection()).path(path.clone()).cache_properties(zbus::proxy::CacheProperties::No);
-        let guest = bus.ask("reach the guest", proxy.build()).await?;
-        let mut waited = false;
-        loop {
-            let answer = tokio::select! {
-                answer = bus.patiently(timeout(DEADLINE, way.open(&guest))) => answer,
-                number = interrupts.next() => return Err(Failure::silent(Exit::signal(number))),
-            };
-            match answer {
-                Ok(Ok(stream)) => return Ok(IdleStream::new(stream, IDLE)),
-                Ok(Err(error)) if is_absent(&error) && !waited => {
-                    let ready = ready::wait(bus, &path, name, self.timeout, interrupts).await;
-                    ready.map_err(NotReady::of_lasting)?;
-                    waited = true;
-                }
-                Ok(Err(error)) => return Err(bus.explain(what, &error).await),
-                Err(_) => return Err(failed(what, format!("there was no answer within {} s", DEADLINE.as_secs()))),
-            }
-        }
+        let guest = Guest::find(bus, name, what, self.timeout).await?;
+        let stream = guest.ask(what, interrupts, async || way.open(&guest.proxy).await).await?;
+        Ok(IdleStream::new(stream, IDLE))
     }
 }
 

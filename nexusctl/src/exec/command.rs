@@ -7,11 +7,12 @@ use nexus_dbus::client::Options;
 use tokio::sync::watch;
 
 use super::{
-    Guest, Outcome, not_run,
+    Outcome, not_run,
     streams::{Channel, Copied},
 };
 use crate::{
     failure::{Exit, Failure},
+    guest::Guest,
     interrupt::Interrupts,
     terminal::DetachKeys,
 };

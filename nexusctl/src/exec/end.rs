@@ -9,10 +9,10 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{Guest, is_absent};
 use crate::{
     bus::{NOTICE, is_away},
     failure::{Exit, Failure},
+    guest::{Guest, is_absent},
     output::{self, amount},
 };
 

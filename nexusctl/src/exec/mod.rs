@@ -3,7 +3,6 @@
 
 mod command;
 mod end;
-mod guest;
 mod signal;
 mod start;
 mod streams;
@@ -16,14 +15,11 @@ use std::{
 
 use clap::Args;
 
-pub(crate) use self::{
-    command::CommandArgs,
-    guest::{Guest, is_absent},
-    terminal::Outcome,
-};
+pub(crate) use self::{command::CommandArgs, terminal::Outcome};
 use crate::{
     bus::Bus,
     failure::{Exit, Failure},
+    guest::Guest,
     interrupt::Interrupts,
     output::amount,
     vm,
@@ -62,12 +58,8 @@ impl Exec {
         }
         let mut interrupts = Interrupts::listen()?;
         let what = format!("run a command in VM {}", self.vm);
-        let guest = async {
-            let path = vm::find(bus, &self.vm, &what).await?;
-            Guest::at(bus, path, self.vm.clone(), self.timeout).await
-        };
         let guest = tokio::select! {
-            guest = bus.patiently(guest) => guest.map_err(not_run)?,
+            guest = Guest::find(bus, &self.vm, &what, self.timeout) => guest.map_err(not_run)?,
             number = interrupts.next() => return Err(not_begun(&self.vm, number)),
         };
         if self.detach {

@@ -3,23 +3,20 @@
 use std::time::Duration;
 
 use nexus_dbus::Error;
-use nexus_model::ErrorKind;
-use tokio::time::{Instant, error::Elapsed, sleep, timeout};
+use tokio::time::{error::Elapsed, timeout};
 use zbus::OwnedFd;
 
-use super::{CommandArgs, Guest, command::options, is_absent, not_run, streams::Streams};
+use super::{CommandArgs, command::options, not_run, streams::Streams};
 use crate::{
     bus::{DEADLINE, is_away},
     failure::{Exit, Failure},
+    guest::Guest,
     interrupt::Interrupts,
     output,
 };
 
 /// How long somebody who pressed Ctrl-C waits for the start of the command, so that it can be ended.
 const ABANDON: Duration = Duration::from_secs(2);
-
-/// Between two tries to start a command in a guest that is told to be there and is not.
-pub(super) const PAUSE: Duration = Duration::from_millis(100);
 
 /// What the guest answers when it has started a command: its number, standard input, output and error.
 type Started = (u64, OwnedFd, OwnedFd, OwnedFd);
@@ -54,51 +51,31 @@ impl Guest<'_> {
             }
             options
         };
-        let until = Instant::now() + self.boot;
-        let mut waited = false;
-        loop {
+        let begin = async |interrupts: &mut Interrupts| {
             let starting = self.bus.patiently(timeout(DEADLINE, self.proxy.exec(&argv, options())));
             tokio::pin!(starting);
-            let answer = tokio::select! {
-                answer = &mut starting => answer,
-                number = interrupts.next() => {
-                    let known = tokio::select! {
-                        known = self.abandon(starting, number) => known,
-                        _ = interrupts.next() => false,
-                    };
-                    return Err(if known {
-                        Failure::silent(Exit::signal(number))
-                    } else {
-                        self.unsure("interrupted before the guest answered").exit(Exit::signal(number))
-                    });
-                }
+            let number = tokio::select! {
+                answer = &mut starting => return answer.map_err(|_| {
+                    let why = format!("There was no answer within {} s.", DEADLINE.as_secs());
+                    self.unsure(&format!("cannot {what}")).because(why)
+                }),
+                number = interrupts.next() => number,
             };
-            let Ok(answer) = answer else {
-                let why = format!("There was no answer within {} s.", DEADLINE.as_secs());
-                return Err(self.unsure(&format!("cannot {what}")).because(why));
+            let known = tokio::select! {
+                known = self.abandon(starting, number) => known,
+                _ = interrupts.next() => false,
             };
-            let error = match answer {
-                Ok((id, stdin, stdout, stderr)) => {
-                    return Ok((id, Streams { stdin: stdin.into(), stdout: stdout.into(), stderr: stderr.into() }));
-                }
-                Err(error) => error,
-            };
-            let left = until.saturating_duration_since(Instant::now());
-            if is_absent(&error) && !left.is_zero() {
-                // What is told of a guest that has just gone may be older than that answer.
-                if waited {
-                    sleep(PAUSE).await;
-                }
-                self.ready(left, interrupts).await?;
-                waited = true;
-                continue;
+            Err(if known {
+                Failure::silent(Exit::signal(number))
+            } else {
+                self.unsure("interrupted before the guest answered").exit(Exit::signal(number))
+            })
+        };
+        match self.when_ready(interrupts, begin).await? {
+            Ok((id, stdin, stdout, stderr)) => {
+                Ok((id, Streams { stdin: stdin.into(), stdout: stdout.into(), stderr: stderr.into() }))
             }
-            let failure = self.bus.explain(&what, &error).await;
-            return Err(match error.kind() {
-                Some(ErrorKind::NotFound) => failure.exit(Exit::NO_COMMAND),
-                Some(ErrorKind::PermissionDenied) => failure.exit(Exit::NOT_EXECUTABLE),
-                _ => failure,
-            });
+            Err(error) => Err(self.refused(&what, &error).await),
         }
     }
 

@@ -8,12 +8,12 @@ use std::{
     thread,
 };
 
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::{
     failure::{Exit, Failure},
     output::sentence,
+    stream::blocking,
 };
 
 /// A command's streams, as `Guest.Exec` gives them.
@@ -44,14 +44,14 @@ impl Streams {
         if interactive {
             spawn(Channel::Input, copied, move || {
                 // Dropped at the end: that ends the command's input.
-                let into = blocking(stdin)?;
+                let into = ours(stdin)?;
                 input(io::stdin().as_fd(), into)
             });
         } else {
             drop(stdin);
         }
-        spawn(Channel::Output, copied, move || output(blocking(stdout)?, io::stdout().as_fd(), "output"));
-        spawn(Channel::Error, copied, move || output(blocking(stderr)?, io::stderr().as_fd(), "errors"));
+        spawn(Channel::Output, copied, move || output(ours(stdout)?, io::stdout().as_fd(), "output"));
+        spawn(Channel::Error, copied, move || output(ours(stderr)?, io::stderr().as_fd(), "errors"));
     }
 }
 
@@ -65,15 +65,9 @@ fn spawn(
     thread::spawn(move || copied.send(Copied { channel, result: copy() }));
 }
 
-/// The descriptor in blocking mode, whatever mode its sender had it in.
-fn blocking(stream: OwnedFd) -> Result<File, Failure> {
-    let clear = || -> nix::Result<()> {
-        let flags = OFlag::from_bits_retain(fcntl(&stream, FcntlArg::F_GETFL)?);
-        fcntl(&stream, FcntlArg::F_SETFL(flags - OFlag::O_NONBLOCK))?;
-        Ok(())
-    };
-    clear().map_err(|error| failed("use a stream of the command", &error.into()))?;
-    Ok(File::from(stream))
+/// A stream of the command's, to be read or written here.
+fn ours(stream: OwnedFd) -> Result<File, Failure> {
+    blocking(stream).map_err(|error| failed("use a stream of the command", &error))
 }
 
 /// Without the buffers and locks of [`std::io`]: bytes are passed on as they come.

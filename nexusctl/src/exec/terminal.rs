@@ -1,19 +1,17 @@
 //! Commands on a terminal in a guest, shown on the caller's.
 
-use std::{os::fd::OwnedFd, time::Duration};
+use std::{convert::Infallible, future::pending, mem, os::fd::OwnedFd, time::Duration};
 
 use nexus_dbus::client::Options;
-use nexus_model::ErrorKind;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::watch,
-    time::{Instant, sleep, timeout},
+    time::sleep,
 };
 
-use super::{Guest, is_absent, start::PAUSE};
 use crate::{
-    bus::DEADLINE,
     failure::{Exit, Failure},
+    guest::Guest,
     interrupt::Interrupts,
     output::sentence,
     terminal::{self, DetachKeys, End, View},
@@ -63,38 +61,13 @@ impl Guest<'_> {
             }
             options
         };
-        let until = Instant::now() + self.boot;
-        let mut waited = false;
-        loop {
-            let opening = self.bus.patiently(timeout(DEADLINE, self.proxy.open_shell(argv, options())));
-            let answer = tokio::select! {
-                answer = opening => answer,
-                // What was opened meanwhile ends with its stream, or is found again by its name.
-                number = interrupts.next() => return Err(Failure::silent(Exit::signal(number))),
-            };
-            let Ok(answer) = answer else {
-                let why = format!("There was no answer within {} s.", DEADLINE.as_secs());
-                return Err(Failure::new(format!("cannot {what}")).because(why));
-            };
-            match answer {
-                Ok((id, stream)) => return Ok(Opened { id, view: View { stream: stream.into(), types, keys }, size }),
-                Err(error) if is_absent(&error) && Instant::now() < until => {
-                    // What is told of a guest that has just gone may be older than that answer.
-                    if waited {
-                        sleep(PAUSE).await;
-                    }
-                    self.ready(until.saturating_duration_since(Instant::now()), interrupts).await?;
-                    waited = true;
-                }
-                Err(error) => {
-                    let failure = self.bus.explain(what, &error).await;
-                    return Err(match error.kind() {
-                        Some(ErrorKind::NotFound) => failure.exit(Exit::NO_COMMAND),
-                        Some(ErrorKind::PermissionDenied) => failure.exit(Exit::NOT_EXECUTABLE),
-                        _ => failure,
-                    });
-                }
-            }
+        // What was opened when a signal comes ends with its stream, or is found again by its name.
+        let open = async |interrupts: &mut Interrupts| {
+            self.ask_once(what, interrupts, self.proxy.open_shell(argv, options())).await
+        };
+        match self.when_ready(interrupts, open).await? {
+            Ok((id, stream)) => Ok(Opened { id, view: View { stream: stream.into(), types, keys }, size }),
+            Err(error) => Err(self.refused(what, &error).await),
         }
     }
 
@@ -104,20 +77,17 @@ impl Guest<'_> {
         Ok((id, stream.into()))
     }
 
-    /// Gives a terminal another size; whether it has heard of it.
-    pub(crate) async fn resize(&self, id: u64, columns: u32, rows: u32) -> bool {
-        self.proxy.resize_exec(id, columns, rows).await.is_ok()
-    }
-
     /// Shows it until its end, or until the caller leaves.
     pub(crate) async fn show(&self, opened: Opened, interrupts: &mut Interrupts) -> Result<Outcome, Failure> {
         let Opened { id, view, size } = opened;
-        let resized = signal(SignalKind::window_change()).map_err(|error| {
+        let (size, resized) = watch::channel(size);
+        let signals = signal(SignalKind::window_change()).map_err(|error| {
             Failure::new("cannot listen for signals").because(sentence(&error.to_string())).exit(Exit::NOT_RUN)
         })?;
         let end = tokio::select! {
             end = view.show(interrupts) => end?,
-            never = self.follow_size(id, size, resized) => match never {},
+            never = say_size(signals, size) => match never {},
+            never = self.follow_size(id, resized) => match never {},
         };
         match end {
             End::Detached => Ok(Outcome::Detached),
@@ -132,29 +102,35 @@ impl Guest<'_> {
         }
     }
 
-    /// Tells the guest of each size that the caller's terminal has, the newest only where there are many; and again, should
-    /// nobody hear it.
-    async fn follow_size(&self, id: u64, told: Option<(u32, u32)>, mut resized: Signal) -> std::convert::Infallible {
-        let mut told = told;
+    /// Tells the guest of each new size of a terminal, of the newest only where there are many; and again, should nobody hear
+    /// it.
+    pub(crate) async fn follow_size(&self, id: u64, mut resized: watch::Receiver<Option<(u32, u32)>>) -> Infallible {
         loop {
-            match terminal::size() {
-                Some((columns, rows)) if told != Some((columns, rows)) => {
-                    if self.resize(id, columns, rows).await {
-                        told = Some((columns, rows));
-                        continue;
+            if resized.changed().await.is_err() {
+                // Nobody says any more.
+                pending::<()>().await;
+            }
+            loop {
+                let newest = *resized.borrow_and_update();
+                match newest {
+                    Some((columns, rows)) if self.proxy.resize_exec(id, columns, rows).await.is_err() => {
+                        sleep(RETRY).await;
                     }
-                    tokio::select! {
-                        _ = resized.recv() => {}
-                        () = sleep(RETRY) => {}
-                    }
-                }
-                _ => {
-                    // Without the signal it would be asked for ever: that never ends.
-                    if resized.recv().await.is_none() {
-                        std::future::pending::<()>().await;
-                    }
+                    _ => break,
                 }
             }
+        }
+    }
+}
+
+/// Says each size that the caller's terminal has.
+async fn say_size(mut signals: Signal, size: watch::Sender<Option<(u32, u32)>>) -> Infallible {
+    loop {
+        let newest = terminal::size();
+        size.send_if_modified(|size| newest.is_some() && mem::replace(size, newest) != newest);
+        // Without the signal it would be asked for ever: that never ends.
+        if signals.recv().await.is_none() {
+            pending::<()>().await;
         }
     }
 }

@@ -15,23 +15,20 @@ use nexus_protocol::{
     MAX_TOOLS_LINE_BYTES,
     mcp::{Begun, Line, Lines, Pending, failure},
 };
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use serde_json::Value;
 use tokio::{
     sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 
-use super::reader;
+use super::{PATIENCE, reader};
 use crate::{
     bus::DEADLINE,
     failure::{Exit, Failure},
     interrupt::Interrupts,
     output::{self, sentence},
+    stream::blocking,
 };
-
-/// How long a client that says nothing more waits for a guest that says nothing either.
-const IDLE: Duration = Duration::from_secs(10);
 
 /// Before a guest is asked for another session.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -93,16 +90,16 @@ pub(super) async fn run(
     }
     let gone = reader::is_gone();
     tokio::pin!(gone);
-    let (mut silent, mut mute) = (false, 0);
+    let (mut until, mut mute) = (None, 0);
     loop {
         let why = tokio::select! {
-            why = bridge.session(&mut news, &mut silent, &mut mute) => why?,
+            why = bridge.session(&mut news, &mut until, &mut mute) => why?,
             () = &mut gone => return Ok(Exit::OK),
             number = interrupts.next() => return Err(Failure::silent(Exit::signal(number))),
         };
         let Some(why) = why else { return Ok(Exit::OK) };
         let lost = Failure::new(format!("the tools of VM {vm} are gone"));
-        if silent || mute >= MAX_MUTE {
+        if until.is_some() || mute >= MAX_MUTE {
             bridge.give_up(&why)?;
             let failure = lost.because(sentence(&why));
             return Err(failure.hint("See how it is", format!("nexusctl vm inspect {vm}")));
@@ -165,33 +162,37 @@ impl Bridge {
         Ok(())
     }
 
-    /// Waits for the end of a session: why it ended, or none where the client has enough.
+    /// Waits for the end of a session: why it ended, or none where the client has enough. A client that says nothing more
+    /// waits for its answers `until` then.
     async fn session(
         &self,
         news: &mut UnboundedReceiver<News>,
-        silent: &mut bool,
+        until: &mut Option<Instant>,
         mute: &mut u32,
     ) -> Result<Option<String>, Failure> {
         *mute += 1;
         loop {
             let connected = self.state().to_guest.is_some();
-            let next = match (*silent, connected) {
-                (true, _) => timeout(IDLE, news.recv()).await.ok().flatten(),
-                (false, true) => news.recv().await,
+            let next = match (*until, connected) {
+                (Some(until), _) => match timeout_at(until, news.recv()).await {
+                    Ok(next) => next,
+                    Err(_) => return Err(self.mad("its guest has not answered")?),
+                },
+                (None, true) => news.recv().await,
                 // The guest is to answer the client's beginning.
-                (false, false) => match timeout(DEADLINE, news.recv()).await {
+                (None, false) => match timeout(DEADLINE, news.recv()).await {
                     Ok(next) => next,
                     Err(_) => return Err(self.mad("its guest does not answer")?),
                 },
             };
             match next {
                 Some(News::Heard) => *mute = 0,
-                Some(News::Silent) => *silent = true,
+                Some(News::Silent) => *until = Some(Instant::now() + PATIENCE),
                 Some(News::Lost(why)) => return Ok(Some(why)),
                 Some(News::Over(failure)) => return Err(failure),
                 None => return Ok(None),
             }
-            if *silent && self.state().pending.is_empty() {
+            if until.is_some() && self.state().pending.is_empty() {
                 return Ok(None);
             }
         }
@@ -313,13 +314,6 @@ fn begin(begun: &Begun, mut to_guest: &File, lines: &mut Lines<File>) -> io::Res
             Line::End => return Err(io::ErrorKind::UnexpectedEof.into()),
         }
     }
-}
-
-/// The descriptor in blocking mode, whatever mode its sender had it in.
-fn blocking(stream: OwnedFd) -> io::Result<File> {
-    let flags = OFlag::from_bits_retain(fcntl(&stream, FcntlArg::F_GETFL)?);
-    fcntl(&stream, FcntlArg::F_SETFL(flags - OFlag::O_NONBLOCK))?;
-    Ok(File::from(stream))
 }
 
 #[cfg(test)]

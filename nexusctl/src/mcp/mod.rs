@@ -4,18 +4,22 @@
 mod bridge;
 mod nexus;
 mod reader;
-mod session;
 
-use std::time::Duration;
+use std::{os::fd::OwnedFd, time::Duration};
 
 use clap::Args;
+use nexus_dbus::client::Options;
 
 use crate::{
     bus::Bus,
     failure::{Exit, Failure},
+    guest::Guest,
     interrupt::Interrupts,
     output::amount,
 };
+
+/// How long a client that says nothing more waits for its answers.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// How a client of MCP is told of it. There is no common name for the file.
 const CONFIGURATION: &str = r#"A client that starts servers by itself has the tools once this is in its configuration, where it wants
@@ -34,8 +38,7 @@ either or both:
 /// they are vm_list, vm_create, vm_start, vm_stop, vm_delete, vm_exec, image_list, and file_read, file_write and file_delete
 /// for a VM that each call names.
 ///
-/// It ends when its input does and what was asked for is answered, for which it waits as long as something comes every 10 s;
-/// without a VM for 10 min at most. What is under way when nexusctl ends is killed in the VM with all that it started. When
+/// It ends when its input does and what was asked for is answered, for which it waits for 10 min at most. What is under way when nexusctl ends is killed in the VM with all that it started. When
 /// the guest goes away meanwhile, what was asked for is answered with an error; what is asked after that waits until it is
 /// back, as when the VM is started again, and where it does not come back nexusctl ends with 1.
 #[derive(Debug, Args)]
@@ -55,9 +58,17 @@ impl Mcp {
         match &self.vm {
             None => nexus::run(bus, &mut interrupts).await,
             Some(vm) => {
-                let open = async |interrupts: &mut Interrupts| session::open(bus, vm, self.timeout, interrupts).await;
+                let open = async |interrupts: &mut Interrupts| session(bus, vm, self.timeout, interrupts).await;
                 bridge::run(vm, &mut interrupts, open).await
             }
         }
     }
+}
+
+/// The stream of a new session with the tools of a VM's guest, as soon as that answers, for which it has the time `boot`.
+async fn session(bus: &Bus, vm: &str, boot: Duration, interrupts: &mut Interrupts) -> Result<OwnedFd, Failure> {
+    let what = format!("open the tools of VM {vm}");
+    let guest = Guest::find(bus, vm, &what, boot).await?;
+    let stream = guest.ask(&what, interrupts, async || guest.proxy.open_tools(Options::new()).await).await?;
+    Ok(stream.into())
 }

@@ -8,10 +8,7 @@ use std::{
     thread,
 };
 
-use nix::{
-    fcntl::{FcntlArg, OFlag, fcntl},
-    sys::signal::{Signal, raise},
-};
+use nix::sys::signal::{Signal, raise};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
@@ -22,6 +19,7 @@ use crate::{
     failure::{Exit, Failure},
     interrupt::Interrupts,
     output::sentence,
+    stream::blocking,
 };
 
 /// How it is shown.
@@ -118,13 +116,6 @@ fn show_from(mut from: File, screen: &Screen) -> Result<(), Failure> {
             }
         }
     }
-}
-
-/// The stream in blocking mode, whatever mode its sender had it in.
-fn blocking(stream: OwnedFd) -> io::Result<File> {
-    let flags = OFlag::from_bits_retain(fcntl(&stream, FcntlArg::F_GETFL)?);
-    fcntl(&stream, FcntlArg::F_SETFL(flags - OFlag::O_NONBLOCK))?;
-    Ok(File::from(stream))
 }
 
 fn cannot(what: &str, error: &io::Error) -> Failure {

@@ -1,5 +1,6 @@
 //! What ttyd and its client say to each other: a byte that tells what it is, and the rest (ttyd's `server.h`).
 
+use nexus_protocol::Token;
 use serde_json::{Value, json};
 
 /// Output of the terminal follows.
@@ -26,7 +27,7 @@ pub(super) enum FromClient<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Greeting {
     /// The token that it knows.
-    pub(super) token: String,
+    pub(super) token: Token,
     /// The columns and rows of its terminal, if it knows them already.
     pub(super) size: Option<(u32, u32)>,
 }
@@ -49,8 +50,8 @@ impl Greeting {
     /// None, if it is no greeting.
     pub(super) fn parse(message: &[u8]) -> Option<Self> {
         let greeting: Value = serde_json::from_slice(message).ok()?;
-        let token = greeting.as_object()?.get("AuthToken").and_then(Value::as_str).unwrap_or_default().to_owned();
-        Some(Self { token, size: size(&greeting) })
+        let token = greeting.as_object()?.get("AuthToken").and_then(Value::as_str).unwrap_or_default();
+        Some(Self { token: token.into(), size: size(&greeting) })
     }
 }
 
@@ -100,7 +101,9 @@ mod tests {
 
     #[test]
     fn a_greeting_has_a_token_and_may_have_a_size() {
-        let greeting = |text: &str| Greeting::parse(text.as_bytes()).map(|greeting| (greeting.token, greeting.size));
+        let greeting = |text: &str| {
+            Greeting::parse(text.as_bytes()).map(|greeting| (greeting.token.reveal().to_owned(), greeting.size))
+        };
         let whole = r#"{"AuthToken":"t","columns":80,"rows":24}"#;
         assert_eq!(greeting(whole), Some(("t".to_owned(), Some((80, 24)))));
         assert_eq!(greeting(r#"{"columns":80}"#), Some((String::new(), None)));

@@ -1,12 +1,13 @@
 //! The place where viewers come.
 
-use std::{fmt::Write, net::SocketAddr};
+use std::net::SocketAddr;
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
+use nexus_protocol::Token;
 use tokio::net::TcpListener;
 
 use super::{Loopback, door::Door, lobby::Lobby, viewer};
-use crate::{exec::Guest, failure::Failure, interrupt::Interrupts, output::sentence};
+use crate::{failure::Failure, guest::Guest, interrupt::Interrupts, output::sentence};
 
 /// The terminal that viewers are shown.
 #[derive(Clone, Copy, Debug)]
@@ -24,7 +25,7 @@ pub(crate) struct Terminal<'a> {
 pub(crate) struct Server {
     listener: TcpListener,
     here: SocketAddr,
-    token: String,
+    token: Token,
 }
 
 impl Server {
@@ -35,13 +36,7 @@ impl Server {
         };
         let listener = TcpListener::bind(address).await.map_err(|error| cannot(&error))?;
         let here = listener.local_addr().map_err(|error| cannot(&error))?;
-        let mut secret = [0; 16];
-        getrandom::fill(&mut secret).map_err(|error| cannot(&error))?;
-        let token = secret.iter().fold(String::new(), |mut token, byte| {
-            // A string takes everything.
-            let _ = write!(token, "{byte:02x}");
-            token
-        });
+        let token = Token::random().map_err(|error| cannot(&error))?;
         Ok(Self { listener, here, token })
     }
 
@@ -52,7 +47,7 @@ impl Server {
 
     /// What who connects has to know.
     pub(crate) fn token(&self) -> &str {
-        &self.token
+        self.token.reveal()
     }
 
     /// Shows the terminal until a signal comes, whose number this is.

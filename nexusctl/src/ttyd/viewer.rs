@@ -9,6 +9,7 @@ use std::{
 
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use nexus_dbus::client::Options;
+use nexus_protocol::Token;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{
@@ -16,7 +17,7 @@ use tokio::{
         unix::{OwnedReadHalf, OwnedWriteHalf},
     },
     sync::watch,
-    time::{sleep, timeout},
+    time::timeout,
 };
 use tokio_tungstenite::{
     WebSocketStream, accept_hdr_async_with_config,
@@ -33,16 +34,13 @@ use super::{
     request,
     serve::Terminal,
 };
-use crate::{exec::Guest, output::clean};
+use crate::{guest::Guest, output::clean};
 
 /// How long a client may take until it has said who it is.
 const OPENING: Duration = Duration::from_secs(10);
 
 /// How long a client may take to answer that it is over.
 const CLOSING: Duration = Duration::from_secs(2);
-
-/// How long to wait before the guest is told again of a size that it could not be told of.
-const RETRY: Duration = Duration::from_secs(1);
 
 /// The longest message that a client sends.
 const MAX_MESSAGE_BYTES: usize = 64 * 1024;
@@ -65,7 +63,7 @@ pub(super) async fn serve(
     mut stream: TcpStream,
     visit: Visit<'_>,
     here: SocketAddr,
-    token: &str,
+    token: &Token,
     guest: &Guest<'_>,
     terminal: Terminal<'_>,
 ) {
@@ -93,7 +91,7 @@ pub(super) async fn serve(
     }
 }
 
-async fn talk(mut socket: Socket<'_>, visit: Visit<'_>, token: &str, guest: &Guest<'_>, terminal: Terminal<'_>) {
+async fn talk(mut socket: Socket<'_>, visit: Visit<'_>, token: &Token, guest: &Guest<'_>, terminal: Terminal<'_>) {
     let admitted = tokio::select! {
         admitted = admit(&mut socket, token) => admitted,
         () = visit.is_over() => None,
@@ -106,10 +104,10 @@ async fn talk(mut socket: Socket<'_>, visit: Visit<'_>, token: &str, guest: &Gue
 }
 
 /// What size a client has that knows the token, if it says so; none for any other client.
-async fn admit(socket: &mut Socket<'_>, token: &str) -> Option<Option<(u32, u32)>> {
+async fn admit(socket: &mut Socket<'_>, token: &Token) -> Option<Option<(u32, u32)>> {
     match timeout(OPENING, greeting(socket)).await {
         Ok(None) => None,
-        Ok(Some(greeting)) if is_same(&greeting.token, token) => Some(greeting.size),
+        Ok(Some(greeting)) if greeting.token == *token => Some(greeting.size),
         Ok(Some(_)) | Err(_) => {
             let why = "the token is not the one that nexusctl has shown";
             close(socket, (CloseCode::Policy, why.to_owned())).await;
@@ -137,16 +135,11 @@ async fn close(socket: &mut Socket<'_>, (code, reason): Reason) {
 async fn greeting(socket: &mut Socket<'_>) -> Option<Greeting> {
     while let Some(Ok(message)) = socket.next().await {
         if let Message::Text(_) | Message::Binary(_) = message {
-            let nobody = Greeting { token: String::new(), size: None };
+            let nobody = Greeting { token: "".into(), size: None };
             return Some(Greeting::parse(&message.into_data()).unwrap_or(nobody));
         }
     }
     None
-}
-
-/// Compares in a time that says nothing of where they differ.
-fn is_same(one: &str, other: &str) -> bool {
-    one.len() == other.len() && one.bytes().zip(other.bytes()).fold(0, |differ, (a, b)| differ | (a ^ b)) == 0
 }
 
 /// Shows the terminal; why that has ended, unless it is the client that has.
@@ -178,7 +171,7 @@ async fn view(
     tokio::select! {
         reason = show(from, sink, paused) => reason,
         () = listen(source, into, &pause, &resize) => None,
-        never = follow_size(guest, id, resized) => match never {},
+        never = guest.follow_size(id, resized) => match never {},
     }
 }
 
@@ -231,27 +224,6 @@ async fn listen(
             Some(FromClient::Resume) => drop(pause.send_replace(false)),
             // As ttyd does with what it does not know.
             None => {}
-        }
-    }
-}
-
-/// Tells the guest of each new size, of the newest only where there are many; and again, should nobody hear it.
-async fn follow_size(
-    guest: &Guest<'_>,
-    id: u64,
-    mut resized: watch::Receiver<Option<(u32, u32)>>,
-) -> std::convert::Infallible {
-    loop {
-        if resized.changed().await.is_err() {
-            // The viewer ends, and this with it.
-            std::future::pending::<()>().await;
-        }
-        loop {
-            let newest = *resized.borrow_and_update();
-            match newest {
-                Some((columns, rows)) if !guest.resize(id, columns, rows).await => sleep(RETRY).await,
-                _ => break,
-            }
         }
     }
 }

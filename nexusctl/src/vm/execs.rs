@@ -1,14 +1,14 @@
 //! `nexusctl vm execs`.
 
+use std::time::Duration;
+
 use clap::Args;
-use nexus_dbus::client::GuestProxy;
 use serde_json::json;
 
-use super::{find, ready::NotReady};
 use crate::{
     bus::Bus,
-    exec::is_absent,
     failure::{Exit, Failure},
+    guest::Guest,
     output::{self, Format, FormatArgs, Table},
 };
 
@@ -23,19 +23,8 @@ pub(crate) struct Execs {
 
 pub(super) async fn run(bus: &Bus, args: &Execs) -> Result<Exit, Failure> {
     let what = format!("list the commands in VM {}", args.name);
-    let path = find(bus, &args.name, &what).await?;
-    let guest =
-        GuestProxy::builder(bus.connection()).path(path.clone()).cache_properties(zbus::proxy::CacheProperties::No);
-    let guest = bus.ask(&what, guest.build()).await?;
-    let listing = async {
-        match guest.list_execs().await {
-            Err(error) if is_absent(&error) => Ok(None),
-            execs => execs.map(Some),
-        }
-    };
-    let Some(mut execs) = bus.ask(&what, listing).await? else {
-        return Err(NotReady::Ended(Box::new(bus.read(&what, &path).await?)).of_lasting());
-    };
+    let guest = Guest::find(bus, &args.name, &what, Duration::ZERO).await?;
+    let mut execs = guest.ask_now(&what, guest.proxy.list_execs()).await?;
     execs.sort_by_key(|(id, _)| *id);
     match args.format.output {
         Format::Json => output::json(&execs.iter().map(|(id, argv)| json!({ "id": id, "argv": argv })).collect())?,

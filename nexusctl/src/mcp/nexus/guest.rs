@@ -59,7 +59,7 @@ impl Remote<'_> {
         progress: Option<&Progress>,
     ) -> Result<Reply, Failure> {
         let mut interrupts = Interrupts::listen()?;
-        let stream = session::open(self.bus, self.vm, BOOT, &mut interrupts).await?;
+        let stream = session(self.bus, self.vm, BOOT, &mut interrupts).await?;
         let mut session = Session::new(stream).map_err(|error| self.failed(error))?;
         let begun = timeout(DEADLINE, session.begin()).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         begun.map_err(|error| self.failed(error))?;

@@ -7,13 +7,11 @@ mod stdio;
 mod tool;
 mod vm;
 
-use std::time::Duration;
-
 use nexus_mcp::{AtEnd, Call, Server};
 use tokio::task::LocalSet;
 
 use self::tool::Tool;
-use super::reader;
+use super::{PATIENCE, reader};
 use crate::{
     bus::Bus,
     failure::{Exit, Failure},
@@ -23,9 +21,6 @@ use crate::{
 
 /// As many requests may be under way.
 const MAX_REQUESTS: usize = 256;
-
-/// How long a client that says nothing more waits for its answers.
-const PATIENCE: Duration = Duration::from_secs(600);
 
 const INSTRUCTIONS: &str = "Virtual machines on this computer, each of its own and supervised. vm_list says which there are, \
 image_list what they can be made from. A VM has to be started before commands are run or files read and written in it; \
