@@ -2,11 +2,18 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::{collections::BTreeMap, path::Path, process::Command, time::SystemTime};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::Path,
+    process::Command,
+    time::{Duration, SystemTime},
+};
 
 use nexus_actors::catalogue;
+use nexus_model::steers_display;
 use nexus_store::Store;
-use nexus_tests::{not_run, program};
+use nexus_tests::{Liar, Lie, PATIENCE, not_run, program};
 use serde_json::Value;
 
 /// One record of the journal, by its fields.
@@ -123,4 +130,39 @@ fn the_journal_has_the_story_of_a_vm() {
     let restarted = asked("vm/web RestartActor for :");
     assert_eq!(restarted.field("NEXUS_CALLER_REASON"), "to see it come back");
     assert_eq!(restarted.field("NEXUS_ACTOR"), "root/vms/web/machine");
+}
+
+/// Takes the guest's place, once `journal.sh` has said where that is.
+async fn lie(folder: &Path, lie: Lie) -> Liar {
+    let asked = folder.join("vsock");
+    while !asked.exists() {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let liar = Liar::in_place_of(Path::new(fs::read_to_string(asked).unwrap().trim_end()), lie);
+    fs::write(folder.join("lies"), "").unwrap();
+    liar
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_guest_says_makes_no_record_of_its_own_and_steers_nothing() {
+    if !nix::unistd::geteuid().is_root() {
+        return not_run("it needs root, to have a journal of its own");
+    }
+    let folder = tempfile::Builder::new().prefix("nxj").tempdir().unwrap();
+    let _ = (program("nexus-shim"), program("guest-agent"));
+    let place = folder.path().to_owned();
+    let playing = tokio::task::spawn_blocking(move || records(&place, "lies"));
+    let _liar = tokio::time::timeout(PATIENCE, lie(folder.path(), Lie::Escapes)).await.unwrap();
+    let records = playing.await.unwrap();
+
+    let fields = || records.iter().flat_map(|record| &record.0);
+    let (mut quoted, word) = (0, "owned");
+    for (name, value) in fields() {
+        // What is no text, or steers a terminal, the journal gives as an array of bytes.
+        let text = value.as_str().unwrap_or_else(|| panic!("{name} is {value}"));
+        assert!(!text.contains(steers_display), "{name} is {text:?}");
+        assert!(!name.to_lowercase().contains(word) && !text.starts_with(word), "{name} is {text:?}");
+        quoted += usize::from(text.contains(word));
+    }
+    assert!(quoted > 0, "nothing of what the guest said is in the journal");
 }

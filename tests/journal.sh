@@ -1,8 +1,10 @@
 #!/bin/bash
-# A journal, a bus and a nexusd of their own: journal.sh NEXUSD FOLDER life|end. What the journal has of that nexusd comes
+# A journal, a bus and a nexusd of their own: journal.sh NEXUSD FOLDER life|end|lies. What the journal has of that nexusd comes
 # out as JSON, a line a record. To be run in namespaces of its own for mounts and processes: what it starts ends with it.
 #   life  a VM is created, started, killed and started again; its VMM crashes and comes back; its actor is restarted
 #   end   nexusd finds that the VM crashed once more, and is asked for a change of a setting
+#   lies  a VM is started; somebody takes the guest's place, at the socket that FOLDER/vsock names, and makes FOLDER/lies;
+#         its control connection is closed, so that the next one is the liar's
 set -euo pipefail
 nexusd=$1 folder=$2 part=$3
 trap 'kill $(jobs -p) 2>/dev/null || true; wait' EXIT
@@ -39,6 +41,7 @@ pid=$!
 manager=(org.workfort.Nexus1 /org/workfort/Nexus1 org.workfort.Nexus1.Manager)
 vm=(org.workfort.Nexus1 /org/workfort/Nexus1/vm/web org.workfort.Nexus1.Vm)
 actor=("${vm[@]:0:2}" org.workfort.Nexus1.Supervised)
+connection=("${vm[0]}" "${vm[1]}/connection/1" org.workfort.Nexus1.Connection)
 is() { [ "$(busctl --user get-property "${vm[@]}" "$1")" = "$2" ]; }
 leader() { busctl --user get-property "${vm[@]}" Leader | cut -d ' ' -f 2; }
 has_another_leader() { [ "$(leader)" != 0 ] && [ "$(leader)" != "$1" ]; }
@@ -63,7 +66,19 @@ end)
     await is State 's "failed"'
     busctl --user set-property "${vm[@]}" Autostart b true
     ;;
+lies)
+    busctl --user call "${manager[@]}" CreateVm 'sa{sv}' web 1 vmm s process >&2
+    busctl --user call "${manager[@]}" StartVm 'sa{sv}' web 0 >&2
+    await is GuestReady 'b true'
+    busctl --user get-property "${vm[@]}" VsockPath | cut -d '"' -f 2 >"$folder/asked"
+    mv "$folder/asked" "$folder/vsock"
+    await test -e "$folder/lies"
+    busctl --user call "${connection[@]}" Close >&2
+    has_heard() { journalctl --sync && journalctl --quiet "_PID=$pid" | grep owned; }
+    await has_heard
+    busctl --user call "${vm[@]:0:2}" org.workfort.Nexus1.Guest Run 'asa{sv}' 1 true 0 2>/dev/null && exit 1
+    ;;
 esac
 journalctl --sync
-journalctl --no-pager --quiet --output=json "_PID=$pid"
+journalctl --no-pager --quiet --all --output=json "_PID=$pid"
 cat "$folder/stderr" >&2

@@ -45,7 +45,8 @@ fn told(lie: Lie) -> Option<&'static str> {
         | Lie::Deaf
         | Lie::Texts
         | Lie::Sizes
-        | Lie::Streams => None,
+        | Lie::Streams
+        | Lie::Connections => None,
     }
 }
 
@@ -165,6 +166,8 @@ async fn sizes(daemon: &TestDaemon, victims: &[Victim]) {
     {
         assert_eq!(error.kind(), Some(ErrorKind::GuestFailed), "{error}");
     }
+    let many = daemon.wait(of(Lie::Connections), |vm| vm.connections.len() > 256).await;
+    assert!(many.connections.len() <= 513, "{}", many.connections.len());
     for (lie, words) in [(Lie::Streams, "over the limit of 4096"), (Lie::WrongAnswer, "something else than was asked")]
     {
         let vm = of(lie);

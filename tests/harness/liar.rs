@@ -64,11 +64,13 @@ pub enum Lie {
     Sizes,
     /// The streams of a command begin with gigabytes.
     Streams,
+    /// As many streams are open as can be, for clients who know nothing of them or are not there, and none of them ends.
+    Connections,
 }
 
 impl Lie {
     /// Every one of them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::EndlessProxy,
         Self::SilentProxy,
         Self::Closes { after: 100 },
@@ -88,6 +90,7 @@ impl Lie {
         Self::Texts,
         Self::Sizes,
         Self::Streams,
+        Self::Connections,
     ];
 }
 
@@ -141,13 +144,16 @@ async fn control(host: &mut UnixStream, lie: Lie) -> io::Result<()> {
     let hello = read(host).await?;
     let answer = |body: Value| json!({"answer": {"id": hello["id"], "answer": body}});
     let ending = json!({"event": {"tide": "high"}}).to_string();
-    let welcome = match lie {
+    let mut welcome = match lie {
         Lie::Future => welcome(2, "liar"),
         // The parser's own words quote it.
         Lie::Escapes => json!({(format!("\u{1b}]0;owned\u{7}\n\u{202e}{}", "x".repeat(500_000))): {}}),
         Lie::Texts => welcome(1, TEXT),
         _ => welcome(1, "liar"),
     };
+    if lie == Lie::Connections {
+        welcome["welcome"]["features"] = json!(["streams"]);
+    }
     match lie {
         Lie::GiantWelcome => return babble(host, &[0xff; 4096]).await,
         Lie::EndlessHandshake => return babble(host, &frame(&ending)).await,
@@ -173,6 +179,9 @@ async fn control(host: &mut UnixStream, lie: Lie) -> io::Result<()> {
         Lie::Deaf => std::future::pending().await,
         _ => loop {
             let request = read(host).await?;
+            if lie == Lie::Connections && !request["call"]["wait-stream"].is_null() {
+                continue;
+            }
             let reply = reply(lie, &request).to_string();
             host.write_all(&frame(&reply)).await?;
         },
@@ -201,6 +210,14 @@ fn reply(lie: Lie, request: &Value) -> Value {
         (Lie::Sizes, "list-execs") => {
             let exec = json!({"exec": 1, "state": "running", "argv": [""]});
             answer(json!({"execs": vec![exec; 20_000]}))
+        }
+        (Lie::Connections, "list-streams") => {
+            let owner = |number: u32| if number.is_multiple_of(2) { ":1.1" } else { ":1.4711" };
+            let stream = |number| {
+                json!({"stream": number, "kind": "tools", "port": 200, "label": owner(number), "age_us": u64::MAX,
+                    "from_host": u64::MAX, "to_host": u64::MAX})
+            };
+            answer(json!({"streams": (0..5000).map(stream).collect::<Vec<_>>()}))
         }
         (Lie::Sizes, "open-terminal") => {
             answer(json!({"terminal": {"exec": 1, "port": 22, "token": "t", "created": true}}))
