@@ -21,10 +21,8 @@ pub(crate) struct Scale {
     pub(crate) commands: usize,
     /// Runs of a whole program.
     pub(crate) programs: usize,
-    /// Bytes in a stream of a `process` VM.
-    pub(crate) process_stream: u64,
-    /// Bytes in a stream of a VM in QEMU.
-    pub(crate) qemu_stream: u64,
+    /// Bytes in a stream.
+    pub(crate) stream_bytes: u64,
     /// Streams, of each kind.
     pub(crate) streams: usize,
     /// Files in a tree.
@@ -73,8 +71,7 @@ impl Scale {
             deaths: 200,
             commands: 200,
             programs: 50,
-            process_stream: 1 << 30,
-            qemu_stream: 64 << 20,
+            stream_bytes: 1 << 30,
             streams: 3,
             files: 10_000,
             copies: 1,
@@ -106,8 +103,7 @@ impl Scale {
             deaths: 3,
             commands: 5,
             programs: 2,
-            process_stream: 8 << 20,
-            qemu_stream: 1 << 20,
+            stream_bytes: 2 << 20,
             streams: 1,
             files: 200,
             copies: 1,
