@@ -2,43 +2,24 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
-use std::time::Duration;
-
-use nexus_tests::{GuestParts, TestDaemon, Tmux};
+use nexus_tests::{GuestParts, REAL_PATIENCE, TestDaemon, Tmux};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use tokio::time::timeout;
-
-/// Ten times what any step here took on two busy cores: the guest's CPU is emulated.
-const PATIENCE: Duration = Duration::from_secs(240);
 
 const SIZE: (u16, u16) = (100, 30);
-
-async fn ctl(daemon: &TestDaemon, arguments: &[&str]) -> String {
-    let output = timeout(PATIENCE, daemon.nexusctl(arguments).output()).await.expect("nexusctl ends").unwrap();
-    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
 
 /// A daemon with a VM `web` that has Debian's programs; none where the parts of it are not there.
 async fn debian() -> Option<TestDaemon> {
     let parts = GuestParts::debian().filter(|_| Tmux::is_there())?;
-    let folder = GuestParts::folder().canonicalize().unwrap();
-    let daemon = TestDaemon::configured(&format!("paths:\n  allow:\n    - {}\n", folder.display())).await;
-    let (kernel, initrd) = (parts.kernel.to_str().unwrap(), parts.initrd.to_str().unwrap());
-    ctl(&daemon, &["kernel", "import", kernel, "--initrd", initrd]).await;
-    ctl(&daemon, &["image", "import", parts.rootfs.to_str().unwrap(), "debian"]).await;
-    ctl(&daemon, &["vm", "create", "web", "--image", "debian", "--vmm", "qemu"]).await;
-    ctl(&daemon, &["vm", "start", "web"]).await;
-    Some(daemon)
+    Some(TestDaemon::with_real_vm(&parts, &[]).await)
 }
 
 /// Somebody who attaches, once the prompt of the guest's bash is there.
 async fn attach(daemon: &TestDaemon, more: &[&str]) -> Tmux {
     let arguments = [&["attach", "web"], more].concat();
-    let person = Tmux::run(daemon.nexusctl(&arguments).as_std(), SIZE, PATIENCE);
+    let person = Tmux::run(daemon.nexusctl(&arguments).as_std(), SIZE, REAL_PATIENCE);
     person.shows("a prompt", is_prompt).await;
     person
 }
@@ -50,7 +31,7 @@ fn is_prompt(screen: &str) -> bool {
 
 /// Reads a file in the guest.
 async fn read(daemon: &TestDaemon, path: &str) -> String {
-    ctl(daemon, &["exec", "web", "--", "cat", path]).await
+    daemon.ctl(&["exec", "web", "--", "cat", path]).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -154,7 +135,7 @@ async fn a_terminal_is_left_and_found_again_whatever_ends_meanwhile() {
     person.exits().await;
     drop(person);
 
-    let again = Tmux::run(daemon.nexusctl(&["attach", "web", "--name", "work"]).as_std(), SIZE, PATIENCE);
+    let again = Tmux::run(daemon.nexusctl(&["attach", "web", "--name", "work"]).as_std(), SIZE, REAL_PATIENCE);
     again.shows("vim's screen", |screen| screen.starts_with("kept\n~\n")).await;
     again.keys(&["Escape"]);
     again.enters(":wq");
@@ -166,5 +147,5 @@ async fn a_terminal_is_left_and_found_again_whatever_ends_meanwhile() {
     again.shows("a prompt", is_prompt).await;
     again.keys(&["C-d"]);
     assert_eq!(again.exits().await, Some(0));
-    assert!(ctl(&daemon, &["attach", "web", "--list"]).await.contains("No terminals are open"));
+    assert!(daemon.ctl(&["attach", "web", "--list"]).await.contains("No terminals are open"));
 }

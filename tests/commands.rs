@@ -49,6 +49,18 @@ async fn what_a_run_had_written_when_its_time_was_up_is_told() {
     assert!(text.contains("10 bytes of output and 17 of errors") && text.ends_with(" last words"), "{text}");
 }
 
+/// Regression: the bus hung up on nexusd for a NUL in a string, and all clients lost it.
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_a_command_writes_can_be_answered() {
+    let daemon = TestDaemon::start().await;
+    let vm = daemon.run("web", []).await;
+    let script = "printf 'a\\0b\\377c'; head -c 300000 /dev/zero >&2";
+    let (code, out, err, truncated) = daemon.guest(&vm).await.run(&["sh", "-c", script], Options::new()).await.unwrap();
+    assert_eq!((code, out.as_str(), truncated), (0, "a\u{fffd}b\u{fffd}c", true));
+    assert_eq!(err.chars().filter(|character| *character == '\u{fffd}').count(), err.chars().count());
+    assert_eq!(daemon.shell(&vm, "echo here").await, (0, "here\n".to_owned()));
+}
+
 /// Also where nexusd does not know whose it is.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_ends_with_its_streams() {

@@ -6,7 +6,7 @@ use std::{io::ErrorKind, process::Stdio, time::Duration};
 
 use futures_util::{SinkExt, StreamExt};
 use nexus_dbus::client::Options;
-use nexus_tests::{PATIENCE, TestDaemon};
+use nexus_tests::{GuestParts, PATIENCE, TestDaemon};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -247,4 +247,26 @@ async fn nobody_else_gets_in() {
         assert!(String::from_utf8_lossy(&output.stderr).contains("others than this machine could connect there"));
     }
     assert_eq!(served.ends(Signal::SIGINT).await, Some(128 + 2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_terminal_of_a_real_vm_is_shown_and_held_up_by_a_pause() {
+    let Some(parts) = GuestParts::find() else { return };
+    let daemon = TestDaemon::with_real_vm(&parts, &[]).await;
+    let served = Served::start(&daemon, &[]).await;
+    let mut client = served.client().await;
+    client.says("0stty -echo; echo si''ze $(stty size) $(uname -n)\r").await;
+    client.sees("size 37 101 web").await;
+    client.says("1{\"columns\":90,\"rows\":33}").await;
+    client.says("0until [ \"$(stty size)\" = '33 90' ]; do sleep 0.1; done; echo resi''zed\r").await;
+    client.sees("resized").await;
+    client.says("2").await;
+    client.says("0echo af''ter the pause\r").await;
+    let early = timeout(Duration::from_secs(1), client.sees("after the pause")).await;
+    assert!(early.is_err(), "it is shown during the pause");
+    client.says("3").await;
+    client.sees("after the pause").await;
+    client.says("0exit\r").await;
+    assert_eq!(client.closes().await.0, CloseCode::Normal);
+    assert_eq!(served.ends(Signal::SIGINT).await, Some(130));
 }

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use nexus_tests::{PATIENCE, Terminal};
+use nexus_tests::{GuestParts, PATIENCE, Terminal, TestDaemon};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -17,7 +17,7 @@ use nix::{
 use tempfile::TempDir;
 use tokio::time::timeout;
 
-use crate::said::{ctl, has, nothing_left, ok, web, with_guest_parts};
+use crate::said::{ctl, has, nothing_left, ok, web};
 
 /// What is at each path: kind and permissions, name count, content or target.
 fn look(top: &Path) -> BTreeMap<PathBuf, (u32, u64, Vec<u8>)> {
@@ -218,12 +218,8 @@ async fn wait_for(mut done: impl FnMut() -> bool) {
 #[tokio::test]
 async fn a_tree_goes_into_a_real_vm_and_comes_back() {
     const FILES: usize = 300;
-    let Some((daemon, parts)) = with_guest_parts().await else { return };
-    let (kernel, initrd) = (parts.kernel.to_str().unwrap(), parts.initrd.to_str().unwrap());
-    ok(&daemon, &["kernel", "import", kernel, "--initrd", initrd]).await;
-    ok(&daemon, &["image", "import", parts.rootfs.to_str().unwrap(), "guest"]).await;
-    ok(&daemon, &["vm", "create", "web", "--image", "guest", "--vmm", "qemu"]).await;
-    ok(&daemon, &["vm", "start", "web"]).await;
+    let Some(parts) = GuestParts::find() else { return };
+    let daemon = TestDaemon::with_real_vm(&parts, &[]).await;
     let folder = TempDir::new().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     plant(&folder.path().join("tree"));

@@ -3,7 +3,7 @@
 use std::{path::Path, process::Stdio, time::Duration};
 
 use nexus_dbus::client::Options;
-use nexus_tests::{PATIENCE, TestDaemon, has_died, pid_in};
+use nexus_tests::{GuestParts, PATIENCE, REAL_PATIENCE, TestDaemon, has_died, pid_in};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -21,10 +21,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use crate::said::{ctl, has, interrupt, nothing_left, ok, web, with_guest_parts, with_image};
-
-/// How long a VM may boot, or a client use it: ten times what it took on two busy cores.
-const BOOTING: Duration = Duration::from_secs(240);
+use crate::said::{ctl, has, interrupt, nothing_left, ok, web, with_image};
 
 type Client = RunningService<RoleClient, ()>;
 
@@ -362,7 +359,7 @@ async fn with_the_sdk_of_python(daemon: &TestDaemon, host_name: &str, arguments:
             .env_clear()
             .envs(nexusctl.get_envs().filter_map(|(name, value)| Some((name, value?))))
             .kill_on_drop(true);
-        let output = timeout(BOOTING, client.output()).await.expect("the client ends").unwrap();
+        let output = timeout(REAL_PATIENCE, client.output()).await.expect("the client ends").unwrap();
         assert!(output.status.success(), "{version}: {}", String::from_utf8_lossy(&output.stderr));
         assert_eq!(String::from_utf8_lossy(&output.stdout), format!("{revision} {host_name}\n"));
     }
@@ -378,13 +375,8 @@ async fn the_sdk_of_python_has_the_tools_of_a_vm() {
 
 #[tokio::test]
 async fn the_sdk_of_python_has_the_tools_of_a_real_vm() {
-    let Some((daemon, parts)) = with_guest_parts().await else { return };
-    let (kernel, initrd) = (parts.kernel.to_str().unwrap(), parts.initrd.to_str().unwrap());
-    ok(&daemon, &["kernel", "import", kernel, "--initrd", initrd]).await;
-    ok(&daemon, &["image", "import", parts.rootfs.to_str().unwrap(), "guest"]).await;
-    ok(&daemon, &["vm", "create", "web", "--image", "guest", "--vmm", "qemu"]).await;
-    let booted = timeout(BOOTING, daemon.nexusctl(&["vm", "start", "web"]).output()).await.expect("it boots").unwrap();
-    assert!(booted.status.success(), "{}", String::from_utf8_lossy(&booted.stderr));
+    let Some(parts) = GuestParts::find() else { return };
+    let daemon = TestDaemon::with_real_vm(&parts, &[]).await;
     with_the_sdk_of_python(&daemon, "web", &["mcp", "web"]).await;
     with_the_sdk_of_python(&daemon, "web", &["mcp"]).await;
     ok(&daemon, &["vm", "delete", "web", "--force", "--workspaces", "--yes"]).await;

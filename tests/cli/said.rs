@@ -66,9 +66,7 @@ pub(crate) async fn with_image() -> TestDaemon {
 /// A daemon that may import the parts of a real guest; none where there are no parts.
 pub(crate) async fn with_guest_parts() -> Option<(TestDaemon, GuestParts)> {
     let parts = GuestParts::find()?;
-    let folder = GuestParts::folder().canonicalize().unwrap();
-    let daemon = TestDaemon::configured(&format!("paths:\n  allow:\n    - {}\n", folder.display())).await;
-    Some((daemon, parts))
+    Some((TestDaemon::for_guest_parts().await, parts))
 }
 
 pub(crate) async fn web() -> (TestDaemon, VmPath) {

@@ -115,6 +115,11 @@ fn shell(options: &mut Options, argv: Vec<String>) -> Result<GuestShell, Error> 
     Ok(GuestShell { command, name, size, read_only: options.take("read-only")?.unwrap_or(false) })
 }
 
+/// As a string of D-Bus. It can't hold a NUL: the bus hangs up on who sends one.
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).replace('\0', "\u{fffd}")
+}
+
 /// What `work` finds out for a caller who may leave before.
 async fn for_caller<T>(
     bus: &Connection,
@@ -156,8 +161,7 @@ impl Guest {
             for_caller(bus, &origin, async { run.await.map_err(|_| silent())?.map_err(Error::from) }).await
         };
         let outcome = call.change(options, |options| command(options, argv), run).await?;
-        let lossy = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Ok((outcome.status.shell_code(), lossy(&outcome.stdout), lossy(&outcome.stderr), outcome.truncated))
+        Ok((outcome.status.shell_code(), text(&outcome.stdout), text(&outcome.stderr), outcome.truncated))
     }
 
     #[zbus(out_args("id", "stdin", "stdout", "stderr"))]
