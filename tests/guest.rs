@@ -2,14 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
-use std::{fs, os::fd::OwnedFd, process::Stdio};
+use std::{fs, process::Stdio};
 
 use nexus_dbus::{
     ROOT,
     client::{ConnectionProxy, GuestProxy, Options},
 };
 use nexus_model::ErrorKind;
-use nexus_tests::{GuestParts, REAL_PATIENCE, TestDaemon, VmPath};
+use nexus_tests::{GuestParts, REAL_PATIENCE, TestDaemon, VmPath, sees, stream};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -67,27 +67,6 @@ impl Real {
         };
         timeout(REAL_PATIENCE, there).await.unwrap_or_else(|_| panic!("there are not {count} connections of {kind}"))
     }
-}
-
-fn stream(fd: zbus::OwnedFd) -> UnixStream {
-    let stream = std::os::unix::net::UnixStream::from(OwnedFd::from(fd));
-    stream.set_nonblocking(true).unwrap();
-    UnixStream::from_std(stream).unwrap()
-}
-
-/// Reads until that is there.
-async fn sees(stream: &mut UnixStream, text: &str) {
-    let mut seen = String::new();
-    let reading = async {
-        let mut chunk = [0; 4096];
-        while !seen.contains(text) {
-            let count = stream.read(&mut chunk).await.unwrap();
-            assert!(count > 0, "it ends: {seen:?}");
-            seen.push_str(&String::from_utf8_lossy(&chunk[..count]));
-        }
-    };
-    let is_seen = timeout(REAL_PATIENCE, reading).await.is_ok();
-    assert!(is_seen, "{text:?} is not in {seen:?}");
 }
 
 async fn is_at_its_end(mut stream: UnixStream) {

@@ -2,38 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
-use std::{os::fd::OwnedFd, time::Duration};
+use std::time::Duration;
 
 use nexus_dbus::client::Options;
 use nexus_model::ErrorKind;
-use nexus_tests::{PATIENCE, TestDaemon};
+use nexus_tests::{PATIENCE, TestDaemon, sees, stream};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::UnixStream,
     time::timeout,
 };
-
-fn stream(fd: zbus::OwnedFd) -> UnixStream {
-    let stream = std::os::unix::net::UnixStream::from(OwnedFd::from(fd));
-    stream.set_nonblocking(true).unwrap();
-    UnixStream::from_std(stream).unwrap()
-}
-
-/// Reads until that is there.
-async fn sees(stream: &mut UnixStream, text: &str) -> String {
-    let mut seen = String::new();
-    let reading = async {
-        let mut chunk = [0; 4096];
-        while !seen.contains(text) {
-            let count = stream.read(&mut chunk).await.unwrap();
-            assert!(count > 0, "it ends: {seen:?}");
-            seen.push_str(&String::from_utf8_lossy(&chunk[..count]));
-        }
-    };
-    let is_seen = timeout(PATIENCE, reading).await.is_ok();
-    assert!(is_seen, "{text:?} is not in {seen:?}");
-    seen
-}
 
 /// Its viewer has the stream itself, and it goes on without one as well: neither needs the daemon.
 #[tokio::test(flavor = "multi_thread")]

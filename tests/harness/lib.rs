@@ -17,6 +17,7 @@ mod required;
 mod signals;
 mod stand_in;
 mod straggler;
+mod stream;
 mod terminal;
 mod tmux;
 
@@ -35,6 +36,7 @@ pub use required::not_run;
 pub use signals::{Changed, Signal, Signals};
 pub use stand_in::{Manners, StandIn};
 pub use straggler::{daemonises, has_died, pid_in};
+pub use stream::{sees, stream};
 pub use terminal::Terminal;
 pub use tmux::Tmux;
 
