@@ -39,8 +39,8 @@ impl Stream {
 
     /// Ends the stream so that the host reads everything that was written, and then the end.
     ///
-    /// The proxies of hybrid vsock keep up to 64 KiB that a slow reader has not taken yet, and close the reader's side
-    /// only for a guest that wants neither to read nor to write any more. A plain close would lose what they keep:
+    /// The proxies of hybrid vsock keep what a slow reader has not taken yet, and close the reader's side only for a
+    /// guest that wants neither to read nor to write any more. A plain close would lose what they keep:
     /// `vhost-device-vsock` ignores a shutdown that comes while it keeps something, so that the guest's kernel resets
     /// the connection 8 s later; Firecracker arms a timer of 2 s, unless the two directions are shut one after the
     /// other. So: first one, then both, again and again until the other side has confirmed with a reset.

@@ -72,7 +72,7 @@ async fn carries_fifty_megabytes(client: &AgentClient) {
 /// Unix socket and the proxy together hold.
 async fn loses_nothing_for_slow_readers(client: &AgentClient) {
     let mut execs = Vec::new();
-    for size in (0..32).map(|step| 16_000 * step + 1) {
+    for size in (0..32).map(|step| 24_000 * step + 1) {
         let exec = client.exec(&sh(&format!("head -c {size} /dev/zero")), None).await.unwrap();
         execs.push((size, exec));
     }

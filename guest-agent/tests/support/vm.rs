@@ -110,7 +110,7 @@ impl Vm {
         let (vhost, hybrid) = (path("vhost"), path(CLOSED));
         let device = Process::new(&parts.vsock_device)
             .arg("--vm")
-            .arg(format!("guest-cid=3,socket={},uds-path={}", vhost.display(), hybrid.display()))
+            .arg(format!("guest-cid=3,tx-buffer-size=262144,socket={},uds-path={}", vhost.display(), hybrid.display()))
             .stderr(File::create(path("device.log")).unwrap())
             .spawn()
             .unwrap();

@@ -25,6 +25,11 @@ const MAX_CONFIG_LINE: usize = 1022;
 /// What every guest's kernel gets. It resets by triple fault, which every machine has; the end of QEMU follows from it.
 const KERNEL_ARGS: &str = "console=ttyS0 reboot=t panic=1 quiet";
 
+/// What the sidecar takes from a guest on one connection before that has to wait until it has been passed on, in bytes. By
+/// itself it is a quarter of that, in which no more than two of the agent's sends have room, and a command's output came a
+/// sixth slower. What nobody reads lies in the sidecar's memory.
+const SIDECAR_BUFFER_BYTES: u32 = 256 * 1024;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Acceleration {
     Kvm,
@@ -151,7 +156,7 @@ pub(super) fn sidecar_argv(
     if [vhost, hybrid].iter().any(|path| path.as_os_str().as_encoded_bytes().contains(&b',')) {
         return Err(unsupported(format!("{} has a comma in its path", plan.runtime_dir.display())));
     }
-    let mut vm = OsString::from(format!("guest-cid={},socket=", plan.cid));
+    let mut vm = OsString::from(format!("guest-cid={},tx-buffer-size={SIDECAR_BUFFER_BYTES},socket=", plan.cid));
     vm.push(vhost);
     vm.push(",uds-path=");
     vm.push(hybrid);
