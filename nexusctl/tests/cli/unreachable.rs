@@ -137,7 +137,7 @@ fn doctor_names_things_as_the_daemon_does_and_says_what_to_do_about_them() {
         ("nexusd", "Start it: nexusd"),
         ("firecracker", "https://"),
         ("qemu", "install qemu-system-x86"),
-        ("vhost-device-vsock", "cargo install"),
+        ("vhost-device-vsock", "make install"),
         ("vmm", "install"),
     ] {
         let check = checks.iter().find(|check| check["name"] == name).unwrap();
