@@ -8,6 +8,8 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
+use crate::error::early_end;
+
 /// Longest chunk, in bytes.
 pub const MAX_BYTES: usize = 256 << 10;
 
@@ -107,7 +109,7 @@ impl<R: Read> Read for Reader<R> {
         }
         if self.left == 0 {
             let mut length = [0; HEADER];
-            self.source.read_exact(&mut length)?;
+            self.source.read_exact(&mut length).map_err(early_end)?;
             let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
             if length > MAX_BYTES {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, "a chunk is longer than it may be"));
@@ -121,7 +123,7 @@ impl<R: Read> Read for Reader<R> {
         let wanted = buffer.len().min(self.left);
         let read = self.source.read(buffer.get_mut(..wanted).unwrap_or_default())?;
         if read == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
+            return Err(early_end(io::ErrorKind::UnexpectedEof.into()));
         }
         self.left -= read;
         self.digest.update(buffer.get(..read).unwrap_or_default());
@@ -147,13 +149,13 @@ pub fn write_report(mut sink: impl Write, report: &[u8]) -> io::Result<()> {
 /// When the source ends before that, or it is longer than [`MAX_REPORT_BYTES`].
 pub fn read_report(mut source: impl Read) -> io::Result<Vec<u8>> {
     let mut length = [0; HEADER];
-    source.read_exact(&mut length)?;
+    source.read_exact(&mut length).map_err(early_end)?;
     let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
     if length > MAX_REPORT_BYTES {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "a report is longer than it may be"));
     }
     let mut report = vec![0; length];
-    source.read_exact(&mut report)?;
+    source.read_exact(&mut report).map_err(early_end)?;
     Ok(report)
 }
 

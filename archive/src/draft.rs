@@ -1,13 +1,16 @@
 //! Files that are not yet where they are to be.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::{
+    io::Read,
+    os::fd::{AsFd, BorrowedFd},
+};
 
 use rustix::{
     fs::{FileType, Mode, OFlags, RenameFlags, fstatvfs, fsync, openat, renameat, renameat_with, syncfs},
     io::Errno,
 };
 
-use crate::{ArchiveError, Limits, Target, Temporary, Top};
+use crate::{ArchiveError, Limits, Summary, Target, Temporary, Top, Unpacker};
 
 /// A private folder beside a [`Target`], whose content takes the target's place all at once. What has not when this is
 /// dropped is removed.
@@ -29,19 +32,21 @@ impl Draft {
         }
     }
 
-    /// Into this the archive is unpacked.
+    /// The folder, for whoever unpacks into it within bounds of their own.
     #[must_use]
     pub fn folder(&self) -> BorrowedFd<'_> {
         self.temporary.opened().as_fd()
     }
 
-    /// As much as there is room for.
+    /// Unpacks an archive into the folder, which has to be of what may be in the target's place. `umask` as in
+    /// [`Unpacker::without`].
     ///
     /// # Errors
-    /// [`ArchiveError::File`].
-    pub fn limits(&self) -> Result<Limits, ArchiveError> {
+    /// As [`Unpacker::unpack`]; as [`commit`](Self::commit) for what can't be in its place.
+    pub fn unpack(&self, umask: u32, reader: impl Read) -> Result<(Top, Summary), ArchiveError> {
         let room = fstatvfs(self.folder()).map_err(|error| self.target.failed(error))?;
-        Ok(Limits::of_bytes(room.f_bavail.saturating_mul(room.f_frsize)))
+        let limits = Limits::of_bytes(room.f_bavail.saturating_mul(room.f_frsize));
+        Unpacker::new(self.folder(), limits).without(umask).meant_for(&self.target).unpack(reader)
     }
 
     /// Puts what was unpacked into its place, once it is on the disk. Whoever looks there sees what was there before or
@@ -65,17 +70,11 @@ impl Draft {
             }
             None => None,
         };
-        let replaces = target.kind()?;
-        match (replaces, &folder) {
-            (Some(FileType::Directory), None) => return Err(target.refuse("it is a folder")),
-            (None, None) if target.is_folder => return Err(target.refuse("there is no such folder")),
-            (Some(FileType::Directory), Some(_)) if target.replace => self.rename(top, RenameFlags::EXCHANGE)?,
-            (Some(FileType::Directory), Some(_)) => return Err(target.exists()),
-            (Some(_), Some(_)) => return Err(target.refuse("it is no folder")),
-            (Some(_), None) => {
-                renameat(self.folder(), &top.name, &place.folder, &place.name).map_err(failed)?;
-            }
-            (None, _) => self.rename(top, RenameFlags::NOREPLACE)?,
+        let replaces = target.takes(folder.is_some())?;
+        match replaces {
+            Some(FileType::Directory) => self.rename(top, RenameFlags::EXCHANGE)?,
+            Some(_) => renameat(self.folder(), &top.name, &place.folder, &place.name).map_err(failed)?,
+            None => self.rename(top, RenameFlags::NOREPLACE)?,
         }
         let moved = folder.as_ref().map_or(Ok(()), |(folder, attributes)| attributes.set_moved(folder));
         // It is there, whether the folder's own content is on the disk yet or not.

@@ -19,7 +19,7 @@ pub enum ArchiveError {
         source: io::Error,
     },
     /// There is something in the place already.
-    #[error("`{path}` is there already")]
+    #[error("`{path}` is there already, and to replace it was not asked for")]
     Exists {
         /// The place, as it may be shown.
         path: String,
@@ -51,6 +51,12 @@ pub enum ArchiveError {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// What it holds is more than there is room for.
+    #[error("there is no room for it: {bytes} bytes were free")]
+    NoRoom {
+        /// As many bytes as were free.
+        bytes: u64,
+    },
     /// The archive as a whole is not what it should be.
     #[error("the archive is refused: {0}")]
     Archive(&'static str),
@@ -76,7 +82,7 @@ impl ArchiveError {
     }
 
     pub(crate) fn stream(act: &'static str) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self::Stream { act, source }
+        move |source| Self::Stream { act, source: early_end(source) }
     }
 
     /// The error with its causes, in one line.
@@ -96,4 +102,12 @@ impl ArchiveError {
 /// A path as it may be shown to a person: without what steers a display, and of a bearable length.
 pub(crate) fn shown(path: &Path) -> String {
     path.to_string_lossy().chars().map(|char| if steers_display(char) { '?' } else { char }).take(200).collect()
+}
+
+/// An end that comes too early, in words: those of the standard library are about its buffers.
+pub(crate) fn early_end(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => io::Error::new(error.kind(), "it ended in the midst of it"),
+        _ => error,
+    }
 }

@@ -25,11 +25,14 @@ use crate::{
 /// Permissions that are carried: without owners, bits that lend those of the owner would lend another's.
 pub(crate) const PERMISSIONS: u32 = 0o1777;
 
+/// How much is kept of a file that does not say how long it is, in bytes.
+const MAX_UNSIZED_BYTES: u64 = 4 << 20;
+
 /// Packs what is at a place, by its own name or by `name`, and ends the archive. Links are packed as links, except that
 /// nothing is said of where the place itself is. `sink` is given back.
 ///
 /// # Errors
-/// [`ArchiveError::File`] when something can't be read, or has become shorter meanwhile; [`ArchiveError::Stream`] when the
+/// [`ArchiveError::File`] when something can't be read, has become shorter meanwhile, or is a device or a socket at the place itself; [`ArchiveError::Stream`] when the
 /// sink takes no more.
 pub fn pack<W: Write>(place: &Place, name: &OsStr, sink: W) -> Result<(W, Summary), ArchiveError> {
     let mut packer = Packer { archive: Builder::new(sink), linked: HashMap::new(), summary: Summary::default() };
@@ -56,6 +59,9 @@ impl<W: Write> Packer<W> {
         let is_linked = stat.st_nlink > 1;
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory => return self.folder(folder, name, path, depth),
+            FileType::Socket | FileType::CharacterDevice | FileType::BlockDevice | FileType::Unknown if depth == 0 => {
+                return Err(ArchiveError::file("read", path)(io::Error::other("it is a device or a socket")));
+            }
             FileType::Socket | FileType::CharacterDevice | FileType::BlockDevice | FileType::Unknown => {
                 self.summary.left_out += 1;
                 return Ok(());
@@ -116,6 +122,9 @@ impl<W: Write> Packer<W> {
             return Err(failed()(io::Error::other("it is no file any more")));
         }
         let size = u64::try_from(stat.st_size).unwrap_or(0);
+        if size == 0 {
+            return self.unsized_file(file, &stat, path);
+        }
         let mut header = header(&stat, EntryType::Regular);
         let sparse = sparse::pieces(&file, size).map_err(failed())?;
         let mut failure = None;
@@ -137,6 +146,22 @@ impl<W: Write> Packer<W> {
         written.map_err(ArchiveError::stream("write"))?;
         let content = sparse.map_or(size, |pieces| pieces.iter().map(|piece| piece.length).sum());
         self.summary.bytes += content;
+        Ok(())
+    }
+
+    /// An empty file, or one of the kernel's (`/proc`), which has content but no size.
+    fn unsized_file(&mut self, file: File, stat: &Stat, path: &Path) -> Result<(), ArchiveError> {
+        let failed = || ArchiveError::file("read", path);
+        let mut content = Vec::new();
+        file.take(MAX_UNSIZED_BYTES + 1).read_to_end(&mut content).map_err(failed())?;
+        let size = content.len() as u64;
+        if size > MAX_UNSIZED_BYTES {
+            return Err(failed()(io::Error::other("it goes on and on, and does not say how long it is")));
+        }
+        let mut header = header(stat, EntryType::Regular);
+        header.set_size(size);
+        self.archive.append_data(&mut header, path, content.as_slice()).map_err(ArchiveError::stream("write"))?;
+        self.summary.bytes += size;
         Ok(())
     }
 

@@ -9,6 +9,9 @@ use rustix::{
 
 use crate::{ArchiveError, Place, Root, error::shown};
 
+/// Why something is not replaced that others use as what it is.
+const NO_FILE: &str = "it is a device, a pipe or a socket";
+
 /// A place for a file or a folder, found by the rules of `docker cp`, except that no folder is merged into another.
 #[derive(Debug)]
 pub struct Target {
@@ -44,19 +47,34 @@ impl Target {
                 Self { place, replace, is_folder: false, shown }
             }
             None => Self {
-                place: root.place(path, false).map_err(failed())?,
+                place: root.place(path, false).map_err(without_folder).map_err(failed())?,
                 replace,
                 is_folder: path.as_os_str().as_bytes().ends_with(b"/"),
                 shown: shown(path),
             },
         };
-        if target.kind()? == Some(FileType::Directory) && !replace {
-            return Err(target.exists());
+        match target.kind()? {
+            Some(FileType::Directory) if !replace => Err(target.exists()),
+            Some(FileType::Directory | FileType::RegularFile | FileType::Symlink) | None => Ok(target),
+            Some(_) => Err(target.refuse(NO_FILE)),
         }
-        Ok(target)
     }
 
-    pub(crate) fn kind(&self) -> Result<Option<FileType>, ArchiveError> {
+    /// Whether a folder, or anything else, may come to be there; what it replaces.
+    pub(crate) fn takes(&self, folder: bool) -> Result<Option<FileType>, ArchiveError> {
+        let replaces = self.kind()?;
+        match (replaces, folder) {
+            (Some(FileType::Directory), true) if !self.replace => Err(self.exists()),
+            (Some(FileType::Directory), false) => Err(self.refuse("it is a folder")),
+            (Some(FileType::RegularFile | FileType::Symlink), true) => Err(self.refuse("it is no folder")),
+            (Some(FileType::Directory | FileType::RegularFile | FileType::Symlink), _) => Ok(replaces),
+            (Some(_), _) => Err(self.refuse(NO_FILE)),
+            (None, false) if self.is_folder => Err(self.refuse("there is no such folder")),
+            (None, _) => Ok(None),
+        }
+    }
+
+    fn kind(&self) -> Result<Option<FileType>, ArchiveError> {
         match statat(&self.place.folder, &self.place.name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => Ok(Some(FileType::from_raw_mode(stat.st_mode))),
             Err(Errno::NOENT) => Ok(None),
@@ -78,5 +96,13 @@ impl Target {
 
     pub(crate) fn remains(&self, name: &OsStr, source: io::Error) -> ArchiveError {
         ArchiveError::Remains { path: self.shown.clone(), name: shown(name.as_ref()), source }
+    }
+}
+
+/// Says what is not there: of the path only the last part may be missing.
+fn without_folder(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::NotFound => io::Error::new(error.kind(), "the folder that it would be in is not there"),
+        _ => error,
     }
 }

@@ -23,7 +23,7 @@ use rustix::{
 use tar::{Archive, Entry, EntryType};
 
 use crate::{
-    ArchiveError, Limits, Ration, Summary, entry_path,
+    ArchiveError, Limits, Ration, Summary, Target, entry_path,
     pack::PERMISSIONS,
     sparse::{self, Piece},
 };
@@ -39,6 +39,7 @@ const MAX_TIME: u64 = 1 << 33;
 #[derive(Debug)]
 pub struct Unpacker<'a> {
     root: BorrowedFd<'a>,
+    target: Option<&'a Target>,
     limits: Limits,
     /// The folders in which the next entry may lie, each in the one before.
     way: Vec<Step>,
@@ -110,7 +111,7 @@ impl<'a> Unpacker<'a> {
     #[must_use]
     pub const fn new(root: BorrowedFd<'a>, limits: Limits) -> Self {
         let summary = Summary { entries: 0, bytes: 0, left_out: 0 };
-        Self { root, limits, way: Vec::new(), top: None, summary, length: 0, room: 0, umask: 0 }
+        Self { root, target: None, limits, way: Vec::new(), top: None, summary, length: 0, room: 0, umask: 0 }
     }
 
     /// Without these permissions, whatever the archive says. By itself it keeps all of them but set-user-ID and
@@ -118,6 +119,12 @@ impl<'a> Unpacker<'a> {
     #[must_use]
     pub fn without(self, umask: u32) -> Self {
         Self { umask, ..self }
+    }
+
+    /// Where it is going to be. What can't be there is refused at its first entry.
+    #[must_use]
+    pub(crate) fn meant_for(self, target: &'a Target) -> Self {
+        Self { target: Some(target), ..self }
     }
 
     /// Unpacks an archive to its end, and reads what is behind that.
@@ -159,6 +166,9 @@ impl<'a> Unpacker<'a> {
         self.leave(above)?;
         if above.as_os_str().is_empty() {
             let is_folder = entry.header().entry_type() == EntryType::Directory;
+            if let Some(target) = self.target {
+                target.takes(is_folder)?;
+            }
             let top = Top { name: name.to_owned(), folder: is_folder.then(|| attributes.clone()) };
             if self.top.replace(top).is_some() {
                 return Err(refuse("there is more than one thing at its top"));
@@ -258,7 +268,7 @@ impl<'a> Unpacker<'a> {
                 }
                 self.room += wanted as u64;
                 if self.room > self.limits.bytes {
-                    return Err(ArchiveError::Archive("there is no room for it"));
+                    return Err(ArchiveError::NoRoom { bytes: self.limits.bytes });
                 }
                 output.write_all(chunk).map_err(ArchiveError::file("write", path))?;
             }

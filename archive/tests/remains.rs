@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use nexus_archive::{ArchiveError, Draft, Root, Target, Unpacker, pack};
+use nexus_archive::{ArchiveError, Draft, Root, Target, pack};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Descriptors that the process may have.
@@ -28,7 +28,7 @@ fn what_is_replaced_and_stays_is_told() {
     let place = root.place(Path::new("/new"), false).unwrap();
     let (archive, _) = pack(&place, &place.name, Vec::new()).unwrap();
     let draft = Draft::begin(Target::find(&root, Path::new("/place"), None, true).unwrap()).unwrap();
-    let (top, _) = Unpacker::new(draft.folder(), draft.limits().unwrap()).unpack(archive.as_slice()).unwrap();
+    let (top, _) = draft.unpack(0, archive.as_slice()).unwrap();
 
     let before = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: Some(FEW), ..before }).unwrap();

@@ -74,7 +74,7 @@ fn unpacked(archive: &[u8], to: &Path, replace: bool) -> Result<Summary, Archive
     let root = Root::open(to.parent().unwrap()).unwrap();
     let target = Target::find(&root, &Path::new("/").join(to.file_name().unwrap()), None, replace)?;
     let draft = Draft::begin(target)?;
-    let (top, summary) = Unpacker::new(draft.folder(), draft.limits()?).unpack(archive)?;
+    let (top, summary) = draft.unpack(0, archive)?;
     draft.commit(&top)?;
     Ok(summary)
 }
@@ -288,6 +288,38 @@ fn what_is_there_is_replaced_whole_or_stays() {
 }
 
 #[test]
+fn what_can_not_be_in_its_place_is_refused_at_once() {
+    let folder = TempDir::new().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    fs::create_dir(path("tree")).unwrap();
+    fs::write(path("file"), "").unwrap();
+    make(&Plant::Pipe, &path("pipe"), Path::new(""));
+    let (tree, file) = (packed(&path("tree")).unwrap().0, packed(&path("file")).unwrap().0);
+    // Of an archive no more than the header of its first entry: what comes later is not waited for.
+    for (archive, to) in [(&tree[..512], "file"), (&file[..], "pipe"), (&tree[..], "pipe")] {
+        let refused = unpacked(archive, &path(to), true);
+        assert!(matches!(refused, Err(ArchiveError::Place { .. })), "{to}: {refused:?}");
+    }
+    assert_eq!(left_in(folder.path()), ["file", "pipe", "tree"]);
+}
+
+#[test]
+fn what_the_kernel_has_is_copied_although_it_has_no_size() {
+    let folder = TempDir::new().unwrap();
+    let (archive, summary) = packed(Path::new("/proc/version")).unwrap();
+    let version = fs::read("/proc/version").unwrap();
+    assert_eq!(summary.bytes, version.len() as u64);
+    unpacked(&archive, &folder.path().join("version"), false).unwrap();
+    assert_eq!(fs::read(folder.path().join("version")).unwrap(), version);
+}
+
+#[test]
+fn what_is_no_file_can_not_be_copied_by_itself() {
+    let error = packed(Path::new("/dev/null")).unwrap_err();
+    assert!(matches!(error, ArchiveError::File { .. }), "{error:?}");
+}
+
+#[test]
 fn sockets_are_left_out_and_counted() {
     let folder = TempDir::new().unwrap();
     let top = folder.path().join("top");
@@ -357,8 +389,7 @@ fn permissions_are_kept_but_for_those_that_nobody_is_to_have() {
         let to = TempDir::new().unwrap();
         let root = Root::open(to.path()).unwrap();
         let draft = Draft::begin(Target::find(&root, Path::new("/to"), None, false).unwrap()).unwrap();
-        let unpacker = Unpacker::new(draft.folder(), draft.limits().unwrap()).without(umask);
-        let (top, _) = unpacker.unpack(archive.as_slice()).unwrap();
+        let (top, _) = draft.unpack(umask, archive.as_slice()).unwrap();
         draft.commit(&top).unwrap();
         let mode = |name: &str| fs::metadata(to.path().join(name)).unwrap().mode() & 0o7777;
         assert_eq!(["to", "to/all", "to/few"].map(mode), modes);

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nexus_archive::{ArchiveError, Draft, IdleStream, Root, Summary, Target, Unpacker, chunk, pack};
+use nexus_archive::{ArchiveError, Draft, IdleStream, Root, Summary, Target, chunk, pack};
 use nexus_protocol::{
     CopyDone, CopyIn, CopyOut, CopyReport, Failure, FailureKind, MAX_STREAM_FRAME_BYTES, Purpose, StreamAnswer, Text,
     Ticket, frame,
@@ -158,8 +158,7 @@ fn receive(source: Metered<IdleStream>, copy: &CopyIn, root: &Root) -> Result<Co
     let target = Target::find(root, Path::new(&copy.path), name, copy.replace).map_err(failure)?;
     let draft = Draft::begin(target).map_err(failure)?;
     let mut chunks = chunk::Reader::new(BufReader::with_capacity(chunk::MAX_BYTES, source));
-    let limits = draft.limits().map_err(failure)?;
-    let (top, summary) = Unpacker::new(draft.folder(), limits).unpack(&mut chunks).map_err(failure)?;
+    let (top, summary) = draft.unpack(0, &mut chunks).map_err(failure)?;
     let (mut source, sha256) = chunks.finish().map_err(broken)?;
     let report = chunk::read_report(&mut source).map_err(broken)?;
     match frame::decode(&report) {
@@ -215,7 +214,10 @@ fn done(summary: Summary, sha256: &str) -> CopyDone {
 fn failure(error: ArchiveError) -> Failure {
     let kind = match &error {
         ArchiveError::File { source, .. } if source.kind() == io::ErrorKind::NotFound => FailureKind::NotFound,
-        ArchiveError::File { .. } | ArchiveError::Remains { .. } | ArchiveError::Stream { .. } => FailureKind::System,
+        ArchiveError::File { .. }
+        | ArchiveError::Remains { .. }
+        | ArchiveError::NoRoom { .. }
+        | ArchiveError::Stream { .. } => FailureKind::System,
         ArchiveError::Exists { .. }
         | ArchiveError::Place { .. }
         | ArchiveError::Entry { .. }

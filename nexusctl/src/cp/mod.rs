@@ -58,7 +58,7 @@ pub(crate) struct Cp {
     replace: bool,
     /// How long a VM that is booting may take until its guest answers
     #[arg(long, value_name = "TIME", value_parser = amount::parse_duration, default_value = "2m")]
-    timeout: Duration,
+    boot_timeout: Duration,
     /// A path, or VM:PATH
     #[arg(value_name = "SRC")]
     source: String,
@@ -122,7 +122,7 @@ impl Cp {
         interrupts: &mut Interrupts,
         way: Way<'_>,
     ) -> Result<IdleStream, Failure> {
-        let guest = Guest::find(bus, name, what, self.timeout).await?;
+        let guest = Guest::find(bus, name, what, self.boot_timeout).await?;
         let stream = guest.ask(what, interrupts, async || way.open(&guest.proxy).await).await?;
         Ok(IdleStream::new(stream, IDLE))
     }
@@ -162,7 +162,11 @@ async fn watch(
             number = interrupts.next() => {
                 stream.close();
                 match called_off(work, interrupts.next()).await {
-                    Some(left_out) => break Ok(left_out),
+                    Some(Ok(left_out)) => break Ok(left_out),
+                    Some(Err(_)) => {
+                        let failure = Failure::new("interrupted").because("What has been copied by then was removed.");
+                        return Err(failure.exit(Exit::signal(number)).for_all());
+                    }
                     None => return Err(Failure::silent(Exit::signal(number))),
                 }
             }
@@ -178,9 +182,12 @@ async fn watch(
 
 /// Waits until nothing is left of a copy whose stream is closed, or for another signal. Where everything was in its place
 /// already it was too late: what it says then.
-async fn called_off(work: JoinHandle<Result<u64, String>>, again: impl Future<Output = u8>) -> Option<u64> {
+async fn called_off(
+    work: JoinHandle<Result<u64, String>>,
+    again: impl Future<Output = u8>,
+) -> Option<Result<u64, String>> {
     tokio::select! {
-        ended = timeout(CLEANING, work) => ended.ok()?.ok()?.ok(),
+        ended = timeout(CLEANING, work) => ended.ok()?.ok(),
         _ = again => None,
     }
 }
@@ -202,8 +209,9 @@ mod tests {
     #[tokio::test]
     async fn a_signal_that_comes_when_all_is_in_its_place_is_too_late() {
         let ends = |how: Result<u64, String>| tokio::spawn(async { how });
-        assert_eq!(called_off(ends(Ok(2)), pending()).await, Some(2));
-        assert_eq!(called_off(ends(Err("the copy broke off".to_owned())), pending()).await, None);
+        assert_eq!(called_off(ends(Ok(2)), pending()).await, Some(Ok(2)));
+        let broken = Err("the copy broke off".to_owned());
+        assert_eq!(called_off(ends(broken.clone()), pending()).await, Some(broken));
         assert_eq!(called_off(tokio::spawn(pending()), async { 2 }).await, None);
     }
 }

@@ -6,7 +6,7 @@ use std::{
     os::fd::AsFd,
 };
 
-use nexus_archive::{Draft, IdleStream, Target, Unpacker, chunk};
+use nexus_archive::{Draft, IdleStream, Target, chunk};
 use nix::sys::stat::{self, Mode};
 
 use super::{
@@ -17,9 +17,8 @@ use super::{
 /// Takes a file or a folder, puts it into its place, and says how many things of it were left out.
 pub(super) fn take(stream: IdleStream, target: Target, meter: &Meter) -> Result<u64, String> {
     let draft = Draft::begin(target).map_err(|error| error.said())?;
-    let limits = draft.limits().map_err(|error| error.said())?;
     let mut chunks = chunks(stream, meter);
-    let unpacked = Unpacker::new(draft.folder(), limits).without(umask()).unpack(&mut chunks);
+    let unpacked = draft.unpack(umask(), &mut chunks);
     let (top, left_out) = match unpacked {
         Ok((top, _)) => (top, finish(chunks)?),
         // An archive that ends early may be one that the guest could not go on with.
