@@ -82,7 +82,7 @@ async fn one_that_is_closed_is_opened_again_and_commands_go_on() {
         signals.until(ready(value)).await;
     }
     let broken = tokio::time::timeout(PATIENCE, waiting).await.unwrap().unwrap().unwrap_err();
-    assert_eq!(broken.kind(), Some(ErrorKind::GuestUnavailable), "{broken}");
+    assert_eq!(broken.kind(), Some(ErrorKind::GuestFailed), "{broken}");
     assert!(connection.opened_at().await.unwrap() > opened_at);
     assert_eq!(connection.get_statistics().await.unwrap()["reconnects"], 1);
     let actor = daemon.actor(&format!("{ROOT}/{CONNECTION}")).await;

@@ -46,6 +46,7 @@ fn told(lie: Lie) -> Option<&'static str> {
         | Lie::Texts
         | Lie::Sizes
         | Lie::Streams
+        | Lie::Starts
         | Lie::Connections => None,
     }
 }
@@ -108,7 +109,7 @@ async fn guests_that_lie_harm_nobody_else() {
         if *lie == Lie::WrongId {
             daemon.wait(vm, |vm| vm.guest_ready).await;
             let said = daemon.guest(vm).await.run(&["true"], Options::new()).await.unwrap_err();
-            assert_eq!(said.kind(), Some(ErrorKind::GuestUnavailable), "{said:?}");
+            assert_eq!(said.kind(), Some(ErrorKind::GuestFailed), "{said:?}");
             assert!(said.to_string().contains(words), "{said}");
         }
         let line = complaint(&daemon, name, words).await;

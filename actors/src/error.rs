@@ -129,26 +129,36 @@ from_kind!(
 
 impl From<AgentError> for Error {
     fn from(error: AgentError) -> Self {
-        let kind = match &error {
-            AgentError::Unreachable(_) | AgentError::Gone(_) => ErrorKind::GuestUnavailable,
-            AgentError::Timeout { .. } => ErrorKind::Timeout,
-            AgentError::Busy { .. } => ErrorKind::Busy,
-            AgentError::TooOld { .. } => ErrorKind::NotImplemented,
-            AgentError::Entropy(_) => ErrorKind::HostUnsupported,
-            AgentError::TooLarge(_) | AgentError::InvalidCommand(_) | AgentError::InvalidTerminal(_) => {
-                ErrorKind::InvalidArgs
-            }
-            AgentError::Failed(failure) => match failure.kind {
-                FailureKind::NotFound => ErrorKind::NotFound,
-                FailureKind::NotExecutable => ErrorKind::PermissionDenied,
-                FailureKind::Invalid => ErrorKind::InvalidArgs,
-                FailureKind::Exhausted => ErrorKind::ResourcesExhausted,
-                _ => ErrorKind::GuestFailed,
-            },
-            AgentError::Revision { .. } | AgentError::Nonsense | AgentError::Stream(_) | AgentError::Descriptor(_) => {
-                ErrorKind::GuestFailed
-            }
-        };
-        Self::transparent(kind, error)
+        Self::transparent(kind(&error), error)
+    }
+}
+
+/// `GuestUnavailable` says that the same may be asked again.
+fn kind(error: &AgentError) -> ErrorKind {
+    match error {
+        AgentError::Unreachable(_) | AgentError::Gone(_) => ErrorKind::GuestUnavailable,
+        AgentError::Streamless(error) => match kind(error) {
+            ErrorKind::GuestUnavailable => ErrorKind::GuestFailed,
+            kind => kind,
+        },
+        AgentError::Timeout { .. } => ErrorKind::Timeout,
+        AgentError::Busy { .. } => ErrorKind::Busy,
+        AgentError::TooOld { .. } => ErrorKind::NotImplemented,
+        AgentError::Entropy(_) => ErrorKind::HostUnsupported,
+        AgentError::TooLarge(_) | AgentError::InvalidCommand(_) | AgentError::InvalidTerminal(_) => {
+            ErrorKind::InvalidArgs
+        }
+        AgentError::Failed(failure) => match failure.kind {
+            FailureKind::NotFound => ErrorKind::NotFound,
+            FailureKind::NotExecutable => ErrorKind::PermissionDenied,
+            FailureKind::Invalid => ErrorKind::InvalidArgs,
+            FailureKind::Exhausted => ErrorKind::ResourcesExhausted,
+            _ => ErrorKind::GuestFailed,
+        },
+        AgentError::Lost(_)
+        | AgentError::Revision { .. }
+        | AgentError::Nonsense
+        | AgentError::Stream(_)
+        | AgentError::Descriptor(_) => ErrorKind::GuestFailed,
     }
 }

@@ -23,9 +23,9 @@ words! {
         Cancelled = "Cancelled",
         /// A deadline passed.
         Timeout = "Timeout",
-        /// The guest agent does not answer.
+        /// The guest agent is not there, and has not heard of what was asked: it may be asked again.
         GuestUnavailable = "GuestUnavailable",
-        /// The guest agent answered with a failure.
+        /// The guest agent answered with a failure, or was lost before it answered.
         GuestFailed = "GuestFailed",
         /// The VMM failed, or could not be started.
         HypervisorFailed = "HypervisorFailed",

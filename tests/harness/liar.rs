@@ -3,6 +3,10 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -64,13 +68,15 @@ pub enum Lie {
     Sizes,
     /// The streams of a command begin with gigabytes.
     Streams,
+    /// A command is started, perhaps, and the connection ends without an answer.
+    Starts,
     /// As many streams are open as can be, for clients who know nothing of them or are not there, and none of them ends.
     Connections,
 }
 
 impl Lie {
     /// Every one of them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::EndlessProxy,
         Self::SilentProxy,
         Self::Closes { after: 100 },
@@ -90,6 +96,7 @@ impl Lie {
         Self::Texts,
         Self::Sizes,
         Self::Streams,
+        Self::Starts,
         Self::Connections,
     ];
 }
@@ -99,6 +106,7 @@ impl Lie {
 pub struct Liar {
     socket: PathBuf,
     away: PathBuf,
+    starts: Arc<AtomicU64>,
     _task: AbortOnDropHandle<()>,
 }
 
@@ -112,15 +120,24 @@ impl Liar {
         let away = socket.with_extension("honest");
         fs::rename(socket, &away).expect("the socket is there");
         let listener = UnixListener::bind(socket).expect("its place is free");
+        let starts = Arc::new(AtomicU64::new(0));
+        let started = Arc::clone(&starts);
         let task = tokio::spawn(async move {
             let mut speakers = JoinSet::new();
             while let Ok((connection, _)) = listener.accept().await {
                 // That nobody listens any more is what a lie comes to.
-                speakers.spawn(async move { drop(speak(connection, lie).await) });
+                let started = Arc::clone(&started);
+                speakers.spawn(async move { drop(speak(connection, lie, &started).await) });
                 while speakers.try_join_next().is_some() {}
             }
         });
-        Self { socket: socket.to_owned(), away, _task: AbortOnDropHandle::new(task) }
+        Self { socket: socket.to_owned(), away, starts, _task: AbortOnDropHandle::new(task) }
+    }
+
+    /// How often it was asked to start a command.
+    #[must_use]
+    pub fn starts(&self) -> u64 {
+        self.starts.load(Ordering::Relaxed)
     }
 }
 
@@ -130,17 +147,17 @@ impl Drop for Liar {
     }
 }
 
-async fn speak(mut host: UnixStream, lie: Lie) -> io::Result<()> {
+async fn speak(mut host: UnixStream, lie: Lie, starts: &AtomicU64) -> io::Result<()> {
     let request = line(&mut host).await?;
     match lie {
         Lie::EndlessProxy => return babble(&mut host, b"OK OK OK OK ").await,
         Lie::SilentProxy => return listen(&mut host).await,
         _ => host.write_all(b"OK 1024\n").await?,
     }
-    if request == "CONNECT 100" { control(&mut host, lie).await } else { stream(&mut host, lie).await }
+    if request == "CONNECT 100" { control(&mut host, lie, starts).await } else { stream(&mut host, lie).await }
 }
 
-async fn control(host: &mut UnixStream, lie: Lie) -> io::Result<()> {
+async fn control(host: &mut UnixStream, lie: Lie, starts: &AtomicU64) -> io::Result<()> {
     let hello = read(host).await?;
     let answer = |body: Value| json!({"answer": {"id": hello["id"], "answer": body}});
     let ending = json!({"event": {"tide": "high"}}).to_string();
@@ -181,6 +198,12 @@ async fn control(host: &mut UnixStream, lie: Lie) -> io::Result<()> {
             let request = read(host).await?;
             if lie == Lie::Connections && !request["call"]["wait-stream"].is_null() {
                 continue;
+            }
+            if ["exec", "detach"].iter().any(|call| !request["call"][call].is_null()) {
+                starts.fetch_add(1, Ordering::Relaxed);
+                if lie == Lie::Starts {
+                    return Ok(());
+                }
             }
             let reply = reply(lie, &request).to_string();
             host.write_all(&frame(&reply)).await?;

@@ -143,8 +143,8 @@ impl AgentClient {
     /// kills the command and everything that it started, and so does the end of the connection.
     ///
     /// # Errors
-    /// [`AgentError::InvalidCommand`]; [`AgentError::Failed`] when it can't be started; [`AgentError::Gone`];
-    /// [`AgentError::Timeout`] when it has a time limit and no answer came well after that. A command that is killed
+    /// [`AgentError::InvalidCommand`]; [`AgentError::Failed`] when it can't be started; [`AgentError::Gone`] and
+    /// [`AgentError::Lost`]; [`AgentError::Timeout`] when it has a time limit and no answer came well after that. A command that is killed
     /// because its time is over is no error.
     pub async fn run(&self, command: &Command) -> Result<RunOutcome, AgentError> {
         command.validate().map_err(AgentError::InvalidCommand)?;
@@ -163,8 +163,8 @@ impl AgentClient {
     /// opened it is killed.
     ///
     /// # Errors
-    /// [`AgentError::InvalidCommand`]; [`AgentError::Failed`] when it can't be started; [`AgentError::Unreachable`] and
-    /// [`AgentError::Stream`] when its streams can't be opened; [`AgentError::Timeout`]; [`AgentError::Gone`].
+    /// [`AgentError::InvalidCommand`]; [`AgentError::Failed`] when it can't be started; [`AgentError::Streamless`];
+    /// [`AgentError::Timeout`]; [`AgentError::Gone`] and [`AgentError::Lost`].
     pub async fn exec(&self, command: &Command, label: Option<Label>) -> Result<ExecStreams, AgentError> {
         command.validate().map_err(AgentError::InvalidCommand)?;
         let exec = Exec { command: command.clone(), label };
@@ -173,18 +173,17 @@ impl AgentClient {
             _ => return Err(AgentError::Nonsense),
         };
         let streams = within("open the command's streams", ANSWER_DEADLINE, exec::open(&self.endpoint, &started)).await;
-        if streams.is_err() {
-            // The agent kills a command without streams by itself, only later.
-            let _ = self.signal_exec(started.exec, libc::SIGKILL).await;
+        match streams {
+            Ok(streams) => Ok(streams),
+            Err(error) => Err(self.streamless(started.exec, error).await),
         }
-        streams
     }
 
     /// Starts `command` without streams: nothing is read from it, and nobody has to stay for it. Its number.
     ///
     /// # Errors
     /// [`AgentError::InvalidCommand`]; [`AgentError::Failed`] when it can't be started; [`AgentError::Timeout`];
-    /// [`AgentError::Gone`].
+    /// [`AgentError::Gone`] and [`AgentError::Lost`].
     pub async fn detach(&self, command: &Command) -> Result<u64, AgentError> {
         command.validate().map_err(AgentError::InvalidCommand)?;
         match self.call("start the command", Call::Detach(command.clone())).await? {
@@ -207,11 +206,16 @@ impl AgentClient {
         };
         let stream =
             within("open the terminal's stream", ANSWER_DEADLINE, terminal::open(&self.endpoint, &opened)).await;
-        if stream.is_err() && opened.created {
-            // The agent kills a command that nobody has ever looked at by itself, only later.
-            let _ = self.signal_exec(opened.exec, libc::SIGKILL).await;
+        match stream {
+            Err(error) if opened.created => Err(self.streamless(opened.exec, error).await),
+            stream => stream,
         }
-        stream
+    }
+
+    /// Kills a command of which nobody has a stream. The agent does it by itself, only later.
+    async fn streamless(&self, exec: u64, error: AgentError) -> AgentError {
+        let _ = self.signal_exec(exec, libc::SIGKILL).await;
+        AgentError::Streamless(Box::new(error))
     }
 
     /// Gives the terminal on which a command runs another size. The processes on it are told.
@@ -239,7 +243,7 @@ impl AgentClient {
     ///
     /// # Errors
     /// [`AgentError::Failed`] when the command is unknown, or has ended and the signal is another than 9;
-    /// [`AgentError::Timeout`] after 30 s; [`AgentError::Gone`].
+    /// [`AgentError::Timeout`] after 30 s; [`AgentError::Gone`] and [`AgentError::Lost`].
     pub async fn signal_exec(&self, exec: u64, signal: i32) -> Result<(), AgentError> {
         self.done("send the signal", Call::SignalExec { exec, signal }).await
     }
@@ -320,7 +324,7 @@ impl AgentClient {
     /// Writes a file of the guest's.
     ///
     /// # Errors
-    /// As [`Self::read_file`].
+    /// As [`Self::read_file`]; [`AgentError::Lost`].
     pub async fn write_file(&self, file: WriteFile) -> Result<(), AgentError> {
         self.done("write the file", Call::WriteFile(file)).await
     }
@@ -328,7 +332,7 @@ impl AgentClient {
     /// Deletes a file of the guest's; a folder with everything in it only if `recursive` says so.
     ///
     /// # Errors
-    /// As [`Self::read_file`].
+    /// As [`Self::write_file`].
     pub async fn delete_file(&self, path: &str, recursive: bool) -> Result<(), AgentError> {
         self.done("delete the file", Call::DeleteFile { path: path.to_owned(), recursive }).await
     }
@@ -337,7 +341,7 @@ impl AgentClient {
     ///
     /// # Errors
     /// [`AgentError::Failed`] when it can't or, as a mere process, does not; [`AgentError::Timeout`] after 30 s;
-    /// [`AgentError::Gone`], which may as well mean that it was quick.
+    /// [`AgentError::Gone`]; [`AgentError::Lost`], which may as well mean that it was quick.
     pub async fn shutdown(&self, mode: ShutdownMode) -> Result<(), AgentError> {
         self.done("begin to shut down", Call::Shutdown { mode }).await
     }

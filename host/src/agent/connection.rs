@@ -2,22 +2,17 @@
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
-    io,
     sync::{Arc, OnceLock, atomic::AtomicU64, atomic::Ordering},
     time::Duration,
 };
 
 use bytes::Bytes;
-use nexus_protocol::{
-    Answer, Call, Message, Request,
-    frame::{self, FrameError},
-};
+use nexus_protocol::{Answer, Call, Message, Request, frame};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::{Notify, mpsc, oneshot},
     time::timeout,
 };
-use tokio_util::codec::LengthDelimitedCodecError;
 
 use super::{
     AgentError, AgentEvents, Disconnect, events::EventSink, reader::FrameReader, traffic::Meter, writer::FrameWriter,
@@ -99,26 +94,35 @@ where
     let ended = Ended::default();
     let (sink_of_events, events) = EventSink::new(Arc::clone(&ended));
     let next_id = Arc::new(AtomicU64::new(1));
+    let written = Arc::new(AtomicU64::new(0));
 
     let connection = Connection {
         pending: HashMap::new(),
         late: HashSet::new(),
         cancels: VecDeque::new(),
+        queued: 0,
+        written: Arc::clone(&written),
         next_id: Arc::clone(&next_id),
         events: sink_of_events,
         ended: Arc::clone(&ended),
     };
     let hang_up = Arc::new(Notify::new());
-    let writer = tokio::spawn(write(sink, writable));
+    let writer = tokio::spawn(write(sink, writable, written));
     tokio::spawn(connection.run(frames, calls, gone_callers, to_write, writer, Arc::clone(&hang_up)));
 
     (Caller { outgoing, abandoned, next_id, meter, hang_up, ended }, events)
 }
 
-async fn write<W: AsyncWrite + Unpin>(mut sink: FrameWriter<W>, mut frames: mpsc::Receiver<Bytes>) -> Disconnect {
+async fn write<W: AsyncWrite + Unpin>(
+    mut sink: FrameWriter<W>,
+    mut frames: mpsc::Receiver<Bytes>,
+    written: Arc<AtomicU64>,
+) -> Disconnect {
     while let Some(frame) = frames.recv().await {
         match timeout(WRITE_DEADLINE, sink.send(frame)).await {
-            Ok(Ok(())) => {}
+            Ok(Ok(())) => {
+                written.fetch_add(1, Ordering::Relaxed);
+            }
             Ok(Err(error)) => return Disconnect::Io(error),
             Err(_) => return Disconnect::NotReading,
         }
@@ -128,6 +132,10 @@ async fn write<W: AsyncWrite + Unpin>(mut sink: FrameWriter<W>, mut frames: mpsc
 
 struct Pending {
     answer: oneshot::Sender<Result<Answer, AgentError>>,
+    /// It makes a difference whether the agent has heard of it.
+    has_effect: bool,
+    /// Its place among all frames for the agent, from 1 on.
+    frame: u64,
     /// The agent goes on working on it until it is told that nobody waits.
     cancellable: bool,
 }
@@ -136,6 +144,10 @@ struct Connection {
     pending: HashMap<u64, Pending>,
     late: HashSet<u64>,
     cancels: VecDeque<u64>,
+    /// As many frames were given to the writer.
+    queued: u64,
+    /// As many of them are on their way as a whole.
+    written: Arc<AtomicU64>,
     next_id: Arc<AtomicU64>,
     events: EventSink,
     ended: Ended,
@@ -171,7 +183,9 @@ impl Connection {
         // Set once, here.
         let _ = self.ended.set(Arc::clone(&disconnect));
         for (_, pending) in self.pending.drain() {
-            let _ = pending.answer.send(Err(AgentError::Gone(Arc::clone(&disconnect))));
+            let may_be_done = pending.has_effect && pending.frame <= self.written.load(Ordering::Relaxed);
+            let lost = if may_be_done { AgentError::Lost } else { AgentError::Gone };
+            let _ = pending.answer.send(Err(lost(Arc::clone(&disconnect))));
         }
     }
 
@@ -182,6 +196,7 @@ impl Connection {
                 let id = self.next_id.fetch_add(1, Ordering::Relaxed);
                 let request = Request { id, call: Call::Cancel { request } };
                 permit.send(frame::encode(&request).map_err(Disconnect::Frame)?);
+                self.queued += 1;
                 self.expect_late(id)
             }
             Next::Call(Outgoing { id, call, answer }) => {
@@ -203,6 +218,7 @@ impl Connection {
                         | Call::WaitExec { .. }
                         | Call::WaitStream { .. }
                 );
+                let has_effect = has_effect(&call);
                 match frame::encode(&Request { id, call }) {
                     Ok(frame) => permit.send(frame),
                     // Nothing of it was sent: the connection is as it was.
@@ -211,7 +227,8 @@ impl Connection {
                         return Ok(());
                     }
                 }
-                self.pending.insert(id, Pending { answer, cancellable });
+                self.queued += 1;
+                self.pending.insert(id, Pending { answer, has_effect, frame: self.queued, cancellable });
                 Ok(())
             }
         }
@@ -251,6 +268,33 @@ impl Connection {
     }
 }
 
+/// Whether it is another thing to ask twice than once.
+const fn has_effect(call: &Call) -> bool {
+    match call {
+        Call::Hello(_)
+        | Call::Ping
+        | Call::WaitExec { .. }
+        | Call::ResizeExec { .. }
+        | Call::ListExecs
+        | Call::OpenStream { .. }
+        | Call::ListStreams
+        | Call::WaitStream { .. }
+        | Call::Refresh(_)
+        | Call::Freeze
+        | Call::ReadFile(_)
+        | Call::Cancel { .. } => false,
+        Call::Run(_)
+        | Call::Exec(_)
+        | Call::Detach(_)
+        | Call::OpenTerminal(_)
+        | Call::SignalExec { .. }
+        | Call::CloseStream { .. }
+        | Call::WriteFile(_)
+        | Call::DeleteFile { .. }
+        | Call::Shutdown { .. } => true,
+    }
+}
+
 enum Next {
     Cancel,
     Call(Outgoing),
@@ -271,14 +315,4 @@ async fn next_to_write<'a>(
     }
     let call = calls.recv().await?;
     Some((permit, Next::Call(call)))
-}
-
-/// What the codec's error means: it wraps its own refusal of a long frame in an I/O error.
-pub(super) fn broken(error: io::Error) -> Disconnect {
-    if error.get_ref().is_some_and(|inner| inner.is::<LengthDelimitedCodecError>()) {
-        let limit = nexus_protocol::MAX_FRAME_BYTES;
-        Disconnect::Frame(FrameError::TooLarge { length: limit.saturating_add(1), limit })
-    } else {
-        Disconnect::Io(error)
-    }
 }

@@ -20,9 +20,17 @@ pub enum AgentError {
         /// How long it had.
         deadline: Duration,
     },
-    /// The connection is gone. What was under way may have been done or not.
+    /// The connection is gone. The agent has not heard of what it was asked, or may be asked again.
     #[error("the connection to the guest agent is gone")]
     Gone(#[source] Arc<Disconnect>),
+    /// The connection went before the answer came. What was asked for may have been done or not.
+    #[error(
+        "the connection to the guest agent was lost before it answered: whether it did what it was asked is not known"
+    )]
+    Lost(#[source] Arc<Disconnect>),
+    /// A command was started, and killed again.
+    #[error("the command was killed, since its streams could not be opened")]
+    Streamless(#[source] Box<Self>),
     /// The agent refused, or failed. Its kind says more.
     #[error("the guest agent answered with a failure")]
     Failed(#[source] Failure),
@@ -74,7 +82,8 @@ impl AgentError {
     #[must_use]
     pub fn is_breach(&self) -> bool {
         match self {
-            Self::Gone(disconnect) => disconnect.is_breach(),
+            Self::Gone(disconnect) | Self::Lost(disconnect) => disconnect.is_breach(),
+            Self::Streamless(error) => error.is_breach(),
             Self::Unreachable(error) => matches!(error, VsockError::Protocol { .. }),
             Self::Failed(failure) => !matches!(failure.kind, FailureKind::ShuttingDown | FailureKind::Exhausted),
             Self::Revision { .. } | Self::Nonsense => true,

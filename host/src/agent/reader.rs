@@ -3,14 +3,17 @@
 use std::{io, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
-use nexus_protocol::frame;
+use nexus_protocol::{
+    MAX_FRAME_BYTES,
+    frame::{self, FrameError},
+};
 use tokio::{
     io::{AsyncRead, AsyncReadExt},
     time::{Instant, timeout_at},
 };
 use tokio_util::codec::{Decoder, LengthDelimitedCodec};
 
-use super::{Disconnect, connection::broken, traffic::Meter};
+use super::{Disconnect, traffic::Meter};
 
 /// How long a frame may take from its first byte to its last.
 const FRAME_DEADLINE: Duration = Duration::from_secs(30);
@@ -34,10 +37,19 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         Self { stream, codec: frame::codec(), buffer: BytesMut::new(), begun: None, meter }
     }
 
+    fn decode(&mut self) -> Result<Option<BytesMut>, Disconnect> {
+        // It refuses nothing but a length, and leaves that where it is.
+        self.codec.decode(&mut self.buffer).map_err(|_| {
+            let length = self.buffer.first_chunk().map_or(u32::MAX, |bytes| u32::from_be_bytes(*bytes));
+            let length = usize::try_from(length).unwrap_or(usize::MAX);
+            Disconnect::Frame(FrameError::TooLarge { length, limit: MAX_FRAME_BYTES })
+        })
+    }
+
     /// The next frame's payload. Nothing is lost when the future is dropped.
     pub(super) async fn next(&mut self) -> Result<BytesMut, Disconnect> {
         loop {
-            if let Some(payload) = self.codec.decode(&mut self.buffer).map_err(broken)? {
+            if let Some(payload) = self.decode()? {
                 self.begun = (!self.buffer.is_empty()).then(Instant::now);
                 self.meter.received_frame();
                 return Ok(payload);

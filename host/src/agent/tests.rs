@@ -8,7 +8,8 @@ use nexus_model::ExitStatus;
 use nexus_protocol::{
     Answer, Blob, Call, Command, Ended, Event, ExecInfo, ExecState, Failure, FailureKind, Features, MAX_EXECS,
     MAX_RUN_OUTPUT_BYTES, Message, OpenTerminal, OpenedTerminal, REVISION, Ran, Request, Role, ShutdownMode,
-    StreamList, Text, Token, Welcome, frame,
+    StreamList, Text, Token, Welcome,
+    frame::{self, FrameError},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
@@ -241,8 +242,36 @@ async fn a_guest_that_does_not_read_loses_its_connection() {
         .collect();
     assert!(matches!(*end(&mut events).await, Disconnect::NotReading));
     for run in runs {
-        assert!(matches!(run.await.unwrap(), Err(AgentError::Gone(_))));
+        assert!(matches!(run.await.unwrap(), Err(AgentError::Gone(_) | AgentError::Lost(_))));
     }
+}
+
+#[tokio::test]
+async fn what_may_have_been_done_is_not_said_to_be_unheard() {
+    let (client, _events, mut guest) = connected().await;
+    let starting = tokio::spawn({
+        let client = client.clone();
+        async move { client.detach(&Command::new(["true"])).await }
+    });
+    let listing = tokio::spawn({
+        let client = client.clone();
+        async move { client.list_execs().await }
+    });
+    for _ in ["detach", "list-execs"] {
+        request(&mut guest).await;
+    }
+    drop(guest);
+    assert!(matches!(starting.await.unwrap(), Err(AgentError::Lost(_))));
+    assert!(matches!(listing.await.unwrap(), Err(AgentError::Gone(_))));
+    assert!(matches!(client.detach(&Command::new(["true"])).await, Err(AgentError::Gone(_))));
+}
+
+#[tokio::test]
+async fn a_length_that_is_too_large_is_told_as_it_is() {
+    let (_client, mut events, mut guest) = connected().await;
+    guest.get_mut().write_all(&[0x40, 0, 0, 0]).await.unwrap();
+    let end = end(&mut events).await;
+    assert!(matches!(*end, Disconnect::Frame(FrameError::TooLarge { length: 0x4000_0000, .. })), "{end:?}");
 }
 
 #[tokio::test]

@@ -265,7 +265,7 @@ async fn ask_to_power_off(mut agents: watch::Receiver<Option<AgentClient>>) -> R
         failpoint("stop.before-guest");
         match agent.shutdown(ShutdownMode::Poweroff).await {
             // A connection that is gone may as well mean that it was quick.
-            Ok(()) | Err(AgentError::Gone(_)) => {}
+            Ok(()) | Err(AgentError::Gone(_) | AgentError::Lost(_)) => {}
             Err(error) => return Err(error.into()),
         }
     }
