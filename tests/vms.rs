@@ -10,11 +10,11 @@ use std::{
 };
 
 use nexus_actors::{
-    GuestCommand, RemoveOptions, StopOptions,
+    Filter, GuestCommand, RemoveOptions, StopOptions,
     snapshot::{Change, Changes, Update, VmSnapshot},
 };
 use nexus_model::{
-    ExitStatus, Health, JobState, Name, Timestamp, WorkspaceState,
+    EventKind, ExitStatus, Health, JobState, Name, Timestamp, WorkspaceState,
     restart::RestartPolicy,
     vm::{Reason, VmSpec, VmState, VmmChoice},
 };
@@ -220,4 +220,44 @@ async fn an_agent_that_is_killed_or_stands_still_comes_back_by_itself() {
     assert!(connected_at(&back) > connected_at(&again));
     assert_eq!((back.leader, back.lifecycle.state()), (started.leader, VmState::Running));
     assert_eq!(run(&test, &name, &["echo", "on"]).await, "on\n");
+}
+
+/// Regression: the vsock device ended with a client that left meanwhile, and nobody reached the guest ever again.
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_may_leave_a_guest_that_stands_still() {
+    let test = TestEngine::start().await;
+    let Some(_turn) = test.import_guest().await else { return };
+    let name = create(&test, |_| ()).await;
+    let started = test.start_vm(&name).await;
+    let origin = TestEngine::origin();
+
+    // One that waits and one that writes.
+    for script in ["exec sleep 1000", "exec yes"] {
+        let streams = test.engine.guest_exec(&origin, &name, command(&["sh", "-c", script])).await.unwrap();
+        test.engine.pause_vm(&origin, &name).await.unwrap();
+        drop(streams);
+        // What it does about that it does within this time, or did.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        test.engine.resume_vm(&origin, &name).await.unwrap();
+        assert_eq!(run(&test, &name, &["echo", "on"]).await, "on\n", "{script}");
+    }
+
+    // The whole VMM, so that nobody answers whoever dials meanwhile.
+    let mut machine = test.engine.board().actors().watch(&"root/vms/web/machine".to_owned()).unwrap();
+    let leader = Pid::from_raw(i32::try_from(started.leader).unwrap());
+    for (signal, health) in [(Signal::SIGSTOP, Health::Unreachable), (Signal::SIGCONT, Health::Ok)] {
+        kill(leader, signal).unwrap();
+        let reached = tokio::time::timeout(PATIENCE, machine.wait_for(|status| status.health == health)).await;
+        assert!(reached.is_ok(), "it is not {health}");
+        if signal == Signal::SIGSTOP {
+            // Dialled, and given up.
+            tokio::time::sleep(Duration::from_secs(12)).await;
+        }
+    }
+    assert_eq!(run(&test, &name, &["echo", "on"]).await, "on\n");
+    test.engine.events_before_newest(Filter::default(), None).await.unwrap();
+    let events = test.engine.events(Filter::default(), 0, 1000).await.unwrap().rows;
+    let guest = [EventKind::GuestUnreachable, EventKind::GuestBack];
+    let told: Vec<_> = events.into_iter().map(|row| row.event.kind).filter(|kind| guest.contains(kind)).collect();
+    assert_eq!(told, guest);
 }

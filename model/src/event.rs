@@ -13,6 +13,10 @@ words! {
         VmChanged = "vm-changed",
         /// A VM is not started again, although that was waited for.
         VmRestartCalledOff = "vm-restart-called-off",
+        /// A VM runs, and its guest agent, which has answered before, does not any more.
+        GuestUnreachable = "guest-unreachable",
+        /// A guest agent that was unreachable answers again.
+        GuestBack = "guest-back",
         /// A VM is gone.
         VmRemoved = "vm-removed",
         /// A workspace was asked for.

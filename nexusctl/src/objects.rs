@@ -32,6 +32,13 @@ impl Objects {
         vms
     }
 
+    /// Why the guest of a VM does not answer; empty where nobody knows.
+    pub(crate) fn silence(&self, vm: &VmProperties) -> &str {
+        let connections = vm.connections.iter().filter_map(|path| self.all.get(path)?.connection.as_ref());
+        let mut agents = connections.filter(|connection| connection.is_of_agent());
+        agents.next().map_or("", |agent| agent.failure_reason.as_str())
+    }
+
     /// All workspaces by name.
     pub(crate) fn workspaces(&self) -> Vec<&WorkspaceProperties> {
         let mut workspaces: Vec<_> = self.all.values().filter_map(|object| object.workspace.as_ref()).collect();

@@ -50,6 +50,8 @@ pub struct ConnectionSnapshot {
     pub host_path: Option<PathBuf>,
     /// Since when it is open.
     pub opened_at: Timestamp,
+    /// Why it could not be opened, or was lost, last.
+    pub failure: Option<String>,
 }
 
 /// What a connection has carried since this nexusd began, over all the times that it was opened.

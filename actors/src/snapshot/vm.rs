@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use nexus_host::vmm::PREVIOUS_CONSOLE;
 use nexus_model::{
     ArtifactName, ExitStatus, Id, Name, Timestamp,
     restart::RestartPolicy,
@@ -84,4 +85,12 @@ pub struct VmSnapshot {
     pub vsock_socket: Option<PathBuf>,
     /// Where its console is written to.
     pub console_log: PathBuf,
+}
+
+impl VmSnapshot {
+    /// Where the console of the run before is, if there is one.
+    #[must_use]
+    pub fn previous_console_log(&self) -> PathBuf {
+        self.console_log.with_file_name(PREVIOUS_CONSOLE)
+    }
 }

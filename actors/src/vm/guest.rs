@@ -3,10 +3,15 @@
 use std::{os::fd::OwnedFd, sync::atomic::Ordering, time::Duration};
 
 use nexus_host::agent::{AgentClient, AgentError, RunOutcome};
-use nexus_model::{ConnectionKind, ErrorKind, Name, vm::VmState};
+use nexus_model::{
+    ConnectionKind, ErrorKind, Name,
+    restart::RestartPolicy,
+    vm::{Reason, VmState},
+};
 use nexus_protocol::{Command, Label, STREAM_PORT, TOOLS_PORT, Text};
 use tracing::info;
 
+use super::connection::AGENT;
 use crate::{Engine, Error, GuestCommand, GuestOutcome, GuestStreams, Origin};
 
 /// How long a guest's connection may be away before it is given up.
@@ -176,11 +181,22 @@ fn too_long(outcome: &RunOutcome) -> String {
 }
 
 fn unavailable(engine: &Engine, vm: &Name) -> Error {
-    let state = engine.board.vms().get(vm).map_or("gone", |picture| picture.lifecycle.state().as_str());
+    let picture = engine.board.vms().get(vm);
+    let state = picture.as_ref().map_or("gone", |picture| picture.lifecycle.state().as_str());
+    let returns = picture.is_some_and(|picture| match picture.lifecycle.state() {
+        VmState::Crashed => picture.restart_policy != RestartPolicy::No,
+        VmState::Stopped => picture.lifecycle.reason() == Reason::GuestReboot,
+        _ => false,
+    });
+    let connection = engine.board.connections().get(&(vm.clone(), AGENT));
+    if let Some(why) = connection.and_then(|connection| connection.failure.clone()) {
+        return Error::new(ErrorKind::GuestUnavailable, format!("the guest of VM `{vm}` can't be reached: {why}"));
+    }
     let advice = match state {
         "running" => "its agent has not answered yet, or is not in its image: see `nexusctl vm logs`",
         "paused" => "resume it first",
         "starting" => "wait until it is ready",
+        _ if returns => "it is started again by itself",
         _ => "start it first",
     };
     Error::new(

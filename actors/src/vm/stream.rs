@@ -154,5 +154,6 @@ fn picture(vm: &VmContext, stream: &Stream) -> ConnectionSnapshot {
         owner: seen.owner.clone(),
         host_path: seen.host_path.clone(),
         opened_at: seen.opened_at,
+        failure: None,
     }
 }

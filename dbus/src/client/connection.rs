@@ -38,6 +38,9 @@ pub trait Connection {
     /// Since when it is open, in microseconds since the epoch, or 0.
     #[zbus(property)]
     fn opened_at(&self) -> Result<u64, Error>;
+    /// Why it could not be opened, or was lost, last, since its VM was started; empty before the first.
+    #[zbus(property)]
+    fn failure_reason(&self) -> Result<String, Error>;
 }
 
 /// All properties of `org.workfort.Nexus1.Connection` at one instant.
@@ -60,6 +63,16 @@ pub struct ConnectionProperties {
     pub host_path: String,
     /// Since when it is open, in microseconds since the epoch, or 0.
     pub opened_at: u64,
+    /// Why it could not be opened, or was lost, last, since its VM was started; empty before the first.
+    pub failure_reason: String,
+}
+
+impl ConnectionProperties {
+    /// Whether it is that to the guest's agent, which everything asked of the guest goes through.
+    #[must_use]
+    pub fn is_of_agent(&self) -> bool {
+        self.kind == "agent"
+    }
 }
 
 impl Row for ConnectionProperties {

@@ -100,4 +100,9 @@ impl Connection {
     fn opened_at(&self) -> u64 {
         self.picture.get().opened_at.0
     }
+
+    #[zbus(property)]
+    fn failure_reason(&self) -> String {
+        self.picture.get().failure.clone().unwrap_or_default()
+    }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use nexus_actors::{HistoryLine, RemoveOptions, StopOptions, VmSetting, snapshot::VmSnapshot};
-use nexus_model::{ExitStatus, Name, microseconds};
+use nexus_model::{ErrorKind, ExitStatus, Name, microseconds};
 use serde_json::json;
 use zbus::{Connection, OwnedFd, OwnedObjectPath, interface, message::Header, object_server::SignalEmitter};
 
@@ -70,8 +70,17 @@ fn remove_options(options: &mut Options) -> Result<RemoveOptions, Error> {
     })
 }
 
-fn tail(options: &mut Options) -> Result<Tail, Error> {
-    Ok(Tail { follow: options.take("follow")?.unwrap_or_default(), lines: options.take("tail-lines")? })
+/// What of which console is wanted: that of the run before, or the last.
+fn wanted(options: &mut Options) -> Result<(bool, Tail), Error> {
+    let previous = options.take("previous")?.unwrap_or_default();
+    let tail = Tail { follow: options.take("follow")?.unwrap_or_default(), lines: options.take("tail-lines")? };
+    if previous && tail.follow {
+        return Err(Error::new(
+            ErrorKind::InvalidArgs,
+            "nothing more is written to a `previous` console: leave `follow`",
+        ));
+    }
+    Ok((previous, tail))
 }
 
 /// One word for how a VMM ended.
@@ -164,8 +173,12 @@ impl Vm {
         #[zbus(header)] header: Header<'_>,
     ) -> Result<OwnedFd, Error> {
         let gone = self.engine.board().vms().watch(&self.name);
-        let open = |tail| async move { console::open(self.picture.get().console_log.clone(), tail, gone).await };
-        self.call(bus, &header).query_with(options, tail, open).await.map(OwnedFd::from)
+        let open = |(previous, tail)| async move {
+            let vm = self.picture.get();
+            let log = if previous { vm.previous_console_log() } else { vm.console_log.clone() };
+            console::open(log, tail, gone).await
+        };
+        self.call(bus, &header).query_with(options, wanted, open).await.map(OwnedFd::from)
     }
 
     #[zbus(out_args("history"))]

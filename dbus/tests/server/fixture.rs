@@ -199,6 +199,7 @@ pub(crate) fn one_of_everything(board: &Board) {
         owner: "nexusd".to_owned(),
         host_path: None,
         opened_at: Timestamp(4),
+        failure: None,
     };
     board.publish_connection(("web".parse().unwrap(), 1), connection);
     let workspace = WorkspaceSnapshot {

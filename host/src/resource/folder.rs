@@ -15,6 +15,7 @@ use crate::{
     asset::{BZIMAGE, ELF, INITRD},
     storage::{DISK, is_draft, is_worked_on},
     unit::record,
+    vmm::PREVIOUS_CONSOLE,
 };
 
 /// A draft that is younger than this may be about to be locked.
@@ -46,7 +47,7 @@ const RUNTIME: Kind = Kind {
 const CONSOLE: Kind = Kind {
     kind: ResourceKind::Console,
     owner: |name| name.parse().ok().map(Owner::Vm),
-    content: &["console.log", "console.log.1", "console.previous.log"],
+    content: &["console.log", "console.log.1", PREVIOUS_CONSOLE],
     needs: &[],
     standing: Standing::Ours,
 };

@@ -10,6 +10,9 @@ use nix::fcntl::OFlag;
 
 use super::VmmError;
 
+/// The name of the console of the run before, beside that of the run that is or was last.
+pub const PREVIOUS_CONSOLE: &str = "console.previous.log";
+
 /// How much of the console's end is looked at. The kernel's last line is within the last few hundred bytes; a panic's
 /// first line stands before its stack traces.
 const TAIL_BYTES: u64 = 64 * 1024;

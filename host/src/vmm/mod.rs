@@ -25,7 +25,7 @@ mod runtime_dir;
 mod sandbox;
 mod vmms;
 
-pub use console::GuestEnd;
+pub use console::{GuestEnd, PREVIOUS_CONSOLE};
 pub use driver::{MachineState, VmmDriver};
 pub use error::VmmError;
 pub use host_check::HostCheck;

@@ -27,8 +27,8 @@ pub struct FileContent(Arc<[u8]>);
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidFile {
     /// Not absolute, without a name at its end, too long, or with a NUL.
-    #[error("files has a path that is none of a file: it begins with / and ends with a name")]
-    Path,
+    #[error("files has `{0}`, which is no path of a file: that begins with / and ends with a name")]
+    Path(String),
     /// Too long, or with a NUL.
     #[error("files has an owner for `{0}` that is no user's name or number")]
     Owner(String),
@@ -71,7 +71,7 @@ impl VmFile {
             let name = path.rsplit('/').next().unwrap_or_default();
             let is_file = path.starts_with('/') && !path.contains('\0') && !matches!(name, "" | "." | "..");
             if !is_file || path.len() > Self::MAX_PATH {
-                return Err(InvalidFile::Path);
+                return Err(InvalidFile::Path(path.chars().take(100).collect()));
             }
             if file.owner.as_ref().is_some_and(|owner| owner.contains('\0') || owner.len() > Self::MAX_OWNER) {
                 return Err(InvalidFile::Owner(path.clone()));
@@ -138,7 +138,7 @@ mod tests {
         let few = [file("/etc/motd", 0), file("/srv/a", VmFile::MAX_BYTES)];
         assert_eq!(VmFile::validate(&few), Ok(()));
         for path in ["", "etc/motd", "/", "/etc/", "/etc/..", "/etc/.", "/a\0b", &format!("/{}", "a".repeat(4095))] {
-            assert_eq!(VmFile::validate(&[file(path, 0)]), Err(InvalidFile::Path), "{path}");
+            assert!(matches!(VmFile::validate(&[file(path, 0)]), Err(InvalidFile::Path(_))), "{path}");
         }
         assert!(matches!(VmFile::validate(&[few[0].clone(), few[0].clone()]), Err(InvalidFile::Twice(_))));
         for owner in ["web\0".to_owned(), "w".repeat(256)] {

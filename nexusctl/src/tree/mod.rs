@@ -128,7 +128,9 @@ fn about(object: &Interfaces) -> String {
         return words.join(", ");
     }
     if let Some(connection) = &object.connection {
-        return format!("{}, {} on port {}", connection.state, connection.kind, connection.port);
+        let words = format!("{}, {} on port {}", connection.state, connection.kind, connection.port);
+        let why = &connection.failure_reason;
+        return if why.is_empty() || connection.state == "open" { words } else { format!("{words}, {why}") };
     }
     if let Some(workspace) = &object.workspace {
         let words = format!("{}, {}", workspace.state, amount::size(workspace.size_bytes));

@@ -70,7 +70,13 @@ fn fields(
             .field("Host name", &guest.hostname)
             .field("System", format!("{} {}", guest.os_name, guest.os_version))
             .field("Addresses", guest.addresses.join(", ")),
-        None => fields.field("Guest", "does not answer"),
+        None => fields.field(
+            "Guest",
+            match objects.silence(vm) {
+                "" => "does not answer".to_owned(),
+                why => format!("does not answer: {why}"),
+            },
+        ),
     };
     fields
         .field("VMM", vmm(vm))

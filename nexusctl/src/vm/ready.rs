@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use nexus_dbus::client::VmProperties;
+use nexus_dbus::client::{ConnectionProperties, VmProperties};
 use zbus::OwnedObjectPath;
 
 use crate::{
@@ -17,8 +17,8 @@ use crate::{
 pub(crate) enum NotReady {
     /// A signal came. The VM goes on.
     Interrupted(Box<VmProperties>, u8),
-    /// It took too long. The VM goes on.
-    TooLong(Box<VmProperties>, Duration),
+    /// It took too long. The VM goes on; that is why its agent has not answered, as far as nexusd knows.
+    TooLong(Box<VmProperties>, Duration, String),
     /// The VM is in a state in which no guest answers.
     Ended(Box<VmProperties>),
     /// Nobody can say how the VM is.
@@ -60,9 +60,23 @@ pub(crate) async fn wait(
             biased;
             number = interrupts.next() => return Err(NotReady::Interrupted(Box::new(vm), number)),
             () = watch.changed() => {}
-            () = &mut deadline => return Err(NotReady::TooLong(Box::new(vm), limit)),
+            () = &mut deadline => {
+                let why = silence(bus, &vm).await;
+                return Err(NotReady::TooLong(Box::new(vm), limit, why));
+            }
         }
     }
+}
+
+/// Why the agent of a VM does not answer, in one sentence; empty where nobody knows.
+async fn silence(bus: &Bus, vm: &VmProperties) -> String {
+    for path in &vm.connections {
+        match bus.read::<ConnectionProperties>("see why the guest does not answer", path).await {
+            Ok(connection) if connection.is_of_agent() => return connection.failure_reason,
+            _ => {}
+        }
+    }
+    String::new()
 }
 
 impl NotReady {
@@ -72,11 +86,11 @@ impl NotReady {
             Self::Interrupted(vm, number) => Failure::new(format!("stopped waiting for the guest of VM {}", vm.name))
                 .exit(Exit::signal(*number))
                 .for_all(),
-            Self::TooLong(vm, limit) => Failure::new(format!(
-                "the guest of VM {} has not answered within {}",
-                vm.name,
-                amount::duration(*limit)
-            )),
+            Self::TooLong(vm, limit, why) => {
+                let limit = amount::duration(*limit);
+                let failure = Failure::new(format!("the guest of VM {} has not answered within {limit}", vm.name));
+                if why.is_empty() { failure } else { failure.because(sentence(why)) }
+            }
             Self::Ended(vm) if vm.state == "paused" => Failure::new(format!("VM {} is paused", vm.name)),
             Self::Ended(vm) if vm.state == "created" => Failure::new(format!("VM {} was never started", vm.name)),
             Self::Ended(vm) => {
@@ -95,20 +109,27 @@ impl NotReady {
     pub(crate) fn of_lasting(self) -> Failure {
         let failure = self.what();
         let (vm, goes_on) = match &self {
-            Self::Interrupted(vm, _) | Self::TooLong(vm, _) => (vm, true),
+            Self::Interrupted(vm, _) | Self::TooLong(vm, ..) => (vm, true),
             Self::Ended(vm) => (vm, false),
             Self::Failed(_) => return failure,
         };
         let name = &vm.name;
-        let failure =
-            if goes_on { failure.because(format!("The VM is {} and goes on booting.", vm.state)) } else { failure };
+        let answered = vm.ready_duration_usec != 0;
+        let failure = match goes_on {
+            true if answered => failure.because("The VM runs, and its guest has answered before."),
+            true => failure.because(format!("The VM is {} and goes on booting.", vm.state)),
+            false => failure,
+        };
         match (vm.state.as_str(), &self) {
             ("paused", _) => failure.hint("Let it go on", format!("nexusctl vm resume {name}")),
             ("created" | "stopped", _) => failure.hint("Start it", format!("nexusctl vm start {name}")),
+            (_, Self::TooLong(..)) if answered => failure
+                .hint("See what happened to it", format!("nexusctl events --vm {name}"))
+                .hint("Start it anew", format!("nexusctl vm restart {name}")),
             (_, Self::TooLong(..)) => failure
                 .hint("See what it writes", format!("nexusctl vm logs {name}"))
                 .hint("See what nexusd says", format!("journalctl --user NEXUS_VM={name}"))
-                .hint("Wait longer", "--timeout TIME"),
+                .hint("Wait longer", "--boot-timeout TIME"),
             ("crashed" | "failed", Self::Ended(_)) => failure
                 .hint("See what happened", format!("nexusctl vm history {name}"))
                 .hint("See what it wrote", format!("nexusctl vm logs {name}"))

@@ -1,5 +1,7 @@
 //! The dialling of a guest's agent, and the connection to it while there is one.
 
+mod report;
+
 use std::{
     path::PathBuf,
     sync::{Arc, atomic::Ordering},
@@ -17,7 +19,7 @@ use tokio::{
     time::Instant,
 };
 use tokio_util::task::AbortOnDropHandle;
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 use super::{
     Power, VmContext,
@@ -30,7 +32,6 @@ use super::{
 use crate::{
     Engine, Error,
     ask::{ACTOR_DEADLINE, Reply},
-    catalogue,
     snapshot::{ConnectionSnapshot, GuestSnapshot},
     supervisor::ChildContext,
 };
@@ -81,6 +82,8 @@ pub(super) struct Dialer {
     to_close: mpsc::UnboundedReceiver<Reply<()>>,
     socket: Option<PathBuf>,
     opened_at: Timestamp,
+    /// Why it could not be opened, or was lost, last.
+    failure: Option<String>,
     /// The run of which it was said that its agent is too old.
     lacking: Option<u64>,
     breach: Complaint,
@@ -104,6 +107,7 @@ impl Dialer {
             vm,
             socket: None,
             opened_at: Timestamp::NEVER,
+            failure: None,
             lacking: None,
             breach: Complaint::default(),
             unready: Complaint::default(),
@@ -116,6 +120,9 @@ impl Dialer {
             match power {
                 Power::Off => {
                     self.socket = None;
+                    self.failure = None;
+                    self.breach = Complaint::default();
+                    self.unready = Complaint::default();
                     self.child.reporter.set_health(Health::Ok);
                     self.show(ConnectionState::Parked);
                     if self.power.changed().await.is_err() {
@@ -149,7 +156,7 @@ impl Dialer {
                 Ok((agent, welcome, events)) => {
                     known = true;
                     let opened = Instant::now();
-                    let loss = self.serve(run, agent, &welcome, events).await;
+                    let loss = self.serve(run, agent, &welcome, events, silence.told).await;
                     let heartbeat = self.engine.settings.heartbeat;
                     // A guest that shakes hands only to hang up is not dialled faster for it.
                     if opened.elapsed() > heartbeat {
@@ -162,14 +169,22 @@ impl Dialer {
                     silence = Silence { since: Instant::now(), patience, told: loss == Loss::Missed };
                 }
                 Err(error) => {
-                    if error.is_breach() {
+                    let is_breach = error.is_breach();
+                    let why = Error::from(error).text();
+                    if is_breach {
                         // Answers are no sign of a guest that boots.
                         known = true;
                         self.child.reporter.count_failure();
-                        self.report_breach(error.into());
+                        self.report_breach(&why);
                     } else {
-                        let why = Error::from(error).text();
                         debug!(NEXUS_VM = %self.vm.name, "the guest agent does not answer yet: {why}");
+                    }
+                    if known || begun.elapsed() > BOOT_TIME {
+                        if !known {
+                            self.report_silent(&why);
+                        }
+                        self.failure = Some(why);
+                        self.show(ConnectionState::Connecting);
                     }
                     if self.stands_still() {
                         silence.since = Instant::now();
@@ -189,8 +204,15 @@ impl Dialer {
         }
     }
 
-    /// Serves one connection until it is lost.
-    async fn serve(&mut self, run: u64, agent: AgentClient, welcome: &Welcome, mut events: AgentEvents) -> Loss {
+    /// Serves one connection until it is lost. `is_back` after it was told that the guest is unreachable.
+    async fn serve(
+        &mut self,
+        run: u64,
+        agent: AgentClient,
+        welcome: &Welcome,
+        mut events: AgentEvents,
+        is_back: bool,
+    ) -> Loss {
         self.opened_at = SystemTime::now().into();
         self.vm.heard();
         self.vm.statistics.opened(run, agent.meter());
@@ -203,19 +225,14 @@ impl Dialer {
         let files = self.vm.files.borrow().clone();
         if let Err(problem) = provision(&agent, welcome.boot_id.as_str(), &files).await {
             self.report_unready(&problem);
+            self.failure = Some(problem);
             self.opened_at = Timestamp::NEVER;
             return Loss::Sudden;
         }
         self.vm.agent.send_replace(Some(agent.clone()));
         self.show(ConnectionState::Open);
         self.child.reporter.set_health(Health::Ok);
-        info!(
-            NEXUS_VM = %self.vm.name,
-            NEXUS_ACTOR = self.child.path,
-            NEXUS_GENERATION = self.child.generation,
-            "the guest agent of VM {} answered",
-            self.vm.name,
-        );
+        self.report_answer(is_back);
         let guest = Box::new(guest(welcome, self.opened_at));
         self.tell(MachineMessage::GuestUp { run, guest }).await;
         let adoption = self.engine.clone().adopt_streams(self.vm.clone(), agent.clone());
@@ -267,11 +284,19 @@ impl Dialer {
         self.vm.agent.send_replace(None);
         self.opened_at = Timestamp::NEVER;
         if misses >= MISSES {
+            self.failure = Some(format!("it has missed {misses} heartbeats"));
             self.report_unreachable(run, self.engine.settings.heartbeat * MISSES).await;
             return Loss::Missed;
         }
-        if let Some(disconnect) = events.disconnect().filter(|disconnect| disconnect.is_breach()) {
-            self.report_breach(AgentError::Gone(disconnect).into());
+        if let Some(disconnect) = events.disconnect() {
+            let is_breach = disconnect.is_breach();
+            let why = Error::from(AgentError::Gone(disconnect)).text();
+            if is_breach {
+                self.report_breach(&why);
+            }
+            if is_breach || !(orderly || asked.is_some()) {
+                self.failure = Some(why);
+            }
         }
         self.tell(MachineMessage::GuestDown { run, missed: false }).await;
         if let Some(reply) = asked {
@@ -296,49 +321,6 @@ impl Dialer {
             );
         }
         standstill::refresh(&self.vm, agent).await;
-    }
-
-    /// A guest that answers, but could not be given what it was to have before its first command.
-    fn report_unready(&mut self, problem: &str) {
-        self.child.reporter.set_health(Health::Degraded);
-        if self.unready.is_news(problem) {
-            warn!(
-                NEXUS_VM = %self.vm.name,
-                NEXUS_ACTOR = self.child.path,
-                NEXUS_GENERATION = self.child.generation,
-                "the guest of VM {} is not ready: {problem}",
-                self.vm.name,
-            );
-        }
-    }
-
-    /// A guest that has answered in this run does so no more.
-    async fn report_unreachable(&self, run: u64, silent: Duration) {
-        self.child.reporter.set_health(Health::Unreachable);
-        warn!(
-            NEXUS_VM = %self.vm.name,
-            NEXUS_ACTOR = self.child.path,
-            NEXUS_GENERATION = self.child.generation,
-            MESSAGE_ID = catalogue::GUEST_UNREACHABLE,
-            "the guest agent of VM {} has not answered for {:.1} s",
-            self.vm.name,
-            silent.as_secs_f64(),
-        );
-        self.tell(MachineMessage::GuestDown { run, missed: true }).await;
-    }
-
-    /// A guest does not keep to the protocol.
-    fn report_breach(&mut self, error: Error) {
-        let how = error.text();
-        if self.breach.is_news(&how) {
-            warn!(
-                NEXUS_VM = %self.vm.name,
-                NEXUS_ACTOR = self.child.path,
-                NEXUS_GENERATION = self.child.generation,
-                "the guest agent of VM {} does not keep to the protocol: {how}",
-                self.vm.name,
-            );
-        }
     }
 
     /// Whether the guest has answered in this run, be it another nexusd.
@@ -378,6 +360,7 @@ impl Dialer {
             owner: "nexusd".to_owned(),
             host_path: self.socket.clone(),
             opened_at: self.opened_at,
+            failure: self.failure.clone(),
         };
         self.engine.board.publish_connection((self.vm.name.clone(), AGENT), picture);
     }

@@ -15,7 +15,7 @@ use nexus_host::{
         UnitSpec, UnitState,
         record::{TOKEN, VMM_FOLDER},
     },
-    vmm::MachinePlan,
+    vmm::{MachinePlan, PREVIOUS_CONSOLE},
 };
 use nexus_model::{
     ErrorKind, ExitStatus, Name, WorkspaceState, failpoint,
@@ -291,7 +291,7 @@ fn new_token(path: &Path) -> Result<String, Error> {
 fn set_aside_console(log: &Path) -> Result<(), Error> {
     let failed = |error| Error::caused(ErrorKind::StorageFailed, format!("cannot set {} aside", log.display()), error);
     let _ = fs::remove_file(log.with_extension("log.1"));
-    match fs::rename(log, log.with_file_name("console.previous.log")) {
+    match fs::rename(log, log.with_file_name(PREVIOUS_CONSOLE)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
         _ => Ok(()),
     }

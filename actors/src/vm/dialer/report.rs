@@ -1,0 +1,79 @@
+//! What is said of a guest: in the journal, and what matters for the story of its VM in the history, too.
+
+use std::{fmt, time::Duration};
+
+use nexus_model::{EventKind, Health};
+use nexus_store::{NewEvent, VmOf};
+use tracing::{info, warn};
+
+use super::Dialer;
+use crate::{catalogue, vm::machine::MachineMessage};
+
+impl Dialer {
+    /// A guest that answers, after it was told that it is unreachable or not.
+    pub(super) fn report_answer(&self, is_back: bool) {
+        info!(
+            NEXUS_VM = %self.vm.name,
+            NEXUS_ACTOR = self.child.path,
+            NEXUS_GENERATION = self.child.generation,
+            "the guest agent of VM {} answered",
+            self.vm.name,
+        );
+        if is_back {
+            self.tell_history(EventKind::GuestBack, String::new());
+        }
+    }
+
+    /// A guest that has never answered.
+    pub(super) fn report_silent(&mut self, why: &str) {
+        if self.unready.is_news(why) {
+            self.warn(format_args!("the guest agent of VM {} has not answered yet: {why}", self.vm.name));
+        }
+    }
+
+    /// A guest that answers, but could not be given what it was to have before its first command.
+    pub(super) fn report_unready(&mut self, problem: &str) {
+        self.child.reporter.set_health(Health::Degraded);
+        if self.unready.is_news(problem) {
+            self.warn(format_args!("the guest of VM {} is not ready: {problem}", self.vm.name));
+        }
+    }
+
+    /// A guest does not keep to the protocol.
+    pub(super) fn report_breach(&mut self, how: &str) {
+        if self.breach.is_news(how) {
+            let name = &self.vm.name;
+            self.warn(format_args!("the guest agent of VM {name} does not keep to the protocol: {how}"));
+        }
+    }
+
+    /// A guest that has answered in this run does so no more.
+    pub(super) async fn report_unreachable(&self, run: u64, silent: Duration) {
+        self.child.reporter.set_health(Health::Unreachable);
+        warn!(
+            NEXUS_VM = %self.vm.name,
+            NEXUS_ACTOR = self.child.path,
+            NEXUS_GENERATION = self.child.generation,
+            MESSAGE_ID = catalogue::GUEST_UNREACHABLE,
+            "the guest agent of VM {} has not answered for {:.1} s",
+            self.vm.name,
+            silent.as_secs_f64(),
+        );
+        self.tell_history(EventKind::GuestUnreachable, self.failure.clone().unwrap_or_default());
+        self.tell(MachineMessage::GuestDown { run, missed: true }).await;
+    }
+
+    fn warn(&self, what: fmt::Arguments<'_>) {
+        warn!(
+            NEXUS_VM = %self.vm.name,
+            NEXUS_ACTOR = self.child.path,
+            NEXUS_GENERATION = self.child.generation,
+            "{what}",
+        );
+    }
+
+    fn tell_history(&self, kind: EventKind, detail: String) {
+        let vm = Some(VmOf { name: self.vm.name.clone(), id: Some(self.vm.id) });
+        self.engine.recorder.event(NewEvent { vm, detail, ..NewEvent::now(kind, format!("vm/{}", self.vm.name)) });
+    }
+}
