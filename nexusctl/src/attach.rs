@@ -51,7 +51,7 @@ pub(crate) struct Attach {
     ttyd: Option<Loopback>,
     /// How long a VM that is booting may take until its guest answers
     #[arg(long, value_name = "TIME", value_parser = amount::parse_duration, default_value = "2m")]
-    timeout: Duration,
+    boot_timeout: Duration,
     /// Only list the terminals in the VM
     #[arg(short, long, conflicts_with_all = ["name", "read_only", "detach_keys", "ttyd"])]
     list: bool,
@@ -100,7 +100,7 @@ impl Attach {
     async fn guest<'a>(&self, bus: &'a Bus, interrupts: &mut Interrupts) -> Result<Guest<'a>, Failure> {
         let what = self.what();
         tokio::select! {
-            guest = Guest::find(bus, &self.vm, &what, self.timeout) => guest,
+            guest = Guest::find(bus, &self.vm, &what, self.boot_timeout) => guest,
             number = interrupts.next() => Err(Failure::silent(Exit::signal(number))),
         }
     }

@@ -19,6 +19,8 @@ impl Exit {
     pub(crate) const FAILED: Self = Self(1);
     /// It was not understood, or not confirmed. clap's own code.
     pub(crate) const USAGE: Self = Self(2);
+    /// `exec`, `run`: the command was killed because its time was up. As `timeout(1)` says it.
+    pub(crate) const TIME_UP: Self = Self(124);
     /// `exec`, `run`: the command could not be tried, or nobody knows how it ended.
     pub(crate) const NOT_RUN: Self = Self(125);
     /// `exec`, `run`: the command is there and can't be executed.

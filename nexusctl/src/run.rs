@@ -35,7 +35,7 @@ pub(crate) struct Run {
     machine: MachineArgs,
     /// How long the guest may take to answer
     #[arg(long, value_name = "TIME", value_parser = amount::parse_duration, default_value = "5m")]
-    timeout: Duration,
+    boot_timeout: Duration,
     /// The image to make its disk from
     image: String,
     #[command(flatten)]
@@ -116,7 +116,7 @@ impl Run {
             let guard = guard(&vm.id)?;
             let job = Job { what: format!("start VM {}", vm.name), title: format!("Starting {}", vm.name), path: job };
             job.wait(bus, interrupts).await?;
-            let ready = ready::wait(bus, path, &vm.name, self.timeout, interrupts).await;
+            let ready = ready::wait(bus, path, &vm.name, self.boot_timeout, interrupts).await;
             ready.map_err(|error| {
                 // Its console goes with it.
                 let image = &self.image;
@@ -134,7 +134,7 @@ impl Run {
             }
             _ => not_started(not_run(failure)),
         })?;
-        let guest = Guest::at(bus, path.clone(), name, self.timeout).await;
+        let guest = Guest::at(bus, path.clone(), name, self.boot_timeout).await;
         let guest = guest.map_err(|failure| not_started(not_run(failure)))?;
         let result = guest.command(&self.command, &[], interrupts).await;
         drop(guard);

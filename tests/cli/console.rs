@@ -9,7 +9,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::said::{interrupt, web};
+use crate::said::{ctl, has, interrupt, ok, web};
 
 /// How many descriptors of a process are for watching files.
 fn file_watches(pid: Pid) -> usize {
@@ -31,6 +31,18 @@ async fn a_console_that_can_not_be_followed_any_longer_says_so() {
     // It may ask the one that is about to die, or nobody, as the next one may not be there yet.
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(["any longer", "not running", "went away"].iter().any(|words| said.contains(words)), "{said}");
+}
+
+#[tokio::test]
+async fn what_the_run_before_has_written_is_kept() {
+    let (daemon, vm) = web().await;
+    let previous = ctl(&daemon, &["vm", "logs", "web", "--previous"]).await;
+    assert_eq!((previous.code, previous.out.as_str()), (Some(0), ""), "{previous:?}");
+    daemon.shell(&vm, "echo last words >/proc/$PPID/fd/1").await;
+    ok(&daemon, &["vm", "restart", "web"]).await;
+    assert!(!ctl(&daemon, &["vm", "logs", "web"]).await.out.contains("last words"));
+    has(&ok(&daemon, &["vm", "logs", "web", "--previous"]).await, &["last words"]);
+    assert_eq!(ctl(&daemon, &["vm", "logs", "web", "--previous", "--follow"]).await.code, Some(2));
 }
 
 #[tokio::test]

@@ -1,10 +1,13 @@
 //! Commands in a guest: their streams, signals and ends.
 
-use std::{fs, process::Stdio};
+use std::{fs, path::Path, process::Stdio};
 
 use futures_util::StreamExt;
-use nexus_dbus::client::Options;
-use nexus_tests::{PATIENCE, daemonises, has_died, pid_in};
+use nexus_dbus::{
+    ROOT,
+    client::{ConnectionProxy, Options},
+};
+use nexus_tests::{Liar, Lie, PATIENCE, daemonises, has_died, pid_in};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -48,6 +51,34 @@ async fn a_commands_streams_and_end_are_nexusctls_own() {
     has(&said.err, &["stopped", "nexusctl vm start web"]);
 }
 
+#[tokio::test]
+async fn a_command_may_take_so_long_and_no_longer() {
+    let (daemon, _vm) = web().await;
+    let said = ctl(&daemon, &["exec", "--timeout", "500ms", "web", "--", "sh", "-c", "echo began; sleep 1000"]).await;
+    assert_eq!((said.code, said.out.as_str()), (Some(124), "began\n"), "{said:?}");
+    has(&said.err, &["was killed: its time of 500 ms was up"]);
+    let said = ctl(&daemon, &["exec", "--timeout", "5m", "web", "--", "sh", "-c", "kill -9 $$"]).await;
+    assert_eq!((said.code, said.err.as_str()), (Some(128 + 9), ""), "{said:?}");
+}
+
+/// Regression: it was started again and again, as if the guest had never heard of it.
+#[tokio::test]
+async fn a_command_that_may_have_been_started_is_not_started_again() {
+    let (daemon, vm) = web().await;
+    let liar = Liar::in_place_of(Path::new(&daemon.read(&vm).await.vsock_path), Lie::Starts);
+    let agent = format!("{ROOT}/vm/web/connection/1");
+    let agent = ConnectionProxy::builder(&daemon.client).path(agent).build().await.unwrap();
+    agent.close().await.unwrap();
+    for detach in [&[][..], &["-d"]] {
+        let before = liar.starts();
+        let arguments: Vec<&str> = [&["exec"], detach, &["web", "--", "true"]].concat();
+        let said = ctl(&daemon, &arguments).await;
+        assert_eq!(said.code, Some(125), "{said:?}");
+        has(&said.err, &["lost before it answered", "is not known"]);
+        assert_eq!(liar.starts(), before + 1);
+    }
+}
+
 /// Regression: one that came before it was told that the guest had gone was refused.
 #[tokio::test]
 async fn a_command_waits_for_a_vm_that_is_started_again() {
@@ -62,7 +93,7 @@ async fn a_command_waits_for_a_vm_that_is_started_again() {
 
 #[tokio::test]
 async fn commands_in_a_guest_are_listed() {
-    let (daemon, vm) = web().await;
+    let (daemon, _vm) = web().await;
     has(&ok(&daemon, &["vm", "execs", "web"]).await, &["No commands run in VM web."]);
     let mut child = daemon.nexusctl(&["exec", "web", "--", "sh", "-c", "echo ready; exec sleep 1000"]).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -70,9 +101,12 @@ async fn commands_in_a_guest_are_listed() {
     has(&ok(&daemon, &["vm", "execs", "web"]).await, &["EXEC", "sh -c echo ready; exec sleep 1000"]);
     let execs = json(&daemon, &["vm", "execs", "web"]).await;
     assert_eq!(execs[0]["argv"][0], "sh");
-    daemon.guest(&vm).await.signal_exec(execs[0]["id"].as_u64().unwrap(), 9).await.unwrap();
+    let id = execs[0]["id"].to_string();
+    has(&ok(&daemon, &["vm", "signal", "web", &id, "--signal", "kill"]).await, &["is told"]);
     let status = timeout(PATIENCE, child.wait()).await.expect("nexusctl ends").unwrap();
     assert_eq!(status.code(), Some(128 + 9));
+    let said = ctl(&daemon, &["vm", "signal", "web", &id]).await;
+    assert_eq!(said.code, Some(1), "{said:?}");
     ok(&daemon, &["vm", "stop", "web"]).await;
     let said = ctl(&daemon, &["vm", "execs", "web"]).await;
     assert_eq!(said.code, Some(1), "{said:?}");

@@ -64,7 +64,7 @@ async fn a_file_that_no_vm_can_have_is_refused() {
         ctl(&daemon, &arguments).await
     };
     for (files, code, said) in [
-        (vec![given("etc/motd")], 1, "none of a file"),
+        (vec![given("etc/motd")], 1, "`etc/motd`, which is no path of a file"),
         (vec![given("/a"), given("/a")], 1, "`/a` twice"),
         ((0..6).map(|number| given(&format!("/{number}"))).collect(), 1, "altogether"),
         (vec!["/a=/no/such/file".to_owned()], 2, "cannot read /no/such/file"),
@@ -84,8 +84,12 @@ async fn a_guest_that_does_not_take_them_is_not_ready_and_the_log_says_why_once(
     fs::write(&file, "content").unwrap();
     let (one, below) = (format!("/one={}", file.display()), format!("/one/below={}", file.display()));
     ok(&daemon, &["vm", "create", "web", "--vmm", "process", "--file", &one, "--file", &below]).await;
-    let said = ctl(&daemon, &["vm", "start", "web", "--timeout", "2s"]).await;
+    let said = ctl(&daemon, &["vm", "start", "web", "--boot-timeout", "2s"]).await;
     assert_eq!(said.code, Some(1), "{said:?}");
+    has(&said.err, &["It can't be given `/one/below`", "Not a directory"]);
+    for shows in [&["vm", "inspect", "web"][..], &["tree"]] {
+        has(&ok(&daemon, shows).await, &["it can't be given `/one/below`"]);
+    }
     let connection = format!("{ROOT}/vm/web/connection/1");
     daemon.wait_actor(&connection, |actor| actor.health == "degraded" && actor.failure_count > 2).await;
     let log = daemon.log();

@@ -90,7 +90,7 @@ async fn a_real_vm_runs_a_command() {
     }
     ok(&daemon, &["vm", "delete", "web", "--force", "--workspaces", "--yes"]).await;
     // No kernel boots in so short a time.
-    let said = ctl(&daemon, &["run", "guest", "--vmm", "qemu", "--timeout", "10ms", "--", "true"]).await;
+    let said = ctl(&daemon, &["run", "guest", "--vmm", "qemu", "--boot-timeout", "10ms", "--", "true"]).await;
     assert_eq!((said.code, said.out.as_str()), (Some(125), ""), "{said:?}");
     has(&said.err, &["has not answered within 10 ms", "The command did not run.", "The VM is removed."]);
     nothing_left(&daemon).await;

@@ -1,6 +1,9 @@
 //! A command with the caller's streams, or on the caller's terminal.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
 use clap::Args;
 use nexus_dbus::client::Options;
@@ -14,8 +17,12 @@ use crate::{
     failure::{Exit, Failure},
     guest::Guest,
     interrupt::Interrupts,
+    output::amount,
     terminal::DetachKeys,
 };
+
+/// The number of SIGKILL.
+const KILLED: u8 = 9;
 
 /// A command, and how it is run.
 #[derive(Debug, Args)]
@@ -29,6 +36,9 @@ pub(crate) struct CommandArgs {
     /// Run it in this folder of the guest
     #[arg(short, long, value_name = "FOLDER")]
     pub(crate) workdir: Option<String>,
+    /// Kill it, with all that it started, when it has run for so long, and end with 124
+    #[arg(long, value_name = "TIME", value_parser = amount::parse_duration)]
+    pub(crate) timeout: Option<Duration>,
     /// The command and its arguments
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
     pub(crate) argv: Vec<String>,
@@ -42,6 +52,7 @@ impl Guest<'_> {
         env: &[(String, String)],
         interrupts: &mut Interrupts,
     ) -> Result<Exit, Failure> {
+        let begun = Instant::now();
         let (id, streams) = self.start(command, env, false, interrupts).await.map_err(not_run)?;
         let (copied, mut copies) = tokio::sync::mpsc::unbounded_channel();
         streams.copy(command.interactive, &copied);
@@ -81,7 +92,8 @@ impl Guest<'_> {
         }
         match (ended, lost) {
             (Some(Ok(_)), Some(lost)) => Err(lost),
-            (Some(result), _) => result,
+            (Some(Ok(exit)), _) => self.in_time(command, begun, exit),
+            (Some(Err(failure)), _) => Err(failure),
             (None, _) => Err(Failure::silent(Exit::NOT_RUN)),
         }
     }
@@ -96,25 +108,41 @@ impl Guest<'_> {
         let argv: Vec<&str> = command.argv.iter().map(String::as_str).collect();
         let what = self.what(command);
         let keys = DetachKeys::none();
+        let begun = Instant::now();
         let opened =
             self.open_terminal(&what, &argv, || options(command, env), command.interactive, keys, interrupts).await;
         match self.show(opened.map_err(not_run)?, interrupts).await? {
-            Outcome::Exit(exit) => Ok(exit),
+            Outcome::Exit(exit) => self.in_time(command, begun, exit),
             // Nothing that is typed means that.
             Outcome::Detached => Err(Failure::silent(Exit::NOT_RUN)),
         }
     }
 
+    /// The end of a command, unless its guest has killed it because its time was up.
+    fn in_time(&self, command: &CommandArgs, begun: Instant, exit: Exit) -> Result<Exit, Failure> {
+        match command.timeout {
+            Some(limit) if exit == Exit::signal(KILLED) && begun.elapsed() >= limit => {
+                let limit = amount::duration(limit);
+                Err(Failure::new(format!("the command in VM {} was killed: its time of {limit} was up", self.name))
+                    .exit(Exit::TIME_UP))
+            }
+            _ => Ok(exit),
+        }
+    }
+
     /// What is being done, for people.
     pub(super) fn what(&self, command: &CommandArgs) -> String {
-        let program = command.argv.first().map(String::as_str).unwrap_or_default();
-        format!("run {program} in VM {}", self.name)
+        let program = command.argv.first().filter(|program| !program.is_empty());
+        format!("run {} in VM {}", program.map_or("a command", String::as_str), self.name)
     }
 }
 
 /// What a command is to be run with, as `Guest.Exec` and `Guest.OpenShell` take it.
 pub(super) fn options(command: &CommandArgs, env: &[(String, String)]) -> Options<'static> {
     let mut options = Options::new();
+    if let Some(limit) = command.timeout {
+        options.insert("timeout-usec", u64::try_from(limit.as_micros()).unwrap_or(u64::MAX).into());
+    }
     if let Some(user) = &command.user {
         options.insert("user", user.clone().into());
     }

@@ -95,9 +95,9 @@ impl Guest<'_> {
         let what = format!("learn how the command in VM {} ended", self.name);
         let failure = self.bus.explain(&what, error).await.exit(Exit::NOT_RUN);
         match self.vm().await {
-            Ok(vm) if error.kind() == Some(ErrorKind::GuestUnavailable) => failure
-                .because(format!("The VM is {}.", vm.state))
-                .hint("See what became of it", format!("nexusctl vm history {}", self.name)),
+            Ok(_) if error.kind() == Some(ErrorKind::GuestUnavailable) => {
+                failure.hint("See what became of it", format!("nexusctl vm history {}", self.name))
+            }
             _ => failure,
         }
     }

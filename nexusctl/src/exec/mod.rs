@@ -28,7 +28,7 @@ use crate::{
 /// Run a command in a VM, with the caller's output and, where asked for, input
 ///
 /// When nexusctl ends before the command does, however that is, the command is killed with all that it started, unless it
-/// is detached. The command's exit code is that of nexusctl, or 128 and the number of the signal that ended it. 125: the
+/// is detached. The command's exit code is that of nexusctl, or 128 and the number of the signal that ended it. 124: its --timeout was over. 125: the
 /// command could not be tried, or nobody knows how it ended. 126: it can't be executed. 127: there is no such command.
 #[derive(Debug, Args)]
 pub(crate) struct Exec {
@@ -43,7 +43,7 @@ pub(crate) struct Exec {
     env: Vec<(String, String)>,
     /// How long a VM that is booting may take until its guest answers
     #[arg(long, value_name = "TIME", value_parser = amount::parse_duration, default_value = "2m")]
-    timeout: Duration,
+    boot_timeout: Duration,
     /// A name or an id
     #[arg(value_name = "VM")]
     vm: String,
@@ -59,7 +59,7 @@ impl Exec {
         let mut interrupts = Interrupts::listen()?;
         let what = format!("run a command in VM {}", self.vm);
         let guest = tokio::select! {
-            guest = Guest::find(bus, &self.vm, &what, self.timeout) => guest.map_err(not_run)?,
+            guest = Guest::find(bus, &self.vm, &what, self.boot_timeout) => guest.map_err(not_run)?,
             number = interrupts.next() => return Err(not_begun(&self.vm, number)),
         };
         if self.detach {

@@ -1,6 +1,9 @@
 //! Signals for a command.
 
+use std::time::Duration;
+
 use nexus_model::ErrorKind;
+use tokio::time::sleep;
 
 use super::Guest;
 use crate::{
@@ -9,12 +12,19 @@ use crate::{
     output,
 };
 
+/// How long it takes at most where all are there. Some signals come twice, of the terminal and of a program that runs
+/// nexusctl.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 impl Guest<'_> {
-    /// Passes a signal on. Somebody who sends a second one meanwhile does not want to wait for that.
+    /// Passes a signal on. Somebody who sends a second one when that takes long does not want to wait for it.
     pub(super) async fn pass_on(&self, id: u64, number: u8, interrupts: &mut Interrupts) -> Result<(), Failure> {
         tokio::select! {
             passed = self.bus.patiently(self.signal(id, number)) => passed,
-            _ = interrupts.next() => Err(self.left(number)),
+            _ = async {
+                sleep(PATIENCE).await;
+                interrupts.next().await
+            } => Err(self.left(number)),
         }
     }
 
@@ -23,7 +33,7 @@ impl Guest<'_> {
         let name = &self.name;
         Failure::new(format!("the command in VM {name} was not told of signal {number}"))
             .because("Its guest kills it, with all that it started, when it sees that nexusctl has gone.")
-            .hint("See whether it has, once the daemon is back", format!("nexusctl vm execs {name}"))
+            .hint("See whether it has", format!("nexusctl vm execs {name}"))
             .exit(Exit::signal(number))
     }
 

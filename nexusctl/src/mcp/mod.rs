@@ -46,7 +46,7 @@ either or both:
 pub(crate) struct Mcp {
     /// How long a VM that is booting may take until its guest answers
     #[arg(long, value_name = "TIME", value_parser = amount::parse_duration, default_value = "2m", requires = "vm")]
-    timeout: Duration,
+    boot_timeout: Duration,
     /// A name or an id; without one it is about all of Nexus
     #[arg(value_name = "VM")]
     vm: Option<String>,
@@ -58,7 +58,7 @@ impl Mcp {
         match &self.vm {
             None => nexus::run(bus, &mut interrupts).await,
             Some(vm) => {
-                let open = async |interrupts: &mut Interrupts| session(bus, vm, self.timeout, interrupts).await;
+                let open = async |interrupts: &mut Interrupts| session(bus, vm, self.boot_timeout, interrupts).await;
                 bridge::run(vm, &mut interrupts, open).await
             }
         }

@@ -83,6 +83,7 @@ pub(crate) struct Create {
 /// `NAME=VALUE`, or `NAME` with the value that it has here.
 pub(crate) fn variable(text: &str) -> Result<(String, String), String> {
     let (name, value) = match text.split_once('=') {
+        None if text.is_empty() => ("", String::new()),
         Some((name, value)) => (name, value.to_owned()),
         None => (text, std::env::var(text).map_err(|_| format!("{text} is not set here: write {text}=VALUE"))?),
     };

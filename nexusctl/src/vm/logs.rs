@@ -32,6 +32,9 @@ pub(crate) struct Logs {
     /// Begin with the last so many lines
     #[arg(short = 'n', long, value_name = "LINES")]
     tail: Option<u32>,
+    /// What the run before has written, as one whose kernel has panicked
+    #[arg(short, long, conflicts_with = "follow")]
+    previous: bool,
 }
 
 pub(super) async fn run(bus: &Bus, args: &Logs) -> Result<Exit, Failure> {
@@ -44,6 +47,9 @@ async fn show(bus: &Bus, args: &Logs) -> Result<Exit, Failure> {
     let mut options = Options::new();
     if args.follow {
         options.insert("follow", true.into());
+    }
+    if args.previous {
+        options.insert("previous", true.into());
     }
     if let Some(lines) = args.tail {
         options.insert("tail-lines", lines.into());
@@ -61,7 +67,8 @@ async fn show(bus: &Bus, args: &Logs) -> Result<Exit, Failure> {
         number = interrupts.next() => return Ok(Exit::signal(number)),
     };
     if bytes == 0 && args.tail != Some(0) {
-        output::note(format!("Nothing was written to the console of VM {}.", args.name));
+        let run = if args.previous { " by a run before" } else { "" };
+        output::note(format!("Nothing was written to the console of VM {}{run}.", args.name));
     }
     if args.follow { ended(bus, &args.name, &what, daemon).await } else { Ok(Exit::OK) }
 }

@@ -13,6 +13,7 @@ pub(crate) mod ready;
 #[cfg(test)]
 pub(crate) mod sample;
 mod set;
+mod signal;
 
 use clap::Subcommand;
 pub(crate) use create::{MachineArgs, variable};
@@ -60,6 +61,8 @@ pub(crate) enum VmCommand {
     Logs(logs::Logs),
     /// List the commands that run in a VM and were started through Nexus
     Execs(execs::Execs),
+    /// Send a signal to commands in a VM: by default, end them
+    Signal(signal::Signal),
     /// Show what states a VM went through, and why
     History(history::History),
 }
@@ -90,6 +93,7 @@ impl VmCommand {
             Self::Delete(args) => delete::run(bus, &args).await,
             Self::Logs(args) => logs::run(bus, &args).await,
             Self::Execs(args) => execs::run(bus, &args).await,
+            Self::Signal(args) => signal::run(bus, &args).await,
             Self::History(args) => history::run(bus, &args).await,
         }
     }

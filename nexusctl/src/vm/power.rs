@@ -36,7 +36,7 @@ struct WaitArgs {
     no_wait: bool,
     /// How long a guest may take to answer; the VM boots on after that
     #[arg(long, value_name = "TIME", value_parser = amount::parse_duration, default_value = "5m")]
-    timeout: Duration,
+    boot_timeout: Duration,
 }
 
 #[derive(Debug, Args)]
@@ -195,7 +195,7 @@ impl<'a> Run<'a> {
             }
             let up = async {
                 asked.job.wait(self.bus, &mut interrupts).await?;
-                ready::wait(self.bus, &asked.vm, name, wait.timeout, &mut interrupts)
+                ready::wait(self.bus, &asked.vm, name, wait.boot_timeout, &mut interrupts)
                     .await
                     .map_err(NotReady::of_lasting)
             };

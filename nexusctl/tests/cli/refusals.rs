@@ -27,7 +27,7 @@ fn what_is_not_understood_ends_with_2() {
     for (arguments, said) in [
         (&["vm", "create", "web", "--memory", "much"][..], "write a number and a unit: 512M, 2G"),
         (&["vm", "create", "web", "--memory", "256"], "did you mean 256M?"),
-        (&["vm", "start", "web", "--timeout", "soon"], "write a number and a unit: 30s, 2m"),
+        (&["vm", "start", "web", "--boot-timeout", "soon"], "write a number and a unit: 30s, 2m"),
         (&["events", "--since", "soon"], "write how long ago"),
         (&["audit", "--follow", "--until", "10m"], "cannot be used with"),
         (&["vm", "create", "web", "--image", "a", "--workspace", "b"], "cannot be used with"),
