@@ -62,7 +62,7 @@ pub(crate) async fn measure(report: &mut Report, scale: &Scale, programs: &Progr
         "A VM in QEMU is created from an image and started (`CreateVm`, `Vm.Start`), until a client on the bus sees \
          `GuestReady`; then what Nexus ran is run again without Nexus: the image is copied with `cp`, the sidecar and QEMU \
          get the arguments that they had (no sandbox, no log of bounded size, nobody who watches), and the agent is dialled \
-         until it has shaken hands. *Blindly* is every 5 ms from the start; the sidecar dies of that now and then, and those \
+         until it has shaken hands. *Blindly* is every 5 ms from the start; a sidecar may die of that, and those \
          boots are counted but not measured. *Carefully* is as Nexus does, once QEMU says that the guest's driver is ready. \
          In turns, so that all see the same machine.",
     );
