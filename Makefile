@@ -26,7 +26,7 @@ BUILD_debug   := --workspace --all-targets
 BUILD_failpoints := --workspace --features nexusd/failpoints --bin nexusd-failpoints
 STEP       := tools/step
 
-# The vsock device and cargo-deny are put there by tools/crate.
+# The vsock device, cargo-deny and cargo-fuzz are put there by tools/vsock-device and tools/crate.
 export PATH := $(CURDIR)/build/tools/bin:$(PATH)
 
 .DEFAULT_GOAL := help
