@@ -61,15 +61,22 @@ async fn a_vm_is_started_used_and_stopped() {
     assert_eq!(read.await.unwrap(), "through\n");
     assert_eq!(guest.wait_exec(id).await.unwrap(), (0, 0));
     let size = [("columns", Variant::from(101_u32)), ("rows", Variant::from(37_u32)), ("name", Variant::from("main"))];
-    let (id, stream) = guest.open_shell(&["sh", "-c", "stty size; read line"], Options::from(size)).await.unwrap();
+    let script = ["sh", "-c", "stty size; read line; stty size"];
+    let (id, stream) = guest.open_shell(&script, Options::from(size)).await.unwrap();
+    let terminal = std::fs::File::from(std::os::fd::OwnedFd::from(stream));
+    let mut lines = std::io::BufReader::new(terminal.try_clone().unwrap());
+    let first = tokio::task::spawn_blocking(move || {
+        let mut line = String::new();
+        std::io::BufRead::read_line(&mut lines, &mut line).unwrap();
+        (line, lines)
+    });
+    let (line, lines) = first.await.unwrap();
+    assert_eq!(line, "37 101\r\n");
     guest.resize_exec(id, 99, 1_000_000).await.unwrap();
     assert_eq!(guest.list_shells().await.unwrap(), [(id, "main".to_owned(), 99, 500, 1)]);
-    let terminal = std::fs::File::from(std::os::fd::OwnedFd::from(stream));
-    let read = tokio::task::spawn_blocking(move || {
-        std::io::Write::write_all(&mut &terminal, b"\r").unwrap();
-        std::io::read_to_string(&terminal).unwrap()
-    });
-    assert!(read.await.unwrap().contains("37 101"));
+    std::io::Write::write_all(&mut &terminal, b"\r").unwrap();
+    let rest = tokio::task::spawn_blocking(|| std::io::read_to_string(lines).unwrap());
+    assert!(rest.await.unwrap().contains("500 99"));
     assert_eq!(guest.wait_exec(id).await.unwrap(), (0, 0));
     let half = Options::from([("columns", Variant::from(80_u32))]);
     let (kind, text) = kind_and_text(guest.open_shell(&[], half).await);
