@@ -32,8 +32,8 @@ const MAX_UNSIZED_BYTES: u64 = 4 << 20;
 /// nothing is said of where the place itself is. `sink` is given back.
 ///
 /// # Errors
-/// [`ArchiveError::File`] when something can't be read, has become shorter meanwhile, or is a device or a socket at the place itself; [`ArchiveError::Stream`] when the
-/// sink takes no more.
+/// [`ArchiveError::File`] when something can't be read or has become shorter meanwhile, or when a device or a socket is at
+/// the place itself; [`ArchiveError::Stream`] when the sink takes no more.
 pub fn pack<W: Write>(place: &Place, name: &OsStr, sink: W) -> Result<(W, Summary), ArchiveError> {
     let mut packer = Packer { archive: Builder::new(sink), linked: HashMap::new(), summary: Summary::default() };
     packer.entry(&place.folder, &place.name, Path::new(name), 0)?;

@@ -300,7 +300,12 @@ fn what_can_not_be_in_its_place_is_refused_at_once() {
         let refused = unpacked(archive, &path(to), true);
         assert!(matches!(refused, Err(ArchiveError::Place { .. })), "{to}: {refused:?}");
     }
-    assert_eq!(left_in(folder.path()), ["file", "pipe", "tree"]);
+    let root = Root::open(folder.path()).unwrap();
+    let draft = Draft::begin(Target::find(&root, Path::new("/later"), None, true).unwrap()).unwrap();
+    make(&Plant::Pipe, &path("later"), Path::new(""));
+    assert!(matches!(draft.unpack(0, &file[..]), Err(ArchiveError::Place { .. })), "it has come meanwhile");
+    drop(draft);
+    assert_eq!(left_in(folder.path()), ["file", "later", "pipe", "tree"]);
 }
 
 #[test]
