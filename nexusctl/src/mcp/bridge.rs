@@ -13,7 +13,7 @@ use std::{
 
 use nexus_protocol::{
     MAX_TOOLS_LINE_BYTES,
-    mcp::{Begun, Line, Lines, Pending, failure},
+    mcp::{Begun, Line, Lines, Pending, refusal},
 };
 use serde_json::Value;
 use tokio::{
@@ -202,8 +202,13 @@ impl Bridge {
     fn outbound(&self, input: File) {
         let mut lines = Lines::new(input, MAX_TOOLS_LINE_BYTES);
         loop {
-            match lines.next() {
-                Ok(Line::Whole(line)) => {
+            let Ok(line) = lines.next() else { return };
+            match (refusal(&line), line) {
+                (Some(refusal), _) => {
+                    // A client that does not read is noticed the other way.
+                    let _ = self.say(&refusal);
+                }
+                (None, Line::Whole(line)) => {
                     let mut state = self.state();
                     state.pending.waits(&line);
                     let to_guest = loop {
@@ -218,13 +223,7 @@ impl Bridge {
                     // Of a guest that is gone the other way tells, and answers what it was asked.
                     let _ = (&*to_guest).write_all(&line);
                 }
-                Ok(Line::TooLong) => {
-                    let why =
-                        format!("a message was over the limit of {MAX_TOOLS_LINE_BYTES} bytes, and was not passed on");
-                    // A client that does not read is noticed the other way.
-                    let _ = self.say(&failure(&Value::Null, &why));
-                }
-                Ok(Line::End) | Err(_) => return,
+                (None, _) => return,
             }
         }
     }

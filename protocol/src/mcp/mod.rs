@@ -11,4 +11,4 @@ mod pending;
 
 pub use bounded_lines::BoundedLines;
 pub use lines::{Line, Lines};
-pub use pending::{Begun, Pending, failure};
+pub use pending::{Begun, Pending, failure, refusal};

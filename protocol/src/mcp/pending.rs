@@ -5,6 +5,9 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Value, json};
 
+use super::Line;
+use crate::MAX_TOOLS_LINE_BYTES;
+
 /// What every message of JSON-RPC 2.0 may have.
 #[derive(Debug, Deserialize)]
 struct Message {
@@ -136,6 +139,29 @@ impl Pending {
 pub fn failure(id: &Value, why: &str) -> Value {
     // From the range for implementations (JSON-RPC 2.0, section 5.1).
     json!({"jsonrpc": "2.0", "id": id, "error": {"code": -32000, "message": why}})
+}
+
+/// What to answer at once to a line of a client's that no server would answer: its sender would wait for ever.
+#[must_use]
+pub fn refusal(line: &Line) -> Option<Value> {
+    match line {
+        Line::TooLong => {
+            let why = format!("a message was over the limit of {MAX_TOOLS_LINE_BYTES} bytes, and was not passed on");
+            Some(failure(&Value::Null, &why))
+        }
+        Line::Whole(line) if !is_json(line) => {
+            // JSON-RPC 2.0, section 5.1.
+            let error = json!({"code": -32700, "message": "a line was no JSON, and was not passed on"});
+            Some(json!({"jsonrpc": "2.0", "id": null, "error": error}))
+        }
+        Line::Whole(_) | Line::End => None,
+    }
+}
+
+fn is_json(line: &[u8]) -> bool {
+    // What is skipped in bytes need not be UTF-8.
+    line.trim_ascii().is_empty()
+        || str::from_utf8(line).is_ok_and(|line| serde_json::from_str::<IgnoredAny>(line).is_ok())
 }
 
 #[cfg(test)]

@@ -12,9 +12,8 @@ use std::{
 
 use nexus_protocol::{
     MAX_TOOLS_LINE_BYTES,
-    mcp::{Line, Lines, failure},
+    mcp::{Line, Lines, refusal},
 };
-use serde_json::Value;
 use tokio::{net::UnixStream, sync::oneshot};
 
 /// The standard input to read from, and the standard output to write to.
@@ -47,18 +46,15 @@ pub(super) fn connect() -> io::Result<Streams> {
     Ok(Streams { stream: UnixStream::from_std(near)?, written })
 }
 
-/// From the client. A message that is too long is answered here: the SDK would say nothing of it, and its sender would wait for
-/// ever.
+/// From the client, as far as the SDK would answer it.
 fn inbound(input: impl Read, mut into: impl Write, out: &Mutex<impl Write>) -> io::Result<()> {
     let mut lines = Lines::new(input, MAX_TOOLS_LINE_BYTES);
     loop {
-        match lines.next()? {
-            Line::Whole(line) => into.write_all(&line)?,
-            Line::TooLong => {
-                let why = format!("a message was over the limit of {MAX_TOOLS_LINE_BYTES} bytes");
-                write(out, format!("{}\n", failure(&Value::Null, &why)).as_bytes())?;
-            }
-            Line::End => return Ok(()),
+        let line = lines.next()?;
+        match (refusal(&line), line) {
+            (Some(refusal), _) => write(out, format!("{refusal}\n").as_bytes())?,
+            (None, Line::Whole(line)) => into.write_all(&line)?,
+            (None, _) => return Ok(()),
         }
     }
 }
@@ -79,18 +75,22 @@ fn write(out: &Mutex<impl Write>, line: &[u8]) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     #[test]
-    fn a_message_that_is_too_long_is_answered_and_the_next_one_passed_on() {
-        let mut input = vec![b'x'; MAX_TOOLS_LINE_BYTES];
-        input.extend_from_slice(b"\n{}\nrest");
-        let (mut into, out) = (Vec::new(), Mutex::new(Vec::new()));
-        inbound(input.as_slice(), &mut into, &out).unwrap();
-        assert_eq!(into, b"{}\n");
-        let answer: Value = serde_json::from_slice(&out.into_inner().unwrap()).unwrap();
-        assert_eq!(answer["id"], Value::Null);
-        assert!(answer["error"]["message"].as_str().unwrap().contains("16777216"), "{answer}");
+    fn a_message_that_no_server_would_answer_is_answered_and_the_next_one_passed_on() {
+        let too_long = vec![b'x'; MAX_TOOLS_LINE_BYTES];
+        for (wrong, words) in [(&too_long[..], "16777216"), (b"{\"id\":1,", "no JSON"), (b"\"\xff\"", "no JSON")] {
+            let input = [wrong, b"\n\n{}\nrest"].concat();
+            let (mut into, out) = (Vec::new(), Mutex::new(Vec::new()));
+            inbound(input.as_slice(), &mut into, &out).unwrap();
+            assert_eq!(into, b"\n{}\n");
+            let answer: Value = serde_json::from_slice(&out.into_inner().unwrap()).unwrap();
+            assert_eq!(answer["id"], Value::Null);
+            assert!(answer["error"]["message"].as_str().unwrap().contains(words), "{answer}");
+        }
     }
 
     #[test]
