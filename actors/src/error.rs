@@ -133,7 +133,7 @@ impl From<AgentError> for Error {
     }
 }
 
-/// `GuestUnavailable` says that the same may be asked again.
+/// `GuestUnavailable` says that nothing of what was asked runs in the guest, so that it may be asked again.
 fn kind(error: &AgentError) -> ErrorKind {
     match error {
         AgentError::Unreachable(_) | AgentError::Gone(_) => ErrorKind::GuestUnavailable,

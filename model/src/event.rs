@@ -13,7 +13,7 @@ words! {
         VmChanged = "vm-changed",
         /// A VM is not started again, although that was waited for.
         VmRestartCalledOff = "vm-restart-called-off",
-        /// A VM runs, and its guest agent, which has answered before, does not any more.
+        /// A VM runs, and its guest agent does not answer any more, or nothing can be asked of it.
         GuestUnreachable = "guest-unreachable",
         /// A guest agent that was unreachable answers again.
         GuestBack = "guest-back",

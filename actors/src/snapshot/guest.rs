@@ -50,7 +50,7 @@ pub struct ConnectionSnapshot {
     pub host_path: Option<PathBuf>,
     /// Since when it is open.
     pub opened_at: Timestamp,
-    /// Why it could not be opened, or was lost, last.
+    /// Why it is not open, as far as that is known.
     pub failure: Option<String>,
 }
 

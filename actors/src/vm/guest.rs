@@ -3,21 +3,20 @@
 use std::{os::fd::OwnedFd, sync::atomic::Ordering, time::Duration};
 
 use nexus_host::agent::{AgentClient, AgentError, RunOutcome};
-use nexus_model::{
-    ConnectionKind, ErrorKind, Name,
-    restart::RestartPolicy,
-    vm::{Reason, VmState},
-};
+use nexus_model::{ConnectionKind, ErrorKind, Name, vm::VmState};
 use nexus_protocol::{Command, Label, STREAM_PORT, TOOLS_PORT, Text};
 use tracing::info;
 
 use super::connection::AGENT;
-use crate::{Engine, Error, GuestCommand, GuestOutcome, GuestStreams, Origin};
+use crate::{Engine, Error, GuestCommand, GuestOutcome, GuestStreams, Origin, Place};
 
 /// How long a guest's connection may be away before it is given up.
 const AWAY: Duration = Duration::from_secs(20);
 /// How long after a guest's connection was lost it is asked again.
 const PAUSE: Duration = Duration::from_millis(20);
+
+/// How long after a guest's connection was lost it may come to light that its VM has ended.
+const ENDING: Duration = Duration::from_secs(2);
 
 impl Engine {
     /// Runs a command in a guest and waits for its end; its output is capped at 256 KiB.
@@ -28,7 +27,7 @@ impl Engine {
     /// `Timeout` when it was killed because its time was up.
     pub async fn guest_run(&self, origin: &Origin, vm: &Name, command: GuestCommand) -> Result<GuestOutcome, Error> {
         let (agent, command) = self.guest_command(origin, vm, command)?;
-        let outcome = agent.run(&command).await?;
+        let outcome = self.asked(vm, Box::pin(agent.run(&command))).await??;
         if outcome.timed_out {
             return Err(Error::new(ErrorKind::Timeout, too_long(&outcome)));
         }
@@ -47,7 +46,7 @@ impl Engine {
     pub async fn guest_exec(&self, origin: &Origin, vm: &Name, command: GuestCommand) -> Result<GuestStreams, Error> {
         let (agent, command) = self.guest_command(origin, vm, command)?;
         let owner = Label::from(origin.sender.as_str());
-        let streams = agent.exec(&command, Some(owner)).await?;
+        let streams = self.asked(vm, Box::pin(agent.exec(&command, Some(owner)))).await??;
         let place = (ConnectionKind::Stdio, STREAM_PORT);
         self.handed_over(&self.vm(vm)?, &agent, place, &origin.sender, streams.number).await;
         Ok(GuestStreams { exec: streams.id, stdin: streams.stdin, stdout: streams.stdout, stderr: streams.stderr })
@@ -59,7 +58,7 @@ impl Engine {
     /// As [`guest_exec`](Self::guest_exec)'s.
     pub async fn guest_detach(&self, origin: &Origin, vm: &Name, command: GuestCommand) -> Result<u64, Error> {
         let (agent, command) = self.guest_command(origin, vm, command)?;
-        Ok(agent.detach(&command).await?)
+        Ok(self.asked(vm, Box::pin(agent.detach(&command))).await??)
     }
 
     /// Waits for the end of a command, however long that takes. When the connection to the agent is lost meanwhile, it
@@ -132,6 +131,26 @@ impl Engine {
         Ok(opened.stream)
     }
 
+    /// The answer to what the guest may do although there is none. With its VM whatever it did has ended, and that is the
+    /// error then.
+    pub(super) async fn asked<T>(
+        &self,
+        vm: &Name,
+        answer: impl Future<Output = Result<T, AgentError>>,
+    ) -> Result<Result<T, AgentError>, Error> {
+        let picture = self.board.vms().watch(vm);
+        let run = picture.as_ref().map(|picture| picture.borrow().started_at);
+        let (mut picture, error) = match (picture, answer.await) {
+            (Some(picture), Err(error @ (AgentError::Lost(_) | AgentError::Streamless(_)))) => (picture, error),
+            (_, answer) => return Ok(answer),
+        };
+        let ends = picture.wait_for(|vm| !vm.lifecycle.state().has_vmm() || Some(vm.started_at) != run);
+        match tokio::time::timeout(ENDING, ends).await {
+            Ok(_) => Err(unavailable(self, vm)),
+            Err(_) => Ok(Err(error)),
+        }
+    }
+
     pub(super) fn agent(&self, vm: &Name) -> Result<AgentClient, Error> {
         // What is sent to a guest that stands still is answered by nobody, and may block its vsock device for good.
         if self.board.vms().get(vm).is_some_and(|picture| picture.lifecycle.state() == VmState::Paused) {
@@ -181,26 +200,23 @@ fn too_long(outcome: &RunOutcome) -> String {
 }
 
 fn unavailable(engine: &Engine, vm: &Name) -> Error {
-    let picture = engine.board.vms().get(vm);
-    let state = picture.as_ref().map_or("gone", |picture| picture.lifecycle.state().as_str());
-    let returns = picture.is_some_and(|picture| match picture.lifecycle.state() {
-        VmState::Crashed => picture.restart_policy != RestartPolicy::No,
-        VmState::Stopped => picture.lifecycle.reason() == Reason::GuestReboot,
-        _ => false,
-    });
+    let state = engine.board.vms().get(vm).map(|picture| picture.lifecycle.state());
     let connection = engine.board.connections().get(&(vm.clone(), AGENT));
-    if let Some(why) = connection.and_then(|connection| connection.failure.clone()) {
-        return Error::new(ErrorKind::GuestUnavailable, format!("the guest of VM `{vm}` can't be reached: {why}"));
-    }
-    let advice = match state {
-        "running" => "its agent has not answered yet, or is not in its image: see `nexusctl vm logs`",
-        "paused" => "resume it first",
-        "starting" => "wait until it is ready",
-        _ if returns => "it is started again by itself",
-        _ => "start it first",
+    let why = connection.and_then(|connection| connection.failure.clone()).filter(|_| state == Some(VmState::Running));
+    let machine = engine.board.actors().get(&Place::Machine(vm.clone()).to_string());
+    let what = format!("the guest of VM `{vm}` can't be reached");
+    let text = match (state, why) {
+        (_, Some(why)) => format!("{what}: {why}; see `nexusctl events --vm {vm}`"),
+        (Some(VmState::Running), None) => {
+            format!("{what}: its agent has not answered yet, or is not in its image: see `nexusctl vm logs`")
+        }
+        (Some(state @ VmState::Paused), _) => format!("{what}: the VM is {state}; resume it first"),
+        (Some(state @ VmState::Starting), _) => format!("{what}: the VM is {state}; wait until it is ready"),
+        (Some(state), _) if machine.is_some_and(|machine| !machine.next_restart_at.is_never()) => {
+            format!("{what}: the VM is {state}; it is started again by itself")
+        }
+        (Some(state), _) => format!("{what}: the VM is {state}; start it first"),
+        (None, _) => format!("{what}: the VM is gone"),
     };
-    Error::new(
-        ErrorKind::GuestUnavailable,
-        format!("the guest of VM `{vm}` can't be reached: the VM is {state}; {advice}"),
-    )
+    Error::new(ErrorKind::GuestUnavailable, text)
 }

@@ -38,7 +38,7 @@ pub trait Connection {
     /// Since when it is open, in microseconds since the epoch, or 0.
     #[zbus(property)]
     fn opened_at(&self) -> Result<u64, Error>;
-    /// Why it could not be opened, or was lost, last, since its VM was started; empty before the first.
+    /// Why it is not open; empty while it is, or where that is not known.
     #[zbus(property)]
     fn failure_reason(&self) -> Result<String, Error>;
 }
@@ -63,7 +63,7 @@ pub struct ConnectionProperties {
     pub host_path: String,
     /// Since when it is open, in microseconds since the epoch, or 0.
     pub opened_at: u64,
-    /// Why it could not be opened, or was lost, last, since its VM was started; empty before the first.
+    /// Why it is not open; empty while it is, or where that is not known.
     pub failure_reason: String,
 }
 

@@ -144,8 +144,8 @@ impl AgentClient {
     ///
     /// # Errors
     /// [`AgentError::InvalidCommand`]; [`AgentError::Failed`] when it can't be started; [`AgentError::Gone`] and
-    /// [`AgentError::Lost`]; [`AgentError::Timeout`] when it has a time limit and no answer came well after that. A command that is killed
-    /// because its time is over is no error.
+    /// [`AgentError::Lost`]; [`AgentError::Timeout`] when it has a time limit and no answer came well after that. A command
+    /// that is killed because its time is over is no error.
     pub async fn run(&self, command: &Command) -> Result<RunOutcome, AgentError> {
         command.validate().map_err(AgentError::InvalidCommand)?;
         let call = self.caller.call(Call::Run(command.clone()));

@@ -94,20 +94,20 @@ where
     let ended = Ended::default();
     let (sink_of_events, events) = EventSink::new(Arc::clone(&ended));
     let next_id = Arc::new(AtomicU64::new(1));
-    let written = Arc::new(AtomicU64::new(0));
+    let begun = Arc::new(AtomicU64::new(0));
 
     let connection = Connection {
         pending: HashMap::new(),
         late: HashSet::new(),
         cancels: VecDeque::new(),
         queued: 0,
-        written: Arc::clone(&written),
+        begun: Arc::clone(&begun),
         next_id: Arc::clone(&next_id),
         events: sink_of_events,
         ended: Arc::clone(&ended),
     };
     let hang_up = Arc::new(Notify::new());
-    let writer = tokio::spawn(write(sink, writable, written));
+    let writer = tokio::spawn(write(sink, writable, begun));
     tokio::spawn(connection.run(frames, calls, gone_callers, to_write, writer, Arc::clone(&hang_up)));
 
     (Caller { outgoing, abandoned, next_id, meter, hang_up, ended }, events)
@@ -116,13 +116,13 @@ where
 async fn write<W: AsyncWrite + Unpin>(
     mut sink: FrameWriter<W>,
     mut frames: mpsc::Receiver<Bytes>,
-    written: Arc<AtomicU64>,
+    begun: Arc<AtomicU64>,
 ) -> Disconnect {
     while let Some(frame) = frames.recv().await {
+        // Counted ahead: of what is on its way nobody knows how far it got.
+        begun.fetch_add(1, Ordering::Release);
         match timeout(WRITE_DEADLINE, sink.send(frame)).await {
-            Ok(Ok(())) => {
-                written.fetch_add(1, Ordering::Relaxed);
-            }
+            Ok(Ok(())) => {}
             Ok(Err(error)) => return Disconnect::Io(error),
             Err(_) => return Disconnect::NotReading,
         }
@@ -146,8 +146,8 @@ struct Connection {
     cancels: VecDeque<u64>,
     /// As many frames were given to the writer.
     queued: u64,
-    /// As many of them are on their way as a whole.
-    written: Arc<AtomicU64>,
+    /// As many of them it has begun to write.
+    begun: Arc<AtomicU64>,
     next_id: Arc<AtomicU64>,
     events: EventSink,
     ended: Ended,
@@ -183,7 +183,7 @@ impl Connection {
         // Set once, here.
         let _ = self.ended.set(Arc::clone(&disconnect));
         for (_, pending) in self.pending.drain() {
-            let may_be_done = pending.has_effect && pending.frame <= self.written.load(Ordering::Relaxed);
+            let may_be_done = pending.has_effect && pending.frame <= self.begun.load(Ordering::Acquire);
             let lost = if may_be_done { AgentError::Lost } else { AgentError::Gone };
             let _ = pending.answer.send(Err(lost(Arc::clone(&disconnect))));
         }

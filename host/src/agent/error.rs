@@ -29,7 +29,7 @@ pub enum AgentError {
     )]
     Lost(#[source] Arc<Disconnect>),
     /// A command was started, and killed again.
-    #[error("the command was killed, since its streams could not be opened")]
+    #[error("the command is killed, since its streams could not be opened")]
     Streamless(#[source] Box<Self>),
     /// The agent refused, or failed. Its kind says more.
     #[error("the guest agent answered with a failure")]

@@ -38,6 +38,8 @@ use crate::{
 
 /// Between two tries while the guest boots.
 const BOOT_RETRY: Duration = Duration::from_millis(25);
+/// From then on there is a reason why a guest that boots does not answer.
+const SLOW: Duration = Duration::from_secs(10);
 /// How long a guest is taken to boot.
 const BOOT_TIME: Duration = Duration::from_secs(60);
 /// Between two tries of a guest that was there before, or that takes long.
@@ -58,6 +60,8 @@ enum Loss {
     Sudden,
     /// Somebody wanted it closed.
     Asked,
+    /// It was never what others can use.
+    Unready,
 }
 
 /// A guest that does not answer.
@@ -65,8 +69,6 @@ struct Silence {
     since: Instant,
     /// For that long it need not.
     patience: Duration,
-    /// Whether that it is over has been said.
-    told: bool,
 }
 
 /// Follows the VM's power: dials while it is on, is parked while it is off.
@@ -82,8 +84,10 @@ pub(super) struct Dialer {
     to_close: mpsc::UnboundedReceiver<Reply<()>>,
     socket: Option<PathBuf>,
     opened_at: Timestamp,
-    /// Why it could not be opened, or was lost, last.
+    /// Why it is not open, as far as that is known.
     failure: Option<String>,
+    /// Whether it was told that the guest is unreachable, and not that it is back.
+    is_unreachable: bool,
     /// The run of which it was said that its agent is too old.
     lacking: Option<u64>,
     breach: Complaint,
@@ -108,6 +112,7 @@ impl Dialer {
             socket: None,
             opened_at: Timestamp::NEVER,
             failure: None,
+            is_unreachable: false,
             lacking: None,
             breach: Complaint::default(),
             unready: Complaint::default(),
@@ -121,6 +126,7 @@ impl Dialer {
                 Power::Off => {
                     self.socket = None;
                     self.failure = None;
+                    self.is_unreachable = false;
                     self.breach = Complaint::default();
                     self.unready = Complaint::default();
                     self.child.reporter.set_health(Health::Ok);
@@ -146,7 +152,7 @@ impl Dialer {
     /// Dials, serves the connection until it is lost, and dials again, for ever.
     async fn keep(&mut self, run: u64, endpoint: &Endpoint, token: Option<&str>) {
         let begun = Instant::now();
-        let mut silence = Silence { since: begun, patience: self.engine.settings.heartbeat * MISSES, told: false };
+        let mut silence = Silence { since: begun, patience: self.engine.settings.heartbeat * MISSES };
         let mut known = false;
         let mut attempt = 0;
         loop {
@@ -156,7 +162,7 @@ impl Dialer {
                 Ok((agent, welcome, events)) => {
                     known = true;
                     let opened = Instant::now();
-                    let loss = self.serve(run, agent, &welcome, events, silence.told).await;
+                    let loss = self.serve(run, agent, &welcome, events).await;
                     let heartbeat = self.engine.settings.heartbeat;
                     // A guest that shakes hands only to hang up is not dialled faster for it.
                     if opened.elapsed() > heartbeat {
@@ -166,7 +172,7 @@ impl Dialer {
                         self.child.reporter.count_failure();
                     }
                     let patience = if loss == Loss::Orderly { BOOT_TIME } else { heartbeat * MISSES };
-                    silence = Silence { since: Instant::now(), patience, told: loss == Loss::Missed };
+                    silence = Silence { since: Instant::now(), patience };
                 }
                 Err(error) => {
                     let is_breach = error.is_breach();
@@ -179,17 +185,20 @@ impl Dialer {
                     } else {
                         debug!(NEXUS_VM = %self.vm.name, "the guest agent does not answer yet: {why}");
                     }
-                    if known || begun.elapsed() > BOOT_TIME {
-                        if !known {
+                    let has_answered = self.has_answered();
+                    if known || has_answered || begun.elapsed() > SLOW {
+                        if !known && !has_answered && begun.elapsed() > BOOT_TIME {
                             self.report_silent(&why);
                         }
                         self.failure = Some(why);
                         self.show(ConnectionState::Connecting);
                     }
+                    if is_breach {
+                        self.tell_unreachable(run).await;
+                    }
                     if self.stands_still() {
                         silence.since = Instant::now();
-                    } else if !silence.told && silence.since.elapsed() > silence.patience && self.has_answered() {
-                        silence.told = true;
+                    } else if !self.is_unreachable && silence.since.elapsed() > silence.patience && has_answered {
                         self.report_unreachable(run, silence.since.elapsed()).await;
                     }
                 }
@@ -204,15 +213,8 @@ impl Dialer {
         }
     }
 
-    /// Serves one connection until it is lost. `is_back` after it was told that the guest is unreachable.
-    async fn serve(
-        &mut self,
-        run: u64,
-        agent: AgentClient,
-        welcome: &Welcome,
-        mut events: AgentEvents,
-        is_back: bool,
-    ) -> Loss {
+    /// Serves one connection until it is lost.
+    async fn serve(&mut self, run: u64, agent: AgentClient, welcome: &Welcome, mut events: AgentEvents) -> Loss {
         self.opened_at = SystemTime::now().into();
         self.vm.heard();
         self.vm.statistics.opened(run, agent.meter());
@@ -226,13 +228,15 @@ impl Dialer {
         if let Err(problem) = provision(&agent, welcome.boot_id.as_str(), &files).await {
             self.report_unready(&problem);
             self.failure = Some(problem);
+            self.tell_unreachable(run).await;
             self.opened_at = Timestamp::NEVER;
-            return Loss::Sudden;
+            return Loss::Unready;
         }
         self.vm.agent.send_replace(Some(agent.clone()));
+        self.failure = None;
         self.show(ConnectionState::Open);
         self.child.reporter.set_health(Health::Ok);
-        self.report_answer(is_back);
+        self.report_answer();
         let guest = Box::new(guest(welcome, self.opened_at));
         self.tell(MachineMessage::GuestUp { run, guest }).await;
         let adoption = self.engine.clone().adopt_streams(self.vm.clone(), agent.clone());

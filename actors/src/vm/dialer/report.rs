@@ -1,6 +1,6 @@
 //! What is said of a guest: in the journal, and what matters for the story of its VM in the history, too.
 
-use std::{fmt, time::Duration};
+use std::{fmt, mem, time::Duration};
 
 use nexus_model::{EventKind, Health};
 use nexus_store::{NewEvent, VmOf};
@@ -10,8 +10,8 @@ use super::Dialer;
 use crate::{catalogue, vm::machine::MachineMessage};
 
 impl Dialer {
-    /// A guest that answers, after it was told that it is unreachable or not.
-    pub(super) fn report_answer(&self, is_back: bool) {
+    /// A guest that answers.
+    pub(super) fn report_answer(&mut self) {
         info!(
             NEXUS_VM = %self.vm.name,
             NEXUS_ACTOR = self.child.path,
@@ -19,7 +19,7 @@ impl Dialer {
             "the guest agent of VM {} answered",
             self.vm.name,
         );
-        if is_back {
+        if mem::take(&mut self.is_unreachable) {
             self.tell_history(EventKind::GuestBack, String::new());
         }
     }
@@ -48,7 +48,7 @@ impl Dialer {
     }
 
     /// A guest that has answered in this run does so no more.
-    pub(super) async fn report_unreachable(&self, run: u64, silent: Duration) {
+    pub(super) async fn report_unreachable(&mut self, run: u64, silent: Duration) {
         self.child.reporter.set_health(Health::Unreachable);
         warn!(
             NEXUS_VM = %self.vm.name,
@@ -59,7 +59,14 @@ impl Dialer {
             self.vm.name,
             silent.as_secs_f64(),
         );
-        self.tell_history(EventKind::GuestUnreachable, self.failure.clone().unwrap_or_default());
+        self.tell_unreachable(run).await;
+    }
+
+    /// Nobody can use the guest, for the reason that is known.
+    pub(super) async fn tell_unreachable(&mut self, run: u64) {
+        if !mem::replace(&mut self.is_unreachable, true) {
+            self.tell_history(EventKind::GuestUnreachable, self.failure.clone().unwrap_or_default());
+        }
         self.tell(MachineMessage::GuestDown { run, missed: true }).await;
     }
 

@@ -200,19 +200,25 @@ impl Machine {
             self.show_health();
         }
         if from != to {
-            journal!(
-                info,
-                self,
-                NEXUS_JOB = self.cause,
-                MESSAGE_ID = crate::catalogue::VM_STATE,
-                NEXUS_STATE = %to.state(),
-                NEXUS_REASON = %to.reason(),
-                "VM {} is {} ({}){}{detail}",
-                self.vm.name,
-                to.state(),
-                to.reason(),
-                if detail.is_empty() { "" } else { ": " },
-            );
+            macro_rules! tell {
+                ($level:ident) => {
+                    journal!(
+                        $level,
+                        self,
+                        NEXUS_JOB = self.cause,
+                        MESSAGE_ID = crate::catalogue::VM_STATE,
+                        NEXUS_STATE = %to.state(),
+                        NEXUS_REASON = %to.reason(),
+                        "VM {} is {} ({}){}{detail}",
+                        self.vm.name,
+                        to.state(),
+                        to.reason(),
+                        if detail.is_empty() { "" } else { ": " },
+                    )
+                };
+            }
+            // A level is no value.
+            if to.state() == VmState::Crashed { tell!(warn) } else { tell!(info) }
         }
         self.publish();
         Ok(())
