@@ -244,6 +244,7 @@ async fn clients_may_leave_a_guest_that_stands_still() {
 
     // The whole VMM, so that nobody answers whoever dials meanwhile.
     let mut machine = test.engine.board().actors().watch(&"root/vms/web/machine".to_owned()).unwrap();
+    let mut connection = test.engine.board().connections().watch(&(name.clone(), 1)).unwrap();
     let leader = Pid::from_raw(i32::try_from(started.leader).unwrap());
     for (signal, health) in [(Signal::SIGSTOP, Health::Unreachable), (Signal::SIGCONT, Health::Ok)] {
         kill(leader, signal).unwrap();
@@ -251,7 +252,9 @@ async fn clients_may_leave_a_guest_that_stands_still() {
         assert!(reached.is_ok(), "it is not {health}");
         if signal == Signal::SIGSTOP {
             // Dialled, and given up.
-            tokio::time::sleep(Duration::from_secs(12)).await;
+            let given_up =
+                connection.wait_for(|agent| agent.failure.as_ref().is_some_and(|why| why.contains("within")));
+            tokio::time::timeout(PATIENCE, given_up).await.expect("nobody dials").unwrap();
         }
     }
     assert_eq!(run(&test, &name, &["echo", "on"]).await, "on\n");
@@ -259,5 +262,11 @@ async fn clients_may_leave_a_guest_that_stands_still() {
     let events = test.engine.events(Filter::default(), 0, 1000).await.unwrap().rows;
     let guest = [EventKind::GuestUnreachable, EventKind::GuestBack];
     let told: Vec<_> = events.into_iter().map(|row| row.event.kind).filter(|kind| guest.contains(kind)).collect();
-    assert_eq!(told, guest);
+    // On a busy machine there may be more of them.
+    assert!(told.ends_with(&guest), "{told:?}");
+
+    // What was wrong before is not why it can't be asked now.
+    test.engine.pause_vm(&origin, &name).await.unwrap();
+    let refused = test.engine.guest_run(&origin, &name, command(&["true"])).await.unwrap_err();
+    assert!(refused.text().contains("the VM is paused; resume it first"), "{refused}");
 }

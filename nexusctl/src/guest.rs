@@ -82,13 +82,16 @@ impl<'a> Guest<'a> {
     ) -> Result<T, Failure> {
         let question = async {
             match question.await {
-                Err(error) if is_absent(&error) => Ok(None),
-                answer => answer.map(Some),
+                Err(error) if is_absent(&error) => Ok(Err(error)),
+                answer => answer.map(Ok),
             }
         };
         match self.bus.ask(what, question).await? {
-            Some(answer) => Ok(answer),
-            None => Err(NotReady::Ended(Box::new(self.vm().await?)).of_lasting()),
+            Ok(answer) => Ok(answer),
+            Err(error) => match self.vm().await? {
+                vm if vm.state == "running" => Err(self.bus.explain(what, &error).await),
+                vm => Err(NotReady::Ended(Box::new(vm)).of_lasting()),
+            },
         }
     }
 

@@ -102,7 +102,8 @@ async fn commands_in_a_guest_are_listed() {
     let execs = json(&daemon, &["vm", "execs", "web"]).await;
     assert_eq!(execs[0]["argv"][0], "sh");
     let id = execs[0]["id"].to_string();
-    has(&ok(&daemon, &["vm", "signal", "web", &id, "--signal", "kill"]).await, &["is told"]);
+    assert_eq!(ok(&daemon, &["vm", "execs", "web", "--quiet"]).await, format!("{id}\n"));
+    has(&ok(&daemon, &["vm", "signal", "web", &id, "--signal", "kill"]).await, &["Signal 9 is sent to command"]);
     let status = timeout(PATIENCE, child.wait()).await.expect("nexusctl ends").unwrap();
     assert_eq!(status.code(), Some(128 + 9));
     let said = ctl(&daemon, &["vm", "signal", "web", &id]).await;

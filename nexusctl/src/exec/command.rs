@@ -1,16 +1,16 @@
 //! A command with the caller's streams, or on the caller's terminal.
 
-use std::{
-    collections::HashMap,
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, time::Duration};
 
 use clap::Args;
 use nexus_dbus::client::Options;
 use tokio::sync::watch;
 
 use super::{
-    Outcome, not_run,
+    Outcome,
+    end::Time,
+    not_run,
+    start::Started,
     streams::{Channel, Copied},
 };
 use crate::{
@@ -20,9 +20,6 @@ use crate::{
     output::amount,
     terminal::DetachKeys,
 };
-
-/// The number of SIGKILL.
-const KILLED: u8 = 9;
 
 /// A command, and how it is run.
 #[derive(Debug, Args)]
@@ -37,7 +34,7 @@ pub(crate) struct CommandArgs {
     #[arg(short, long, value_name = "FOLDER")]
     pub(crate) workdir: Option<String>,
     /// Kill it, with all that it started, when it has run for so long, and end with 124
-    #[arg(long, value_name = "TIME", value_parser = amount::parse_duration)]
+    #[arg(long, value_name = "TIME", value_parser = limit)]
     pub(crate) timeout: Option<Duration>,
     /// The command and its arguments
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
@@ -52,14 +49,14 @@ impl Guest<'_> {
         env: &[(String, String)],
         interrupts: &mut Interrupts,
     ) -> Result<Exit, Failure> {
-        let begun = Instant::now();
-        let (id, streams) = self.start(command, env, false, interrupts).await.map_err(not_run)?;
+        let Started { id, streams, begun } = self.start(command, env, false, interrupts).await.map_err(not_run)?;
+        let time = command.timeout.map(|limit| Time { begun, limit });
         let (copied, mut copies) = tokio::sync::mpsc::unbounded_channel();
         streams.copy(command.interactive, &copied);
         drop(copied);
 
         let (unread, over) = watch::channel(false);
-        let mut waiting = Box::pin(self.end(id, over));
+        let mut waiting = Box::pin(self.end(id, time, over));
         let mut ended: Option<Result<Exit, Failure>> = None;
         let mut lost: Option<Failure> = None;
         let mut open = 2_u8;
@@ -92,8 +89,7 @@ impl Guest<'_> {
         }
         match (ended, lost) {
             (Some(Ok(_)), Some(lost)) => Err(lost),
-            (Some(Ok(exit)), _) => self.in_time(command, begun, exit),
-            (Some(Err(failure)), _) => Err(failure),
+            (Some(result), _) => result,
             (None, _) => Err(Failure::silent(Exit::NOT_RUN)),
         }
     }
@@ -108,25 +104,12 @@ impl Guest<'_> {
         let argv: Vec<&str> = command.argv.iter().map(String::as_str).collect();
         let what = self.what(command);
         let keys = DetachKeys::none();
-        let begun = Instant::now();
         let opened =
             self.open_terminal(&what, &argv, || options(command, env), command.interactive, keys, interrupts).await;
-        match self.show(opened.map_err(not_run)?, interrupts).await? {
-            Outcome::Exit(exit) => self.in_time(command, begun, exit),
+        match self.show(opened.map_err(not_run)?.within(command.timeout), interrupts).await? {
+            Outcome::Exit(exit) => Ok(exit),
             // Nothing that is typed means that.
             Outcome::Detached => Err(Failure::silent(Exit::NOT_RUN)),
-        }
-    }
-
-    /// The end of a command, unless its guest has killed it because its time was up.
-    fn in_time(&self, command: &CommandArgs, begun: Instant, exit: Exit) -> Result<Exit, Failure> {
-        match command.timeout {
-            Some(limit) if exit == Exit::signal(KILLED) && begun.elapsed() >= limit => {
-                let limit = amount::duration(limit);
-                Err(Failure::new(format!("the command in VM {} was killed: its time of {limit} was up", self.name))
-                    .exit(Exit::TIME_UP))
-            }
-            _ => Ok(exit),
         }
     }
 
@@ -135,6 +118,12 @@ impl Guest<'_> {
         let program = command.argv.first().filter(|program| !program.is_empty());
         format!("run {} in VM {}", program.map_or("a command", String::as_str), self.name)
     }
+}
+
+/// How long a command may run.
+fn limit(text: &str) -> Result<Duration, String> {
+    let limit = amount::parse_duration(text)?;
+    if limit.is_zero() { Err("a command takes longer; without this it may run for ever".to_owned()) } else { Ok(limit) }
 }
 
 /// What a command is to be run with, as `Guest.Exec` and `Guest.OpenShell` take it.

@@ -1,9 +1,10 @@
 //! How a command in a guest ended.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nexus_dbus::Error;
 use nexus_model::ErrorKind;
+use nix::sys::signal::Signal;
 use tokio::{
     sync::watch,
     time::{sleep, timeout},
@@ -20,14 +21,32 @@ use crate::{
 /// have.
 const AWAY: Duration = Duration::from_secs(60);
 
+/// How long a command may run, from when it was asked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Time {
+    pub(super) begun: Instant,
+    pub(super) limit: Duration,
+}
+
 impl Guest<'_> {
     /// Waits for the end of a command. The daemon may go and come back meanwhile: the command and its streams don't need
     /// it, and its number stays. To give up is to kill it: that is not done before `over` says that its outputs have ended,
     /// which they do not while it runs.
-    pub(super) async fn end(&self, id: u64, mut over: watch::Receiver<bool>) -> Result<Exit, Failure> {
+    pub(super) async fn end(
+        &self,
+        id: u64,
+        time: Option<Time>,
+        mut over: watch::Receiver<bool>,
+    ) -> Result<Exit, Failure> {
         loop {
             let error = match self.proxy.wait_exec(id).await {
-                Ok((code, signal)) => return self.exit(code, signal),
+                Ok((code, signal)) => {
+                    let is_killed = signal == Signal::SIGKILL as i32;
+                    return match time.filter(|time| is_killed && time.begun.elapsed() >= time.limit) {
+                        Some(time) => Err(self.time_is_up(time)),
+                        None => self.exit(code, signal),
+                    };
+                }
                 Err(error) => error,
             };
             let back = async {
@@ -62,6 +81,12 @@ impl Guest<'_> {
                 return Err(self.unknown(&error).await);
             }
         }
+    }
+
+    fn time_is_up(&self, time: Time) -> Failure {
+        let limit = amount::duration(time.limit);
+        Failure::new(format!("the command in VM {} was killed: its time of {limit} was up", self.name))
+            .exit(Exit::TIME_UP)
     }
 
     /// Waits until the agent can be asked again; none when it never will.

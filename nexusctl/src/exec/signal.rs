@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use nexus_model::ErrorKind;
-use tokio::time::sleep;
+use tokio::time::Instant;
 
 use super::Guest;
 use crate::{
@@ -16,15 +16,18 @@ use crate::{
 /// nexusctl.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// Returns when another signal is meant to be one: what comes twice at once is one.
+async fn again(number: u8, interrupts: &mut Interrupts) {
+    let patience = Instant::now() + PATIENCE;
+    while interrupts.next().await == number && Instant::now() < patience {}
+}
+
 impl Guest<'_> {
     /// Passes a signal on. Somebody who sends a second one when that takes long does not want to wait for it.
     pub(super) async fn pass_on(&self, id: u64, number: u8, interrupts: &mut Interrupts) -> Result<(), Failure> {
         tokio::select! {
             passed = self.bus.patiently(self.signal(id, number)) => passed,
-            _ = async {
-                sleep(PATIENCE).await;
-                interrupts.next().await
-            } => Err(self.left(number)),
+            () = again(number, interrupts) => Err(self.left(number)),
         }
     }
 

@@ -1,8 +1,12 @@
 //! The start of a command, in a guest that may still be booting.
 
-use std::time::Duration;
+use std::{
+    cell::Cell,
+    time::{Duration, Instant},
+};
 
 use nexus_dbus::Error;
+use nexus_model::ErrorKind;
 use tokio::time::{error::Elapsed, timeout};
 use zbus::OwnedFd;
 
@@ -19,7 +23,15 @@ use crate::{
 const ABANDON: Duration = Duration::from_secs(2);
 
 /// What the guest answers when it has started a command: its number, standard input, output and error.
-type Started = (u64, OwnedFd, OwnedFd, OwnedFd);
+type Answer = (u64, OwnedFd, OwnedFd, OwnedFd);
+
+/// A command that was started.
+pub(super) struct Started {
+    pub(super) id: u64,
+    pub(super) streams: Streams,
+    /// When it was asked for.
+    pub(super) begun: Instant,
+}
 
 impl Guest<'_> {
     /// Starts a command that needs nobody.
@@ -29,7 +41,7 @@ impl Guest<'_> {
         env: &[(String, String)],
         interrupts: &mut Interrupts,
     ) -> Result<Exit, Failure> {
-        let (id, _streams) = self.start(command, env, true, interrupts).await.map_err(not_run)?;
+        let Started { id, .. } = self.start(command, env, true, interrupts).await.map_err(not_run)?;
         output::line(id.to_string())?;
         Ok(Exit::OK)
     }
@@ -41,7 +53,7 @@ impl Guest<'_> {
         env: &[(String, String)],
         detach: bool,
         interrupts: &mut Interrupts,
-    ) -> Result<(u64, Streams), Failure> {
+    ) -> Result<Started, Failure> {
         let argv: Vec<&str> = command.argv.iter().map(String::as_str).collect();
         let what = self.what(command);
         let options = || {
@@ -51,7 +63,9 @@ impl Guest<'_> {
             }
             options
         };
+        let begun = Cell::new(Instant::now());
         let begin = async |interrupts: &mut Interrupts| {
+            begun.set(Instant::now());
             let starting = self.bus.patiently(timeout(DEADLINE, self.proxy.exec(&argv, options())));
             tokio::pin!(starting);
             let number = tokio::select! {
@@ -73,9 +87,18 @@ impl Guest<'_> {
         };
         match self.when_ready(interrupts, begin).await? {
             Ok((id, stdin, stdout, stderr)) => {
-                Ok((id, Streams { stdin: stdin.into(), stdout: stdout.into(), stderr: stderr.into() }))
+                let streams = Streams { stdin: stdin.into(), stdout: stdout.into(), stderr: stderr.into() };
+                Ok(Started { id, streams, begun: begun.get() })
             }
-            Err(error) => Err(self.refused(&what, &error).await),
+            Err(error) => {
+                let failure = self.refused(&what, &error).await;
+                let lost = error.kind() == Some(ErrorKind::GuestFailed);
+                Err(if lost {
+                    failure.hint("See what runs there", format!("nexusctl vm execs {}", self.name))
+                } else {
+                    failure
+                })
+            }
         }
     }
 
@@ -83,7 +106,7 @@ impl Guest<'_> {
     /// the guest takes too long: false then.
     async fn abandon(
         &self,
-        starting: impl Future<Output = Result<Result<Started, Error>, Elapsed>>,
+        starting: impl Future<Output = Result<Result<Answer, Error>, Elapsed>>,
         number: u8,
     ) -> bool {
         let signalled = async {

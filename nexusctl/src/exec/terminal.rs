@@ -1,6 +1,13 @@
 //! Commands on a terminal in a guest, shown on the caller's.
 
-use std::{convert::Infallible, future::pending, mem, os::fd::OwnedFd, time::Duration};
+use std::{
+    cell::Cell,
+    convert::Infallible,
+    future::pending,
+    mem,
+    os::fd::OwnedFd,
+    time::{Duration, Instant},
+};
 
 use nexus_dbus::client::Options;
 use tokio::{
@@ -9,11 +16,12 @@ use tokio::{
     time::sleep,
 };
 
+use super::end::Time;
 use crate::{
     failure::{Exit, Failure},
     guest::Guest,
     interrupt::Interrupts,
-    output::sentence,
+    output::{self, sentence},
     terminal::{self, DetachKeys, End, View},
 };
 
@@ -25,6 +33,16 @@ pub(crate) struct Opened {
     id: u64,
     view: View,
     size: Option<(u32, u32)>,
+    begun: Instant,
+    time: Option<Time>,
+}
+
+impl Opened {
+    /// One whose command may run for so long.
+    pub(super) fn within(self, limit: Option<Duration>) -> Self {
+        let begun = self.begun;
+        Self { time: limit.map(|limit| Time { begun, limit }), ..self }
+    }
 }
 
 /// How it came to its end here.
@@ -62,11 +80,16 @@ impl Guest<'_> {
             options
         };
         // What was opened when a signal comes ends with its stream, or is found again by its name.
+        let begun = Cell::new(Instant::now());
         let open = async |interrupts: &mut Interrupts| {
+            begun.set(Instant::now());
             self.ask_once(what, interrupts, self.proxy.open_shell(argv, options())).await
         };
         match self.when_ready(interrupts, open).await? {
-            Ok((id, stream)) => Ok(Opened { id, view: View { stream: stream.into(), types, keys }, size }),
+            Ok((id, stream)) => {
+                let view = View { stream: stream.into(), types, keys };
+                Ok(Opened { id, view, size, begun: begun.get(), time: None })
+            }
             Err(error) => Err(self.refused(what, &error).await),
         }
     }
@@ -79,7 +102,7 @@ impl Guest<'_> {
 
     /// Shows it until its end, or until the caller leaves.
     pub(crate) async fn show(&self, opened: Opened, interrupts: &mut Interrupts) -> Result<Outcome, Failure> {
-        let Opened { id, view, size } = opened;
+        let Opened { id, view, size, time, .. } = opened;
         let (size, resized) = watch::channel(size);
         let signals = signal(SignalKind::window_change()).map_err(|error| {
             Failure::new("cannot listen for signals").because(sentence(&error.to_string())).exit(Exit::NOT_RUN)
@@ -95,7 +118,8 @@ impl Guest<'_> {
             End::Ended => {
                 let (_over, is_over) = watch::channel(true);
                 tokio::select! {
-                    exit = self.end(id, is_over) => exit.map(Outcome::Exit),
+                    // What there is to say begins a line: the guest may have left one that has not ended.
+                    exit = self.end(id, time, is_over) => exit.map(Outcome::Exit).inspect_err(|_| output::note("")),
                     number = interrupts.next() => Err(Failure::silent(Exit::signal(number))),
                 }
             }

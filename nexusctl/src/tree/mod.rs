@@ -98,7 +98,8 @@ fn name(path: &OwnedObjectPath, object: &Interfaces) -> String {
         return "machine".to_owned();
     }
     let last = path.as_str().rsplit('/').next().unwrap_or_default();
-    if object.connection.is_some() {
+    // Its actor may be there a moment before or after it.
+    if object.connection.is_some() || path.as_str().contains("/connection/") {
         return format!("connection {last}");
     }
     // A supervisor's element of the path holds its whole place in the tree.

@@ -82,12 +82,15 @@ pub(crate) struct Create {
 
 /// `NAME=VALUE`, or `NAME` with the value that it has here.
 pub(crate) fn variable(text: &str) -> Result<(String, String), String> {
+    let nameless = || Err("a variable has a name: NAME=VALUE".to_owned());
+    if text.is_empty() {
+        return nameless();
+    }
     let (name, value) = match text.split_once('=') {
-        None if text.is_empty() => ("", String::new()),
         Some((name, value)) => (name, value.to_owned()),
         None => (text, std::env::var(text).map_err(|_| format!("{text} is not set here: write {text}=VALUE"))?),
     };
-    if name.is_empty() { Err("a variable has a name: NAME=VALUE".to_owned()) } else { Ok((name.to_owned(), value)) }
+    if name.is_empty() { nameless() } else { Ok((name.to_owned(), value)) }
 }
 
 impl MachineArgs {
@@ -190,6 +193,7 @@ mod tests {
         assert_eq!(variable("A="), Ok(("A".to_owned(), String::new())));
         assert_eq!(variable("PATH").unwrap().1, std::env::var("PATH").unwrap());
         assert!(variable("NEXUS_NO_SUCH_VARIABLE").is_err());
-        assert!(variable("=b").is_err());
+        assert_eq!(variable("=b"), variable(""));
+        assert!(variable("").is_err());
     }
 }

@@ -19,6 +19,9 @@ pub(crate) struct Execs {
     name: String,
     #[command(flatten)]
     format: FormatArgs,
+    /// Only the numbers, one a line
+    #[arg(short, long, conflicts_with = "output")]
+    quiet: bool,
 }
 
 pub(super) async fn run(bus: &Bus, args: &Execs) -> Result<Exit, Failure> {
@@ -26,6 +29,11 @@ pub(super) async fn run(bus: &Bus, args: &Execs) -> Result<Exit, Failure> {
     let guest = Guest::find(bus, &args.name, &what, Duration::ZERO).await?;
     let mut execs = guest.ask_now(&what, guest.proxy.list_execs()).await?;
     execs.sort_by_key(|(id, _)| *id);
+    if args.quiet {
+        let numbers: Vec<String> = execs.iter().map(|(id, _)| id.to_string()).collect();
+        output::names(numbers.iter().map(String::as_str))?;
+        return Ok(Exit::OK);
+    }
     match args.format.output {
         Format::Json => output::json(&execs.iter().map(|(id, argv)| json!({ "id": id, "argv": argv })).collect())?,
         Format::Table if execs.is_empty() => output::line(format!("No commands run in VM {}.", args.name))?,

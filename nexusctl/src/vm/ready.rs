@@ -114,7 +114,7 @@ impl NotReady {
             Self::Failed(_) => return failure,
         };
         let name = &vm.name;
-        let answered = vm.ready_duration_usec != 0;
+        let answered = vm.state == "running" && vm.ready_duration_usec != 0;
         let failure = match goes_on {
             true if answered => failure.because("The VM runs, and its guest has answered before."),
             true => failure.because(format!("The VM is {} and goes on booting.", vm.state)),

@@ -34,7 +34,7 @@ pub(super) async fn run(bus: &Bus, args: &Signal) -> Result<Exit, Failure> {
         let what = format!("signal command {exec} in VM {}", args.name);
         let told = guest.ask_now(&what, guest.proxy.signal_exec(*exec, args.signal)).await;
         if several.note(told)?.is_some() {
-            output::line(format!("Command {exec} in VM {} is told.", args.name))?;
+            output::line(format!("Signal {} is sent to command {exec} in VM {}.", args.signal, args.name))?;
         }
     }
     several.end()

@@ -27,6 +27,7 @@ fn what_is_not_understood_ends_with_2() {
     for (arguments, said) in [
         (&["vm", "create", "web", "--memory", "much"][..], "write a number and a unit: 512M, 2G"),
         (&["vm", "create", "web", "--memory", "256"], "did you mean 256M?"),
+        (&["exec", "web", "--timeout", "0s", "true"], "for ever"),
         (&["vm", "start", "web", "--boot-timeout", "soon"], "write a number and a unit: 30s, 2m"),
         (&["events", "--since", "soon"], "write how long ago"),
         (&["audit", "--follow", "--until", "10m"], "cannot be used with"),
