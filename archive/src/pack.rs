@@ -33,12 +33,32 @@ const MAX_UNSIZED_BYTES: u64 = 4 << 20;
 ///
 /// # Errors
 /// [`ArchiveError::File`] when something can't be read or has become shorter meanwhile, or when a device or a socket is at
-/// the place itself; [`ArchiveError::Stream`] when the sink takes no more.
+/// the place itself; [`ArchiveError::Stream`] when the sink takes no more. An archive that fails has no end.
 pub fn pack<W: Write>(place: &Place, name: &OsStr, sink: W) -> Result<(W, Summary), ArchiveError> {
+    let sink = Sink { inner: sink, failed: false };
     let mut packer = Packer { archive: Builder::new(sink), linked: HashMap::new(), summary: Summary::default() };
-    packer.entry(&place.folder, &place.name, Path::new(name), 0)?;
+    if let Err(error) = packer.entry(&place.folder, &place.name, Path::new(name), 0) {
+        packer.archive.get_mut().failed = true;
+        return Err(error);
+    }
     let sink = packer.archive.into_inner().map_err(ArchiveError::stream("write"))?;
-    Ok((sink, packer.summary))
+    Ok((sink.inner, packer.summary))
+}
+
+/// Takes nothing after a failure: a builder that is dropped ends its archive, which would then look whole.
+struct Sink<W> {
+    inner: W,
+    failed: bool,
+}
+
+impl<W: Write> Write for Sink<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.failed { Err(io::ErrorKind::BrokenPipe.into()) } else { self.inner.write(bytes) }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
 }
 
 struct Packer<W: Write> {

@@ -337,6 +337,25 @@ fn sockets_are_left_out_and_counted() {
 }
 
 #[test]
+fn an_archive_that_fails_has_no_end() {
+    let folder = TempDir::new().unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(folder.path().join("socket")).unwrap();
+    let mut deep = folder.path().join("deep");
+    for _ in 0..300 {
+        fs::create_dir(&deep).unwrap();
+        deep.push("d");
+    }
+    let root = Root::open(folder.path()).unwrap();
+    for (name, begun) in [("socket", false), ("deep", true)] {
+        let mut archive = Vec::new();
+        let place = root.place(&Path::new("/").join(name), false).unwrap();
+        pack(&place, &place.name, &mut archive).unwrap_err();
+        assert_eq!(!archive.is_empty(), begun);
+        assert!(!archive.ends_with(&[0; 1024]), "{name}: that is the end of one that is whole");
+    }
+}
+
+#[test]
 fn no_more_is_unpacked_than_is_allowed() {
     let folder = TempDir::new().unwrap();
     let top = folder.path().join("top");

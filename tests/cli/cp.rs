@@ -133,6 +133,8 @@ async fn an_archive_goes_to_standard_output() {
     fs::write(folder.path().join("tar"), &output.stdout).unwrap();
     let listed = std::process::Command::new("tar").arg("-xOf").arg(folder.path().join("tar")).output().unwrap();
     assert_eq!((listed.status.success(), listed.stdout), (true, b"content".to_vec()));
+    let output = daemon.nexusctl(&["cp", "web:/none", "-"]).output().await.unwrap();
+    assert_eq!((output.status.success(), output.stdout.len()), (false, 0));
 }
 
 #[tokio::test]
