@@ -4,13 +4,13 @@
 
 use std::{
     fs::File,
-    io::Write,
+    io::{Read, Write},
     sync::atomic::{AtomicU64, Ordering},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use nexus_actors::{
-    Filter, GuestCommand, RemoveOptions, StopOptions,
+    Filter, GuestCommand, GuestStreams, RemoveOptions, StopOptions,
     snapshot::{Change, Changes, Update, VmSnapshot},
 };
 use nexus_model::{
@@ -24,6 +24,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use tokio::task::spawn_blocking;
 
 /// Ten times what any step here took on two busy cores.
 const PATIENCE: Duration = Duration::from_secs(240);
@@ -269,4 +270,32 @@ async fn clients_may_leave_a_guest_that_stands_still() {
     test.engine.pause_vm(&origin, &name).await.unwrap();
     let refused = test.engine.guest_run(&origin, &name, command(&["true"])).await.unwrap_err();
     assert!(refused.text().contains("the VM is paused; resume it first"), "{refused}");
+}
+
+/// Regression: the vsock device did not tell the guest of a client that left with something unread.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_reads_slowly_gets_all_and_who_leaves_is_missed() {
+    let test = TestEngine::start().await;
+    let Some(_turn) = test.import_guest().await else { return };
+    let name = create(&test, |_| ()).await;
+    test.start_vm(&name).await;
+    let origin = TestEngine::origin();
+    for script in ["exec yes", "exec yes >&2"] {
+        let streams = test.engine.guest_exec(&origin, &name, command(&["sh", "-c", script])).await.unwrap();
+        // Long enough for all buffers on the way to be full.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let GuestStreams { exec, stdin: _stdin, stdout, stderr } = streams;
+        let (unread, _kept) = if script.ends_with("yes") { (stdout, stderr) } else { (stderr, stdout) };
+        drop(unread);
+        let ended = tokio::time::timeout(PATIENCE, test.engine.guest_wait_exec(&name, exec)).await;
+        let ended = ended.unwrap_or_else(|_| panic!("`{script}` writes to nobody for ever"));
+        assert_eq!(ended.unwrap(), ExitStatus::Signal(13), "{script}");
+    }
+    let script = "head -c 1000000 /dev/zero";
+    let streams = test.engine.guest_exec(&origin, &name, command(&["sh", "-c", script])).await.unwrap();
+    // Longer than the guest's kernel keeps what it has closed (8 s, `VSOCK_CLOSE_TIMEOUT`).
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    let mut wrote = Vec::new();
+    let read = spawn_blocking(move || File::from(streams.stdout).read_to_end(&mut wrote));
+    assert_eq!(tokio::time::timeout(PATIENCE, read).await.unwrap().unwrap().unwrap(), 1_000_000);
 }

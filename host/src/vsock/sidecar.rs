@@ -6,7 +6,8 @@
 //! `event_loop.rs` returns). A host that dials a guest until it answers hits that moment in one start of five.
 //!
 //! So the sidecar's socket is bound under another name, and gets the one that is dialled once QEMU says that the driver
-//! is ready. The name lasts as long as the machine, whoever gave it: nothing needs to be remembered.
+//! is ready. The name lasts as long as the machine, whoever gave it: nothing needs to be remembered. `tools/vsock-device`
+//! builds one that outlives it, but the one of a distribution may be used as well.
 //!
 //! QEMU shows the driver as ready once it has *sent* the last message of that, and nothing tells when the sidecar has taken
 //! it: 0.3.0 offers neither `REPLY_ACK` nor `STATUS` (`protocol_features` of `vhu_vsock.rs`), so none of the messages that set
