@@ -8,6 +8,7 @@ use std::{
     io::{Read, Write},
     os::fd::OwnedFd,
     sync::Arc,
+    time::Duration,
 };
 
 use nexus_dbus::{
@@ -20,7 +21,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use tokio::task::spawn_blocking;
+use tokio::{net::UnixListener, task::spawn_blocking, time::timeout};
 use zbus::ObjectPath;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -38,7 +39,7 @@ async fn a_command_its_streams_and_its_end_outlive_the_daemon() {
         assert_eq!(&line, b"got before\n");
         (input, output)
     });
-    let (mut input, mut output) = tokio::time::timeout(PATIENCE, said).await.unwrap().unwrap();
+    let (mut input, mut output) = timeout(PATIENCE, said).await.unwrap().unwrap();
 
     let daemon = daemon.replace().await;
     daemon.wait(&vm, |vm| vm.guest_ready).await;
@@ -53,9 +54,9 @@ async fn a_command_its_streams_and_its_end_outlive_the_daemon() {
         errors.read_to_string(&mut err).unwrap();
         (out, err)
     });
-    let said = tokio::time::timeout(PATIENCE, said).await.unwrap().unwrap();
+    let said = timeout(PATIENCE, said).await.unwrap().unwrap();
     assert_eq!(said, ("got after\n".to_owned(), "err before\nerr after\n".to_owned()));
-    let ended = tokio::time::timeout(PATIENCE, guest.wait_exec(id)).await.unwrap().unwrap();
+    let ended = timeout(PATIENCE, guest.wait_exec(id)).await.unwrap().unwrap();
     assert_eq!(ended, (7, 0));
 }
 
@@ -162,4 +163,21 @@ async fn the_daemon_is_degraded_while_anything_below_is_not_well() {
     let last = signals.until(told).await.pop().unwrap();
     assert!(last.has("running"), "{last:?}");
     assert_eq!(daemon.manager().await.state().await.unwrap(), "running");
+}
+
+/// Regression: each dial stayed in the vsock device until the VM went on, or the device could take no more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_paused_vm_is_not_dialled_before_it_goes_on() {
+    let daemon = TestDaemon::start().await;
+    let vm = daemon.run("web", []).await;
+    daemon.vm(&vm).await.pause().await.unwrap();
+    let socket = daemon.read(&vm).await.vsock_path;
+    fs::remove_file(&socket).unwrap();
+    let listener = UnixListener::bind(&socket).unwrap();
+    let daemon = daemon.replace().await;
+    daemon.wait(&vm, |vm| vm.state == "paused").await;
+    let dialled = timeout(Duration::from_secs(1), listener.accept()).await;
+    assert!(dialled.is_err(), "it is dialled");
+    daemon.vm(&vm).await.resume().await.unwrap();
+    timeout(PATIENCE, listener.accept()).await.expect("it is not dialled").unwrap();
 }

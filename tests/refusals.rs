@@ -169,7 +169,7 @@ async fn what_is_in_use_stays() {
     let vm = daemon.vm(&web).await;
     let job = vm.start(Options::new()).await;
     sentence(end(&daemon, job).await, ErrorKind::InvalidState, &["running"]);
-    sentence(vm.resume().await, ErrorKind::InvalidState, &["running", "paused"]);
+    sentence(vm.resume().await, ErrorKind::InvalidState, &["running already"]);
     sentence(vm.remove(Options::new()).await, ErrorKind::InvalidState, &["running", "stop it first"]);
     assert_eq!(everything(&daemon).await, before);
     assert_eq!(daemon.shell(&web, "echo undisturbed").await, (0, "undisturbed\n".to_owned()));

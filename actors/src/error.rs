@@ -133,7 +133,7 @@ impl From<AgentError> for Error {
     }
 }
 
-/// `GuestUnavailable` says that nothing of what was asked runs in the guest, so that it may be asked again.
+/// `GuestUnavailable` says that the guest has not heard of what was asked, so that it may be asked again.
 fn kind(error: &AgentError) -> ErrorKind {
     match error {
         AgentError::Unreachable(_) | AgentError::Gone(_) => ErrorKind::GuestUnavailable,
@@ -141,7 +141,7 @@ fn kind(error: &AgentError) -> ErrorKind {
             ErrorKind::GuestUnavailable => ErrorKind::GuestFailed,
             kind => kind,
         },
-        AgentError::Timeout { .. } => ErrorKind::Timeout,
+        AgentError::Timeout { .. } | AgentError::TimeUp => ErrorKind::Timeout,
         AgentError::Busy { .. } => ErrorKind::Busy,
         AgentError::TooOld { .. } => ErrorKind::NotImplemented,
         AgentError::Entropy(_) => ErrorKind::HostUnsupported,

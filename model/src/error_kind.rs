@@ -23,7 +23,7 @@ words! {
         Cancelled = "Cancelled",
         /// A deadline passed.
         Timeout = "Timeout",
-        /// The guest agent is not there, and nothing of what was asked runs in the guest: it may be asked again.
+        /// The guest agent is not there, and has not heard of what was asked: it may be asked again.
         GuestUnavailable = "GuestUnavailable",
         /// The guest agent answered with a failure, or was lost before it answered.
         GuestFailed = "GuestFailed",

@@ -2,7 +2,10 @@
 
 use std::{os::fd::OwnedFd, sync::atomic::Ordering, time::Duration};
 
-use nexus_host::agent::{AgentClient, AgentError, RunOutcome};
+use nexus_host::{
+    agent::{AgentClient, AgentError, RunOutcome},
+    process::is_ending,
+};
 use nexus_model::{ConnectionKind, ErrorKind, Name, vm::VmState};
 use nexus_protocol::{Command, Label, STREAM_PORT, TOOLS_PORT, Text};
 use tracing::info;
@@ -15,9 +18,6 @@ const AWAY: Duration = Duration::from_secs(20);
 /// How long after a guest's connection was lost it is asked again.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// How long after a guest's connection was lost it may come to light that its VM has ended.
-const ENDING: Duration = Duration::from_secs(2);
-
 impl Engine {
     /// Runs a command in a guest and waits for its end; its output is capped at 256 KiB.
     ///
@@ -27,7 +27,7 @@ impl Engine {
     /// `Timeout` when it was killed because its time was up.
     pub async fn guest_run(&self, origin: &Origin, vm: &Name, command: GuestCommand) -> Result<GuestOutcome, Error> {
         let (agent, command) = self.guest_command(origin, vm, command)?;
-        let outcome = self.asked(vm, Box::pin(agent.run(&command))).await??;
+        let outcome = agent.run(&command).await?;
         if outcome.timed_out {
             return Err(Error::new(ErrorKind::Timeout, too_long(&outcome)));
         }
@@ -46,7 +46,7 @@ impl Engine {
     pub async fn guest_exec(&self, origin: &Origin, vm: &Name, command: GuestCommand) -> Result<GuestStreams, Error> {
         let (agent, command) = self.guest_command(origin, vm, command)?;
         let owner = Label::from(origin.sender.as_str());
-        let streams = self.asked(vm, Box::pin(agent.exec(&command, Some(owner)))).await??;
+        let streams = agent.exec(&command, Some(owner)).await?;
         let place = (ConnectionKind::Stdio, STREAM_PORT);
         self.handed_over(&self.vm(vm)?, &agent, place, &origin.sender, streams.number).await;
         Ok(GuestStreams { exec: streams.id, stdin: streams.stdin, stdout: streams.stdout, stderr: streams.stderr })
@@ -58,14 +58,14 @@ impl Engine {
     /// As [`guest_exec`](Self::guest_exec)'s.
     pub async fn guest_detach(&self, origin: &Origin, vm: &Name, command: GuestCommand) -> Result<u64, Error> {
         let (agent, command) = self.guest_command(origin, vm, command)?;
-        Ok(self.asked(vm, Box::pin(agent.detach(&command))).await??)
+        Ok(agent.detach(&command).await?)
     }
 
     /// Waits for the end of a command, however long that takes. When the connection to the agent is lost meanwhile, it
     /// asks again on the next one.
     ///
     /// # Errors
-    /// `NotFound`, `GuestUnavailable`, `GuestFailed`.
+    /// `Timeout` when it was killed because its time was up; `NotFound`, `GuestUnavailable`, `GuestFailed`.
     pub async fn guest_wait_exec(&self, vm: &Name, exec: u64) -> Result<nexus_model::ExitStatus, Error> {
         let context = self.vm(vm)?;
         let mut agents = context.agent.subscribe();
@@ -131,28 +131,8 @@ impl Engine {
         Ok(opened.stream)
     }
 
-    /// The answer to what the guest may do although there is none. With its VM whatever it did has ended, and that is the
-    /// error then.
-    pub(super) async fn asked<T>(
-        &self,
-        vm: &Name,
-        answer: impl Future<Output = Result<T, AgentError>>,
-    ) -> Result<Result<T, AgentError>, Error> {
-        let picture = self.board.vms().watch(vm);
-        let run = picture.as_ref().map(|picture| picture.borrow().started_at);
-        let (mut picture, error) = match (picture, answer.await) {
-            (Some(picture), Err(error @ (AgentError::Lost(_) | AgentError::Streamless(_)))) => (picture, error),
-            (_, answer) => return Ok(answer),
-        };
-        let ends = picture.wait_for(|vm| !vm.lifecycle.state().has_vmm() || Some(vm.started_at) != run);
-        match tokio::time::timeout(ENDING, ends).await {
-            Ok(_) => Err(unavailable(self, vm)),
-            Err(_) => Ok(Err(error)),
-        }
-    }
-
     pub(super) fn agent(&self, vm: &Name) -> Result<AgentClient, Error> {
-        // What is sent to a guest that stands still is answered by nobody, and may block its vsock device for good.
+        // What is sent to a guest that stands still is answered by nobody, and may block a vsock device for good that is not mended.
         if self.board.vms().get(vm).is_some_and(|picture| picture.lifecycle.state() == VmState::Paused) {
             return Err(unavailable(self, vm));
         }
@@ -170,6 +150,11 @@ impl Engine {
         command: GuestCommand,
     ) -> Result<(AgentClient, Command), Error> {
         let agent = self.agent(vm)?;
+        // What is sent to one that was killed is lost, and then nobody knows whether it was done.
+        if self.board.vms().get(vm).is_some_and(|picture| picture.leader != 0 && is_ending(picture.leader)) {
+            let text = format!("the guest of VM `{vm}` can't be reached: its VMM has just ended");
+            return Err(Error::new(ErrorKind::GuestUnavailable, text));
+        }
         let mut env = self.vm(vm)?.env.borrow().clone();
         env.extend(command.env);
         let program = command.argv.first().map_or("its login shell", String::as_str);

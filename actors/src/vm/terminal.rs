@@ -25,7 +25,7 @@ impl Engine {
         let size = shell.size.map(|(columns, rows)| TerminalSize::new(columns, rows));
         let owner = Label::from(origin.sender.as_str());
         let open = OpenTerminal { command, name: shell.name, size, read_only: shell.read_only, label: Some(owner) };
-        let opened = self.asked(vm, agent.open_terminal(open)).await?.map_err(|error| explain(vm, error))?;
+        let opened = agent.open_terminal(open).await.map_err(|error| explain(vm, error))?;
         let place = (ConnectionKind::Terminal, opened.port);
         self.handed_over(&self.vm(vm)?, &agent, place, &origin.sender, opened.number).await;
         Ok(GuestTerminal { exec: opened.id, stream: opened.stream })

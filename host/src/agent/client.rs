@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
 
 use nexus_model::ExitStatus;
 use nexus_protocol::{
-    Answer, BULK_PORT, CONTROL_PORT, Call, Command, CopyIn, CopyOut, Exec, ExecInfo, FailureKind, Features,
+    Answer, BULK_PORT, CONTROL_PORT, Call, Command, CopyIn, CopyOut, Ended, Exec, ExecInfo, FailureKind, Features,
     FileContent, Hello, Label, MAX_EXECS, MAX_FILE_BYTES, MAX_RUN_OUTPUT_BYTES, Message, OpenTerminal, Purpose,
     REVISION, Ran, ReadFile, Request, ShutdownMode, TOOLS_PORT, TerminalSize, Text, Ticket, Token, Welcome, WriteFile,
     frame,
@@ -230,9 +230,11 @@ impl AgentClient {
     /// Waits for a command's end; returns at once when it has ended, be it before this connection was made.
     ///
     /// # Errors
-    /// [`AgentError::Failed`] when the agent does not know the command (any more); [`AgentError::Gone`].
+    /// [`AgentError::TimeUp`] when it was killed for that; [`AgentError::Failed`] when the agent does not know the command (any
+    /// more); [`AgentError::Gone`].
     pub async fn wait_exec(&self, exec: u64) -> Result<ExitStatus, AgentError> {
         match self.caller.call(Call::WaitExec { exec }).await? {
+            Answer::Ended(Ended { timed_out: true, .. }) => Err(AgentError::TimeUp),
             Answer::Ended(ended) => Ok(plausible(ended.status)),
             _ => Err(AgentError::Nonsense),
         }

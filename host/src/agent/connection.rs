@@ -178,7 +178,11 @@ impl Connection {
                 break disconnect;
             }
         };
-        writer.abort();
+        // Whatever it has not begun by then is never sent.
+        if !writer.is_finished() {
+            writer.abort();
+            let _ = writer.await;
+        }
         let disconnect = Arc::new(disconnect);
         // Set once, here.
         let _ = self.ended.set(Arc::clone(&disconnect));

@@ -31,6 +31,9 @@ pub enum AgentError {
     /// A command was started, and killed again.
     #[error("the command is killed, since its streams could not be opened")]
     Streamless(#[source] Box<Self>),
+    /// A command was killed because it took longer than it was given.
+    #[error("the command was killed: its time was up")]
+    TimeUp,
     /// The agent refused, or failed. Its kind says more.
     #[error("the guest agent answered with a failure")]
     Failed(#[source] Failure),
@@ -88,6 +91,7 @@ impl AgentError {
             Self::Failed(failure) => !matches!(failure.kind, FailureKind::ShuttingDown | FailureKind::Exhausted),
             Self::Revision { .. } | Self::Nonsense => true,
             Self::Timeout { .. }
+            | Self::TimeUp
             | Self::Busy { .. }
             | Self::TooOld { .. }
             | Self::Entropy(_)

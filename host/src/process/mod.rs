@@ -1,11 +1,13 @@
-//! Processes that are not our children: who they are ([`identify`], [`executable`], [`unit()`]) and the watch for their
-//! end ([`ProcessWatch`]).
+//! Processes that are not our children: who they are ([`identify`], [`executable`], [`unit()`]), whether they are
+//! about to end ([`is_ending`]), and the watch for that ([`ProcessWatch`]).
 
+mod ending;
 mod identity;
 mod membership;
 mod sleep;
 mod watch;
 
+pub use ending::is_ending;
 pub use identity::{boot_id, identify};
 pub use membership::{executable, unit};
 pub use nix::sys::signal::Signal;

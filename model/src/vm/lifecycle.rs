@@ -106,7 +106,7 @@ pub struct Lifecycle {
 
 /// A transition that is not legal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("it is {from}, but must be {needed} to be {to}")]
+#[error("it is {from}{}", self.wanted())]
 pub struct IllegalTransition {
     /// The state that it is in.
     pub from: VmState,
@@ -114,6 +114,16 @@ pub struct IllegalTransition {
     pub to: VmState,
     /// The states from which that is legal, in words.
     pub needed: &'static str,
+}
+
+impl IllegalTransition {
+    fn wanted(&self) -> String {
+        if self.from == self.to {
+            " already".to_owned()
+        } else {
+            format!(", but must be {} to be {}", self.needed, self.to)
+        }
+    }
 }
 
 impl Lifecycle {

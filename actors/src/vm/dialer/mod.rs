@@ -44,6 +44,8 @@ const SLOW: Duration = Duration::from_secs(10);
 const BOOT_TIME: Duration = Duration::from_secs(60);
 /// Between two tries of a guest that was there before, or that takes long.
 const BACKOFF: Backoff = Backoff { initial: Duration::from_millis(100), max: Duration::from_secs(10), jitter: 0.2 };
+/// Between two looks whether a guest that stands still goes on.
+const STANDSTILL: Duration = Duration::from_millis(100);
 /// For the handshake.
 const HANDSHAKE: Duration = Duration::from_secs(5);
 /// As many heartbeats may be missed before the guest is unreachable.
@@ -86,12 +88,13 @@ pub(super) struct Dialer {
     opened_at: Timestamp,
     /// Why it is not open, as far as that is known.
     failure: Option<String>,
-    /// Whether it was told that the guest is unreachable, and not that it is back.
-    is_unreachable: bool,
+    /// How bad it was said to be that nobody can use the guest, until it is said to be back.
+    told: Option<Health>,
     /// The run of which it was said that its agent is too old.
     lacking: Option<u64>,
     breach: Complaint,
     unready: Complaint,
+    silent: Complaint,
 }
 
 impl Dialer {
@@ -112,10 +115,11 @@ impl Dialer {
             socket: None,
             opened_at: Timestamp::NEVER,
             failure: None,
-            is_unreachable: false,
+            told: None,
             lacking: None,
             breach: Complaint::default(),
             unready: Complaint::default(),
+            silent: Complaint::default(),
         }
     }
 
@@ -126,9 +130,10 @@ impl Dialer {
                 Power::Off => {
                     self.socket = None;
                     self.failure = None;
-                    self.is_unreachable = false;
+                    self.told = None;
                     self.breach = Complaint::default();
                     self.unready = Complaint::default();
+                    self.silent = Complaint::default();
                     self.child.reporter.set_health(Health::Ok);
                     self.show(ConnectionState::Parked);
                     if self.power.changed().await.is_err() {
@@ -158,6 +163,13 @@ impl Dialer {
         loop {
             nexus_model::failpoint("actor.connection");
             self.show(ConnectionState::Connecting);
+            if self.stands_still() {
+                // It would answer none of those who dial, and its vsock device would keep them all.
+                while self.stands_still() {
+                    tokio::time::sleep(STANDSTILL).await;
+                }
+                silence.since = Instant::now();
+            }
             match AgentClient::connect(endpoint, token, HANDSHAKE).await {
                 Ok((agent, welcome, events)) => {
                     known = true;
@@ -193,13 +205,13 @@ impl Dialer {
                         self.failure = Some(why);
                         self.show(ConnectionState::Connecting);
                     }
-                    if is_breach {
-                        self.tell_unreachable(run).await;
-                    }
                     if self.stands_still() {
                         silence.since = Instant::now();
-                    } else if !self.is_unreachable && silence.since.elapsed() > silence.patience && has_answered {
-                        self.report_unreachable(run, silence.since.elapsed()).await;
+                    } else if (has_answered || is_breach)
+                        && self.told != Some(Health::Unreachable)
+                        && silence.since.elapsed() > silence.patience
+                    {
+                        self.report_unusable(run, Health::Unreachable).await;
                     }
                 }
             }
@@ -226,10 +238,13 @@ impl Dialer {
         self.refresh(run, &agent, welcome).await;
         let files = self.vm.files.borrow().clone();
         if let Err(problem) = provision(&agent, welcome.boot_id.as_str(), &files).await {
+            self.opened_at = Timestamp::NEVER;
+            if self.lost(&events, true) {
+                return Loss::Sudden;
+            }
             self.report_unready(&problem);
             self.failure = Some(problem);
-            self.tell_unreachable(run).await;
-            self.opened_at = Timestamp::NEVER;
+            self.report_unusable(run, Health::Degraded).await;
             return Loss::Unready;
         }
         self.vm.agent.send_replace(Some(agent.clone()));
@@ -289,19 +304,10 @@ impl Dialer {
         self.opened_at = Timestamp::NEVER;
         if misses >= MISSES {
             self.failure = Some(format!("it has missed {misses} heartbeats"));
-            self.report_unreachable(run, self.engine.settings.heartbeat * MISSES).await;
+            self.report_unusable(run, Health::Unreachable).await;
             return Loss::Missed;
         }
-        if let Some(disconnect) = events.disconnect() {
-            let is_breach = disconnect.is_breach();
-            let why = Error::from(AgentError::Gone(disconnect)).text();
-            if is_breach {
-                self.report_breach(&why);
-            }
-            if is_breach || !(orderly || asked.is_some()) {
-                self.failure = Some(why);
-            }
-        }
+        self.lost(&events, !(orderly || asked.is_some()));
         self.tell(MachineMessage::GuestDown { run, missed: false }).await;
         if let Some(reply) = asked {
             self.show(ConnectionState::Connecting);
@@ -310,6 +316,20 @@ impl Dialer {
             return Loss::Asked;
         }
         if orderly { Loss::Orderly } else { Loss::Sudden }
+    }
+
+    /// Whether the connection is lost. Why `matters` unless somebody meant it, or the guest does not keep to the protocol.
+    fn lost(&mut self, events: &AgentEvents, matters: bool) -> bool {
+        let Some(disconnect) = events.disconnect() else { return false };
+        let is_breach = disconnect.is_breach();
+        let why = Error::from(AgentError::Gone(disconnect)).text();
+        if is_breach {
+            self.report_breach(&why);
+        }
+        if is_breach || matters {
+            self.failure = Some(why);
+        }
+        true
     }
 
     /// The guest may have stood still for as long as nobody spoke with it.

@@ -1,6 +1,6 @@
 //! What is said of a guest: in the journal, and what matters for the story of its VM in the history, too.
 
-use std::{fmt, mem, time::Duration};
+use std::fmt;
 
 use nexus_model::{EventKind, Health};
 use nexus_store::{NewEvent, VmOf};
@@ -19,21 +19,20 @@ impl Dialer {
             "the guest agent of VM {} answered",
             self.vm.name,
         );
-        if mem::take(&mut self.is_unreachable) {
+        if self.told.take().is_some() {
             self.tell_history(EventKind::GuestBack, String::new());
         }
     }
 
     /// A guest that has never answered.
     pub(super) fn report_silent(&mut self, why: &str) {
-        if self.unready.is_news(why) {
+        if self.silent.is_news(why) {
             self.warn(format_args!("the guest agent of VM {} has not answered yet: {why}", self.vm.name));
         }
     }
 
     /// A guest that answers, but could not be given what it was to have before its first command.
     pub(super) fn report_unready(&mut self, problem: &str) {
-        self.child.reporter.set_health(Health::Degraded);
         if self.unready.is_news(problem) {
             self.warn(format_args!("the guest of VM {} is not ready: {problem}", self.vm.name));
         }
@@ -47,25 +46,20 @@ impl Dialer {
         }
     }
 
-    /// A guest that has answered in this run does so no more.
-    pub(super) async fn report_unreachable(&mut self, run: u64, silent: Duration) {
-        self.child.reporter.set_health(Health::Unreachable);
-        warn!(
-            NEXUS_VM = %self.vm.name,
-            NEXUS_ACTOR = self.child.path,
-            NEXUS_GENERATION = self.child.generation,
-            MESSAGE_ID = catalogue::GUEST_UNREACHABLE,
-            "the guest agent of VM {} has not answered for {:.1} s",
-            self.vm.name,
-            silent.as_secs_f64(),
-        );
-        self.tell_unreachable(run).await;
-    }
-
     /// Nobody can use the guest, for the reason that is known.
-    pub(super) async fn tell_unreachable(&mut self, run: u64) {
-        if !mem::replace(&mut self.is_unreachable, true) {
-            self.tell_history(EventKind::GuestUnreachable, self.failure.clone().unwrap_or_default());
+    pub(super) async fn report_unusable(&mut self, run: u64, health: Health) {
+        self.child.reporter.set_health(health);
+        if self.told.replace(health).is_none() {
+            let why = self.failure.clone().unwrap_or_default();
+            warn!(
+                NEXUS_VM = %self.vm.name,
+                NEXUS_ACTOR = self.child.path,
+                NEXUS_GENERATION = self.child.generation,
+                MESSAGE_ID = catalogue::GUEST_UNREACHABLE,
+                "the guest of VM {} can't be reached: {why}",
+                self.vm.name,
+            );
+            self.tell_history(EventKind::GuestUnreachable, why);
         }
         self.tell(MachineMessage::GuestDown { run, missed: true }).await;
     }
