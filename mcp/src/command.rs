@@ -1,6 +1,6 @@
 //! What `run_command` takes and answers.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, num::NonZeroU64};
 
 use rmcp::schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -16,7 +16,7 @@ pub struct RunCommand {
     /// Lines for /bin/sh. Either this or argv.
     #[serde(default)]
     pub script: Option<String>,
-    /// Folder to run it in; the user's home unless given.
+    /// Folder to run it in, an absolute path; the user's home unless given.
     #[serde(default)]
     pub cwd: Option<String>,
     /// Variables on top of those that every command has.
@@ -30,7 +30,7 @@ pub struct RunCommand {
     pub user: Option<String>,
     /// Milliseconds after which it is killed with all that it started; never unless given.
     #[serde(default)]
-    pub timeout_ms: Option<u64>,
+    pub timeout_ms: Option<NonZeroU64>,
 }
 
 /// How it ended and what it wrote.

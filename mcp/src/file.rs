@@ -28,6 +28,7 @@ pub struct FileRead {
     pub offset: u64,
     /// How much to read at most, in bytes: 1 to 1048576, 262144 unless given.
     #[serde(default)]
+    #[schemars(range(min = 1, max = 1_048_576))]
     pub limit: Option<u64>,
     /// utf-8 unless given; base64 takes any bytes.
     #[serde(default)]

@@ -48,6 +48,9 @@ pub enum InvalidCommand {
     /// A variable that could not be told from another one: its name up to the `=`.
     #[error("env has a variable `{0}` whose name is empty or has a `=`")]
     Variable(String),
+    /// A working folder that would be another one for everybody.
+    #[error("the folder `{}` is no absolute path: begin with /", .0.chars().take(80).collect::<String>())]
+    Relative(String),
     /// Over [`MAX_COMMAND_BYTES`].
     #[error("{bytes} bytes of arguments and variables are over the limit of {MAX_COMMAND_BYTES}")]
     TooLarge {
@@ -91,6 +94,9 @@ impl Command {
             return Err(InvalidCommand::Variable(
                 name.chars().take_while(|character| *character != '=').take(80).collect(),
             ));
+        }
+        if let Some(folder) = self.cwd.as_ref().filter(|folder| !folder.starts_with('/')) {
+            return Err(InvalidCommand::Relative(folder.clone()));
         }
         let bytes = texts().map(|text| text.len() + 1).sum();
         if bytes > MAX_COMMAND_BYTES { Err(InvalidCommand::TooLarge { bytes }) } else { Ok(()) }

@@ -1,6 +1,6 @@
 //! `run_command`.
 
-use std::{cell::RefCell, collections::BTreeMap, time::Duration};
+use std::{cell::RefCell, collections::BTreeMap, num::NonZeroU64, time::Duration};
 
 use nexus_mcp::{Progress, Ran, Reply, RunCommand};
 use nexus_model::ExitStatus;
@@ -31,7 +31,7 @@ pub(super) async fn run(
     let mut env = session.clone();
     env.extend(arguments.env);
     let RunCommand { cwd, user, timeout_ms, .. } = arguments;
-    let command = Command { argv, env, cwd, user, timeout_ms };
+    let command = Command { argv, env, cwd, user, timeout_ms: timeout_ms.map(NonZeroU64::get) };
 
     let outputs = RefCell::new(Outputs::new(progress.is_some()));
     let news = Notify::new();

@@ -18,7 +18,10 @@ const MAX_BEGUN_BYTES: usize = 3;
 
 pub(super) fn run(arguments: FileRead, root: &Root) -> Result<Reply, String> {
     let FileRead { path, offset, limit, encoding } = arguments;
-    let limit = limit.unwrap_or(USUAL_BYTES).clamp(1, MAX_BYTES);
+    let limit = limit.unwrap_or(USUAL_BYTES);
+    if !(1..=MAX_BYTES).contains(&limit) {
+        return Err(format!("limit is 1 to {MAX_BYTES}, not {limit}"));
+    }
     let Part { mut bytes, size, is_more, .. } = read(root, &path, offset, limit).map_err(|error| match error {
         FileError::Folder(_) => format!("{error}: list it with run_command"),
         FileError::Special(_) => format!("{error}: see it with run_command"),

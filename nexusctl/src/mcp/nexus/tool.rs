@@ -156,7 +156,7 @@ pub(super) async fn call(Call { tool, arguments, progress }: Call<Tool>, bus: &B
         Tool::ImageList => with(tool, arguments, async |args| image::list(args, bus).await).await,
         Tool::VmExec => {
             let run = async |args: InVm<RunCommand>| {
-                let limit = args.meant.timeout_ms.map(|time| Duration::from_millis(time).saturating_add(SLACK));
+                let limit = args.meant.timeout_ms.map(|time| Duration::from_millis(time.get()).saturating_add(SLACK));
                 inside::<_, Ran>("run_command", args, progress, bus, limit).await
             };
             with(tool, arguments, run).await
