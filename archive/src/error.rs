@@ -19,7 +19,7 @@ pub enum ArchiveError {
         source: io::Error,
     },
     /// There is something in the place already.
-    #[error("`{path}` is there already, and to replace it was not asked for")]
+    #[error("`{path}` is there already, and --replace was not asked for")]
     Exists {
         /// The place, as it may be shown.
         path: String,
@@ -52,7 +52,7 @@ pub enum ArchiveError {
         reason: &'static str,
     },
     /// What it holds is more than there is room for.
-    #[error("there is no room for it: {bytes} bytes were free")]
+    #[error("there is no room for it where it was to go: {} MiB were free", bytes >> 20)]
     NoRoom {
         /// As many bytes as were free.
         bytes: u64,

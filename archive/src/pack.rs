@@ -25,6 +25,9 @@ use crate::{
 /// Permissions that are carried: without owners, bits that lend those of the owner would lend another's.
 pub(crate) const PERMISSIONS: u32 = 0o1777;
 
+/// What files of sysfs say that they hold, in bytes; `sysfs_add_file_mode_ns` of the kernel's `fs/sysfs/file.c`.
+const PAGE_BYTES: u64 = 4096;
+
 /// How much is kept of a file that does not say how long it is, in bytes.
 const MAX_UNSIZED_BYTES: u64 = 4 << 20;
 
@@ -142,7 +145,7 @@ impl<W: Write> Packer<W> {
             return Err(failed()(io::Error::other("it is no file any more")));
         }
         let size = u64::try_from(stat.st_size).unwrap_or(0);
-        if size == 0 {
+        if size == 0 || size <= PAGE_BYTES && stat.st_blocks == 0 {
             return self.unsized_file(file, &stat, path);
         }
         let mut header = header(&stat, EntryType::Regular);
@@ -169,7 +172,7 @@ impl<W: Write> Packer<W> {
         Ok(())
     }
 
-    /// An empty file, or one of the kernel's (`/proc`), which has content but no size.
+    /// An empty file, or one of the kernel's, which has content but no size (`/proc`), or says a page whatever it has (`/sys`).
     fn unsized_file(&mut self, file: File, stat: &Stat, path: &Path) -> Result<(), ArchiveError> {
         let failed = || ArchiveError::file("read", path);
         let mut content = Vec::new();

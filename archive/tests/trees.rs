@@ -309,13 +309,16 @@ fn what_can_not_be_in_its_place_is_refused_at_once() {
 }
 
 #[test]
-fn what_the_kernel_has_is_copied_although_it_has_no_size() {
+fn what_the_kernel_has_is_copied_although_it_does_not_say_its_size() {
     let folder = TempDir::new().unwrap();
-    let (archive, summary) = packed(Path::new("/proc/version")).unwrap();
-    let version = fs::read("/proc/version").unwrap();
-    assert_eq!(summary.bytes, version.len() as u64);
-    unpacked(&archive, &folder.path().join("version"), false).unwrap();
-    assert_eq!(fs::read(folder.path().join("version")).unwrap(), version);
+    for file in ["/proc/version", "/sys/devices/virtual/net/lo/mtu"].map(Path::new) {
+        let (archive, summary) = packed(file).unwrap();
+        let content = fs::read(file).unwrap();
+        assert_eq!(summary.bytes, content.len() as u64);
+        let copy = folder.path().join(file.file_name().unwrap());
+        unpacked(&archive, &copy, false).unwrap();
+        assert_eq!(fs::read(copy).unwrap(), content);
+    }
 }
 
 #[test]

@@ -20,6 +20,10 @@ impl Meter {
         self.total.store(bytes, Relaxed);
     }
 
+    pub(super) fn has_moved(&self) -> bool {
+        self.moved.load(Relaxed) > 0
+    }
+
     /// What to show of it.
     pub(super) fn describe(&self, elapsed: Duration) -> String {
         let (moved, total) = (self.moved.load(Relaxed), self.total.load(Relaxed));

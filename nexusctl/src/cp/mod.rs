@@ -1,5 +1,6 @@
 //! `nexusctl cp`: files between the host and a VM. They go straight between nexusctl and the guest's agent.
 
+mod broken;
 mod end;
 mod give;
 mod meter;
@@ -19,7 +20,7 @@ use nexus_dbus::client::{GuestProxy, Options};
 use tokio::{task::JoinHandle, time::timeout};
 use zbus::Variant;
 
-use self::{meter::Meter, side::Side};
+use self::{broken::Broken, meter::Meter, side::Side};
 use crate::{
     bus::Bus,
     failure::{Exit, Failure},
@@ -87,7 +88,8 @@ impl Cp {
                 }
                 let stream = self.open(bus, &vm, &what, &mut interrupts, Way::In(&path, options)).await?;
                 let giving = stream.try_clone().map_err(|error| failed(&what, error.to_string()))?;
-                let work = tokio::task::spawn_blocking(move || give::give(&giving, &source, &under_way));
+                let work =
+                    tokio::task::spawn_blocking(move || give::give(&giving, &source, &under_way).map_err(Broken::from));
                 (stream, work)
             }
             (Side::Guest { vm, path }, Side::Host(target)) => {
@@ -149,7 +151,7 @@ async fn watch(
     what: &str,
     title: &str,
     stream: &IdleStream,
-    mut work: JoinHandle<Result<u64, String>>,
+    mut work: JoinHandle<Result<u64, Broken>>,
     meter: &Meter,
     interrupts: &mut Interrupts,
 ) -> Result<Exit, Failure> {
@@ -157,15 +159,16 @@ async fn watch(
     let begun = Instant::now();
     let ended = loop {
         tokio::select! {
-            ended = &mut work => break ended.unwrap_or_else(|_| Err("nexusctl failed".to_owned())),
+            ended = &mut work => break ended.unwrap_or_else(|_| Err("nexusctl failed".into())),
             () = tokio::time::sleep(TICK) => progress.stage(&meter.describe(begun.elapsed())),
             number = interrupts.next() => {
                 stream.close();
                 match called_off(work, interrupts.next()).await {
                     Some(Ok(left_out)) => break Ok(left_out),
-                    Some(Err(_)) => {
-                        let failure = Failure::new("interrupted").because("What has been copied by then was removed.");
-                        return Err(failure.exit(Exit::signal(number)).for_all());
+                    Some(Err(broken)) => {
+                        let removed = "What has been copied by then was removed.".to_owned();
+                        let why = if broken.stays { output::sentence(&broken.why) } else { removed };
+                        return Err(Failure::new("interrupted").because(why).exit(Exit::signal(number)).for_all());
                     }
                     None => return Err(Failure::silent(Exit::signal(number))),
                 }
@@ -173,9 +176,11 @@ async fn watch(
         }
     };
     drop(progress);
-    let left_out = ended.map_err(|why| failed(what, why))?;
+    let left_out = ended.map_err(|broken| failed(what, broken.why))?;
     if left_out > 0 {
-        output::warn(&format!("{left_out} sockets or devices were not copied"));
+        let sockets =
+            if left_out == 1 { "1 socket or device was" } else { &format!("{left_out} sockets or devices were") };
+        output::warn(&format!("{sockets} not copied"));
     }
     Ok(Exit::OK)
 }
@@ -183,9 +188,9 @@ async fn watch(
 /// Waits until nothing is left of a copy whose stream is closed, or for another signal. Where everything was in its place
 /// already it was too late: what it says then.
 async fn called_off(
-    work: JoinHandle<Result<u64, String>>,
+    work: JoinHandle<Result<u64, Broken>>,
     again: impl Future<Output = u8>,
-) -> Option<Result<u64, String>> {
+) -> Option<Result<u64, Broken>> {
     tokio::select! {
         ended = timeout(CLEANING, work) => ended.ok()?.ok(),
         _ = again => None,
@@ -208,9 +213,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_signal_that_comes_when_all_is_in_its_place_is_too_late() {
-        let ends = |how: Result<u64, String>| tokio::spawn(async { how });
+        let ends = |how: Result<u64, Broken>| tokio::spawn(async { how });
         assert_eq!(called_off(ends(Ok(2)), pending()).await, Some(Ok(2)));
-        let broken = Err("the copy broke off".to_owned());
+        let broken = Err(Broken::from("the copy broke off"));
         assert_eq!(called_off(ends(broken.clone()), pending()).await, Some(broken));
         assert_eq!(called_off(tokio::spawn(pending()), async { 2 }).await, None);
     }

@@ -10,22 +10,23 @@ use nexus_archive::{Draft, IdleStream, Target, chunk};
 use nix::sys::stat::{self, Mode};
 
 use super::{
+    broken::Broken,
     end,
     meter::{Meter, Metered},
 };
 
 /// Takes a file or a folder, puts it into its place, and says how many things of it were left out.
-pub(super) fn take(stream: IdleStream, target: Target, meter: &Meter) -> Result<u64, String> {
-    let draft = Draft::begin(target).map_err(|error| error.said())?;
+pub(super) fn take(stream: IdleStream, target: Target, meter: &Meter) -> Result<u64, Broken> {
+    let draft = Draft::begin(target)?;
     let mut chunks = chunks(stream, meter);
     let unpacked = draft.unpack(umask(), &mut chunks);
     let (top, left_out) = match unpacked {
         Ok((top, _)) => (top, finish(chunks)?),
         // An archive that ends early may be one that the guest could not go on with.
-        Err(error) if chunks.is_ended() => return Err(finish(chunks).err().unwrap_or_else(|| error.said())),
-        Err(error) => return Err(error.said()),
+        Err(error) if chunks.is_ended() => return Err(finish(chunks).err().unwrap_or_else(|| error.said()).into()),
+        Err(error) => return Err(error.into()),
     };
-    draft.commit(&top).map_err(|error| error.said())?;
+    draft.commit(&top)?;
     Ok(left_out)
 }
 
@@ -37,7 +38,11 @@ fn umask() -> u32 {
 }
 
 /// Passes the archive on to standard output.
-pub(super) fn pass_on(stream: IdleStream, meter: &Meter) -> Result<u64, String> {
+pub(super) fn pass_on(stream: IdleStream, meter: &Meter) -> Result<u64, Broken> {
+    write(stream, meter).map_err(|why| Broken { why, stays: meter.has_moved() })
+}
+
+fn write(stream: IdleStream, meter: &Meter) -> Result<u64, String> {
     let broken = |error: io::Error| format!("the copy broke off: {error}");
     let mut chunks = chunks(stream, meter);
     // Not by way of a buffer, whose last bytes would be written when nobody looks any more.
