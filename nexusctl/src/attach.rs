@@ -16,7 +16,7 @@ use crate::{
     guest::Guest,
     interrupt::Interrupts,
     output::{self, Format, FormatArgs, Table, amount},
-    terminal::DetachKeys,
+    terminal::{DetachKeys, Keyboard},
     ttyd::{self, Loopback},
 };
 
@@ -25,7 +25,7 @@ use crate::{
 /// It is the login shell of root, on a terminal in the guest that has a name. Every key goes there, Ctrl-C, Ctrl-D and
 /// Ctrl-Z as well, but for Ctrl-] and then d, which leaves it: it goes on, without viewers and without the daemon, and
 /// attach shows it again as it is, with what has scrolled away. Ctrl-] twice types one. Several may be attached at a time:
-/// all see the same, and the size is that of who came or changed it last.
+/// all see the same, and the size is that of who came or changed it last, but for those who only look on.
 ///
 /// When the shell ends, its exit code is that of nexusctl; when it is left, 0.
 #[derive(Debug, Args)]
@@ -38,7 +38,7 @@ pub(crate) struct Attach {
     /// The terminal's name: 1 to 64 letters, digits, dots, dashes and underscores
     #[arg(short, long, default_value = "main")]
     name: String,
-    /// Only look: nothing that is typed goes there, and Ctrl-C leaves
+    /// Only look on: nothing that is typed goes there, its size stays as it is, and Ctrl-C leaves as well
     #[arg(long)]
     read_only: bool,
     /// What to type to leave it, as in ctrl-p,ctrl-q, or none
@@ -79,8 +79,9 @@ impl Attach {
         let what = self.what();
         let guest = self.guest(bus, &mut interrupts).await?;
         let options = || Options::from([("name", self.name.clone().into())]);
-        let (types, keys) = (!self.read_only, self.detach_keys.clone());
-        let opened = guest.open_terminal(&what, &[], options, types, keys, &mut interrupts).await?;
+        let keyboard = if self.read_only { Keyboard::Nobody } else { Keyboard::Guest };
+        let keys = self.detach_keys.clone();
+        let opened = guest.open_terminal(&what, &[], options, keyboard, keys, &mut interrupts).await?;
         match guest.show(opened, &mut interrupts).await? {
             Outcome::Exit(exit) => Ok(exit),
             Outcome::Detached => {

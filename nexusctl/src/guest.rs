@@ -14,6 +14,7 @@ use crate::{
     bus::{Bus, DEADLINE},
     failure::{Exit, Failure},
     interrupt::Interrupts,
+    output::sentence,
     vm::{
         self,
         ready::{self, NotReady},
@@ -88,10 +89,27 @@ impl<'a> Guest<'a> {
         };
         match self.bus.ask(what, question).await? {
             Ok(answer) => Ok(answer),
-            Err(error) => match self.vm().await? {
-                vm if vm.state == "running" => Err(self.bus.explain(what, &error).await),
-                vm => Err(NotReady::Ended(Box::new(vm)).of_lasting()),
-            },
+            Err(error) => Err(self.absent(what, &error).await),
+        }
+    }
+
+    /// What to say where it is not there to be asked.
+    pub(crate) async fn absent(&self, what: &str, error: &Error) -> Failure {
+        match self.vm().await {
+            Ok(vm) if !matches!(vm.state.as_str(), "running" | "starting") => {
+                NotReady::Ended(Box::new(vm)).of_lasting()
+            }
+            // Without the agent there is nothing on the bus that could say more.
+            Ok(vm) if error.kind().is_none() => {
+                let why = match ready::silence(self.bus, &vm).await {
+                    why if why.is_empty() => "Its guest has not answered yet.".to_owned(),
+                    why => sentence(&why),
+                };
+                Failure::new(format!("cannot {what}"))
+                    .because(why)
+                    .hint("See what it writes", format!("nexusctl vm logs {}", self.name))
+            }
+            _ => self.bus.explain(what, error).await,
         }
     }
 

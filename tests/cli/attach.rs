@@ -3,7 +3,7 @@
 use std::fs;
 
 use nexus_tests::{Terminal, has_died, pid_in};
-use nix::sys::signal::Signal;
+use nix::sys::{signal::Signal, termios::LocalFlags};
 
 use crate::said::{ctl, has, json, ok, web};
 
@@ -92,7 +92,6 @@ async fn the_terminal_is_given_back_however_nexusctl_ends() {
     }
 }
 
-/// Its keyboard is its own, but not its screen.
 #[tokio::test]
 async fn the_terminal_of_who_only_looks_is_given_back_as_well() {
     let (daemon, _vm) = web().await;
@@ -103,6 +102,37 @@ async fn the_terminal_of_who_only_looks_is_given_back_as_well() {
     onlooker.sees("drawn").await;
     onlooker.signal(Signal::SIGKILL);
     onlooker.sees("\x1b[?1047l").await;
+}
+
+#[tokio::test]
+async fn who_only_looks_on_changes_nothing() {
+    let (daemon, _vm) = web().await;
+    let mut person = Terminal::run(daemon.nexusctl(&["attach", "web"]));
+    person.types("stty -echo; echo dra''wn\r");
+    person.sees("drawn").await;
+    let mut onlooker = Terminal::run(daemon.nexusctl(&["attach", "web", "--read-only"]));
+    let before = onlooker.settings();
+    onlooker.sees("drawn").await;
+    onlooker.resize(100, 40);
+    // As a terminal answers by itself when it is asked where the cursor is.
+    onlooker.types("typed\x1b[7;7R");
+    person.types("echo si''ze $(stty size)\r");
+    for both in [&mut person, &mut onlooker] {
+        both.sees("size 30 160").await;
+    }
+    assert!(!onlooker.shown().contains("typed") && !onlooker.shown().contains("7;7R"), "{}", onlooker.shown());
+    onlooker.types("\x1dd");
+    let (code, said) = onlooker.exits().await;
+    assert_eq!(code, Some(0));
+    has(&said, &["Left terminal main in VM web"]);
+    assert!(onlooker.settings() == before);
+    let mut onlooker = Terminal::run(daemon.nexusctl(&["attach", "web", "--read-only"]));
+    onlooker.sees("size").await;
+    // Ctrl-C is for nexusctl.
+    assert!(onlooker.settings().local_flags.contains(LocalFlags::ISIG));
+    onlooker.signal(Signal::SIGINT);
+    assert_eq!(onlooker.exits().await.0, Some(128 + 2));
+    assert!(onlooker.settings() == before);
 }
 
 #[tokio::test]

@@ -7,9 +7,7 @@ use nexus_dbus::client::Options;
 use tokio::sync::watch;
 
 use super::{
-    Outcome,
-    end::Time,
-    not_run,
+    Outcome, not_run,
     start::Started,
     streams::{Channel, Copied},
 };
@@ -18,7 +16,7 @@ use crate::{
     guest::Guest,
     interrupt::Interrupts,
     output::amount,
-    terminal::DetachKeys,
+    terminal::{DetachKeys, Keyboard},
 };
 
 /// A command, and how it is run.
@@ -30,7 +28,7 @@ pub(crate) struct CommandArgs {
     /// Run it as this user of the guest [default: root]
     #[arg(short, long)]
     pub(crate) user: Option<String>,
-    /// Run it in this folder of the guest
+    /// Run it in this folder of the guest, an absolute path
     #[arg(short, long, value_name = "FOLDER")]
     pub(crate) workdir: Option<String>,
     /// Kill it, with all that it started, when it has run for so long, and end with 124
@@ -49,14 +47,13 @@ impl Guest<'_> {
         env: &[(String, String)],
         interrupts: &mut Interrupts,
     ) -> Result<Exit, Failure> {
-        let Started { id, streams, begun } = self.start(command, env, false, interrupts).await.map_err(not_run)?;
-        let time = command.timeout.map(|limit| Time { begun, limit });
+        let Started { id, streams } = self.start(command, env, false, interrupts).await.map_err(not_run)?;
         let (copied, mut copies) = tokio::sync::mpsc::unbounded_channel();
         streams.copy(command.interactive, &copied);
         drop(copied);
 
         let (unread, over) = watch::channel(false);
-        let mut waiting = Box::pin(self.end(id, time, over));
+        let mut waiting = Box::pin(self.end(id, over));
         let mut ended: Option<Result<Exit, Failure>> = None;
         let mut lost: Option<Failure> = None;
         let mut open = 2_u8;
@@ -65,7 +62,7 @@ impl Guest<'_> {
             tokio::select! {
                 result = &mut waiting, if ended.is_none() => {
                     // Without the guest there is nobody who would close the streams.
-                    if result.is_err() {
+                    if result.as_ref().is_err_and(|failure| failure.code() != Exit::TIME_UP) {
                         open = 0;
                     }
                     ended = Some(result);
@@ -104,9 +101,9 @@ impl Guest<'_> {
         let argv: Vec<&str> = command.argv.iter().map(String::as_str).collect();
         let what = self.what(command);
         let keys = DetachKeys::none();
-        let opened =
-            self.open_terminal(&what, &argv, || options(command, env), command.interactive, keys, interrupts).await;
-        match self.show(opened.map_err(not_run)?.within(command.timeout), interrupts).await? {
+        let keyboard = if command.interactive { Keyboard::Guest } else { Keyboard::Caller };
+        let opened = self.open_terminal(&what, &argv, || options(command, env), keyboard, keys, interrupts).await;
+        match self.show(opened.map_err(not_run)?, interrupts).await? {
             Outcome::Exit(exit) => Ok(exit),
             // Nothing that is typed means that.
             Outcome::Detached => Err(Failure::silent(Exit::NOT_RUN)),

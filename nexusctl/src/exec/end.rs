@@ -1,10 +1,9 @@
 //! How a command in a guest ended.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, SystemTime};
 
-use nexus_dbus::Error;
+use nexus_dbus::{Error, client::VmProperties};
 use nexus_model::ErrorKind;
-use nix::sys::signal::Signal;
 use tokio::{
     sync::watch,
     time::{sleep, timeout},
@@ -21,46 +20,30 @@ use crate::{
 /// have.
 const AWAY: Duration = Duration::from_secs(60);
 
-/// How long a command may run, from when it was asked for.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Time {
-    pub(super) begun: Instant,
-    pub(super) limit: Duration,
-}
-
 impl Guest<'_> {
     /// Waits for the end of a command. The daemon may go and come back meanwhile: the command and its streams don't need
     /// it, and its number stays. To give up is to kill it: that is not done before `over` says that its outputs have ended,
     /// which they do not while it runs.
-    pub(super) async fn end(
-        &self,
-        id: u64,
-        time: Option<Time>,
-        mut over: watch::Receiver<bool>,
-    ) -> Result<Exit, Failure> {
+    pub(super) async fn end(&self, id: u64, mut over: watch::Receiver<bool>) -> Result<Exit, Failure> {
+        let begun = SystemTime::now();
         loop {
             let error = match self.proxy.wait_exec(id).await {
-                Ok((code, signal)) => {
-                    let is_killed = signal == Signal::SIGKILL as i32;
-                    return match time.filter(|time| is_killed && time.begun.elapsed() >= time.limit) {
-                        Some(time) => Err(self.time_is_up(time)),
-                        None => self.exit(code, signal),
-                    };
-                }
+                Ok((code, signal)) => return self.exit(code, signal),
+                Err(error) if error.kind() == Some(ErrorKind::Timeout) => return Err(self.time_is_up()),
                 Err(error) => error,
             };
             let back = async {
                 if !(is_absent(&error) || is_away(&error)) {
                     return None;
                 }
-                self.back().await
+                self.back(begun).await
             };
             tokio::pin!(back);
             // A restart of the daemon takes less.
             if let Ok(back) = timeout(NOTICE, &mut back).await {
                 match back {
                     Some(()) => continue,
-                    None => return Err(self.unknown(&error).await),
+                    None => return Err(self.unknown(&error, begun).await),
                 }
             }
             let name = &self.name;
@@ -78,28 +61,26 @@ impl Guest<'_> {
                 () = too_late => None,
             };
             if back.is_none() {
-                return Err(self.unknown(&error).await);
+                return Err(self.unknown(&error, begun).await);
             }
         }
     }
 
-    fn time_is_up(&self, time: Time) -> Failure {
-        let limit = amount::duration(time.limit);
-        Failure::new(format!("the command in VM {} was killed: its time of {limit} was up", self.name))
-            .exit(Exit::TIME_UP)
+    fn time_is_up(&self) -> Failure {
+        Failure::new(format!("the command in VM {} was killed: its time was up", self.name)).exit(Exit::TIME_UP)
     }
 
-    /// Waits until the agent can be asked again; none when it never will.
-    async fn back(&self) -> Option<()> {
+    /// Waits until the agent can be asked again; none when it never will of a command that has begun by then.
+    async fn back(&self, begun: SystemTime) -> Option<()> {
         let mut watch = self.bus.watch(&self.path).await.ok()?;
         loop {
             // It answers within milliseconds, or after the next change.
             if let Ok(vm) = self.vm().await {
+                if has_ended(&vm, begun) {
+                    return None;
+                }
                 if vm.guest_ready {
                     return Some(());
-                }
-                if !matches!(vm.state.as_str(), "running" | "paused" | "starting") {
-                    return None;
                 }
             }
             watch.changed().await;
@@ -116,14 +97,25 @@ impl Guest<'_> {
         }
     }
 
-    async fn unknown(&self, error: &Error) -> Failure {
+    async fn unknown(&self, error: &Error, begun: SystemTime) -> Failure {
         let what = format!("learn how the command in VM {} ended", self.name);
-        let failure = self.bus.explain(&what, error).await.exit(Exit::NOT_RUN);
-        match self.vm().await {
-            Ok(_) if error.kind() == Some(ErrorKind::GuestUnavailable) => {
-                failure.hint("See what became of it", format!("nexusctl vm history {}", self.name))
+        let failure = match self.vm().await {
+            Ok(vm) if has_ended(&vm, begun) => {
+                let why = match vm.state.as_str() {
+                    "running" | "paused" | "starting" => "The VM was started again meanwhile, and".to_owned(),
+                    state => format!("The VM is {state}, and"),
+                };
+                Failure::new(format!("cannot {what}")).because(format!("{why} the command ended with it."))
             }
-            _ => failure,
-        }
+            Ok(_) if is_absent(error) => self.absent(&what, error).await,
+            _ => return self.bus.explain(&what, error).await.exit(Exit::NOT_RUN),
+        };
+        failure.hint("See what became of it", format!("nexusctl vm history {}", self.name)).exit(Exit::NOT_RUN)
     }
+}
+
+/// Whether the run of a VM that there was then is over.
+fn has_ended(vm: &VmProperties, then: SystemTime) -> bool {
+    let started = SystemTime::UNIX_EPOCH + Duration::from_micros(vm.started_at);
+    !matches!(vm.state.as_str(), "running" | "paused") || started > then
 }

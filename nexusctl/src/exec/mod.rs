@@ -28,8 +28,9 @@ use crate::{
 /// Run a command in a VM, with the caller's output and, where asked for, input
 ///
 /// When nexusctl ends before the command does, however that is, the command is killed with all that it started, unless it
-/// is detached. The command's exit code is that of nexusctl, or 128 and the number of the signal that ended it. 124: its --timeout was over. 125: the
-/// command could not be tried, or nobody knows how it ended. 126: it can't be executed. 127: there is no such command.
+/// is detached. The command's exit code is that of nexusctl, or 128 and the number of the signal that ended it. 124: its
+/// --timeout was over. 125: the command could not be tried, or nobody knows how it ended. 126: it can't be executed. 127:
+/// there is no such command.
 #[derive(Debug, Args)]
 pub(crate) struct Exec {
     /// Only start it, and print its number: it goes on by itself, without input, and what it writes is dropped

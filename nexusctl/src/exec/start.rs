@@ -1,9 +1,6 @@
 //! The start of a command, in a guest that may still be booting.
 
-use std::{
-    cell::Cell,
-    time::{Duration, Instant},
-};
+use std::time::Duration;
 
 use nexus_dbus::Error;
 use nexus_model::ErrorKind;
@@ -29,8 +26,6 @@ type Answer = (u64, OwnedFd, OwnedFd, OwnedFd);
 pub(super) struct Started {
     pub(super) id: u64,
     pub(super) streams: Streams,
-    /// When it was asked for.
-    pub(super) begun: Instant,
 }
 
 impl Guest<'_> {
@@ -63,9 +58,7 @@ impl Guest<'_> {
             }
             options
         };
-        let begun = Cell::new(Instant::now());
         let begin = async |interrupts: &mut Interrupts| {
-            begun.set(Instant::now());
             let starting = self.bus.patiently(timeout(DEADLINE, self.proxy.exec(&argv, options())));
             tokio::pin!(starting);
             let number = tokio::select! {
@@ -88,7 +81,7 @@ impl Guest<'_> {
         match self.when_ready(interrupts, begin).await? {
             Ok((id, stdin, stdout, stderr)) => {
                 let streams = Streams { stdin: stdin.into(), stdout: stdout.into(), stderr: stderr.into() };
-                Ok(Started { id, streams, begun: begun.get() })
+                Ok(Started { id, streams })
             }
             Err(error) => {
                 let failure = self.refused(&what, &error).await;

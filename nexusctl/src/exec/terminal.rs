@@ -1,13 +1,6 @@
 //! Commands on a terminal in a guest, shown on the caller's.
 
-use std::{
-    cell::Cell,
-    convert::Infallible,
-    future::pending,
-    mem,
-    os::fd::OwnedFd,
-    time::{Duration, Instant},
-};
+use std::{convert::Infallible, future::pending, mem, os::fd::OwnedFd, time::Duration};
 
 use nexus_dbus::client::Options;
 use tokio::{
@@ -16,13 +9,12 @@ use tokio::{
     time::sleep,
 };
 
-use super::end::Time;
 use crate::{
     failure::{Exit, Failure},
     guest::Guest,
     interrupt::Interrupts,
     output::{self, sentence},
-    terminal::{self, DetachKeys, End, View},
+    terminal::{self, DetachKeys, End, Keyboard, View},
 };
 
 /// How long to wait before the guest is told again of a size that it could not be told of.
@@ -33,16 +25,6 @@ pub(crate) struct Opened {
     id: u64,
     view: View,
     size: Option<(u32, u32)>,
-    begun: Instant,
-    time: Option<Time>,
-}
-
-impl Opened {
-    /// One whose command may run for so long.
-    pub(super) fn within(self, limit: Option<Duration>) -> Self {
-        let begun = self.begun;
-        Self { time: limit.map(|limit| Time { begun, limit }), ..self }
-    }
 }
 
 /// How it came to its end here.
@@ -60,11 +42,12 @@ impl Guest<'_> {
         what: &str,
         argv: &[&str],
         more: impl Fn() -> Options<'static>,
-        types: bool,
+        keyboard: Keyboard,
         keys: DetachKeys,
         interrupts: &mut Interrupts,
     ) -> Result<Opened, Failure> {
-        let size = terminal::size();
+        // Who only looks on is shown it as it is.
+        let size = terminal::size().filter(|_| keyboard != Keyboard::Nobody);
         let options = || {
             let mut options = more();
             if let Some((columns, rows)) = size {
@@ -74,21 +57,19 @@ impl Guest<'_> {
             if let Some(name) = terminal::name() {
                 options.insert("term", name.into());
             }
-            if !types {
+            if keyboard != Keyboard::Guest {
                 options.insert("read-only", true.into());
             }
             options
         };
         // What was opened when a signal comes ends with its stream, or is found again by its name.
-        let begun = Cell::new(Instant::now());
         let open = async |interrupts: &mut Interrupts| {
-            begun.set(Instant::now());
             self.ask_once(what, interrupts, self.proxy.open_shell(argv, options())).await
         };
         match self.when_ready(interrupts, open).await? {
             Ok((id, stream)) => {
-                let view = View { stream: stream.into(), types, keys };
-                Ok(Opened { id, view, size, begun: begun.get(), time: None })
+                let view = View { stream: stream.into(), keyboard, keys };
+                Ok(Opened { id, view, size })
             }
             Err(error) => Err(self.refused(what, &error).await),
         }
@@ -102,14 +83,15 @@ impl Guest<'_> {
 
     /// Shows it until its end, or until the caller leaves.
     pub(crate) async fn show(&self, opened: Opened, interrupts: &mut Interrupts) -> Result<Outcome, Failure> {
-        let Opened { id, view, size, time, .. } = opened;
+        let Opened { id, view, size } = opened;
+        let looks_on = view.keyboard == Keyboard::Nobody;
         let (size, resized) = watch::channel(size);
         let signals = signal(SignalKind::window_change()).map_err(|error| {
             Failure::new("cannot listen for signals").because(sentence(&error.to_string())).exit(Exit::NOT_RUN)
         })?;
         let end = tokio::select! {
             end = view.show(interrupts) => end?,
-            never = say_size(signals, size) => match never {},
+            never = say_size(signals, size), if !looks_on => match never {},
             never = self.follow_size(id, resized) => match never {},
         };
         match end {
@@ -119,7 +101,7 @@ impl Guest<'_> {
                 let (_over, is_over) = watch::channel(true);
                 tokio::select! {
                     // What there is to say begins a line: the guest may have left one that has not ended.
-                    exit = self.end(id, time, is_over) => exit.map(Outcome::Exit).inspect_err(|_| output::note("")),
+                    exit = self.end(id, is_over) => exit.map(Outcome::Exit).inspect_err(|_| output::note("")),
                     number = interrupts.next() => Err(Failure::silent(Exit::signal(number))),
                 }
             }

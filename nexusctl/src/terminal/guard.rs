@@ -57,8 +57,9 @@ impl GuardTerminal {
         told(io::stdout().lock()).map_err(cannot)?;
         // Whatever the error: nobody writes to it, so it is the end of the other side.
         let _ = io::stdin().lock().read(&mut [0]);
-        // Which screen is shown is not known: this leaves the alternate one and does nothing else.
-        let _ = (&terminal).write_all(format!("{CANCEL}\x1b[?1047l{RESET}\r\n").as_bytes());
+        // Which screen is shown is not known: this leaves the alternate one and does nothing else. Where the cursor was on the
+        // other one nobody knows any more, so it goes below all that is there.
+        let _ = (&terminal).write_all(format!("{CANCEL}\x1b[?1047l{RESET}\x1b[999;1H\r\n").as_bytes());
         tcsetattr(&terminal, SetArg::TCSANOW, &before).map_err(|error| cannot(error.into()))?;
         Ok(Exit::OK)
     }

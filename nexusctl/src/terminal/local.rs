@@ -6,9 +6,9 @@ use std::{
 };
 
 use console::Term;
-use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
+use nix::sys::termios::{SetArg, Termios, tcsetattr};
 
-use super::{guard::Guarded, screen::Screen};
+use super::{guard::Guarded, keyboard::Keyboard, screen::Screen};
 
 /// Modes of xterm's that programs set: keys of the cursor and the keypad, the cursor's sight and shape, marks around what is
 /// pasted, what tells of the mouse and of focus, output that is held back, the region that scrolls, wrapping, and where
@@ -21,8 +21,9 @@ pub(super) const RESET: &str = concat!(
 /// Breaks off half a sequence (CAN).
 pub(super) const CANCEL: &str = "\x18";
 
-/// The caller's terminal while every key is the guest's. It is as it was before once this is dropped.
+/// The caller's terminal while another one is shown on it. It is as it was before once this is dropped.
 pub(super) struct Local {
+    keyboard: Keyboard,
     before: Option<Termios>,
     shows: bool,
     pub(super) screen: Arc<Screen>,
@@ -30,19 +31,19 @@ pub(super) struct Local {
 }
 
 impl Local {
-    /// Takes the terminal; its keyboard only if anything is to be typed.
-    pub(super) fn take(types: bool) -> io::Result<Self> {
-        let before = if types { Some(tcgetattr(io::stdin())?) } else { None };
+    /// Takes the terminal; its keyboard only if that is to be another's.
+    pub(super) fn take(keyboard: Keyboard) -> io::Result<Self> {
+        let before = keyboard.before()?;
         let shows = io::stdout().is_terminal();
         // From before the first change. Who only looks has a screen to lose.
-        let guard = if types {
+        let guard = if before.is_some() {
             Some(Guarded::start(io::stdin())?)
         } else if shows {
             Some(Guarded::start(io::stdout())?)
         } else {
             None
         };
-        let local = Self { before, shows, screen: Arc::default(), _guard: guard };
+        let local = Self { keyboard, before, shows, screen: Arc::default(), _guard: guard };
         local.enter()?;
         Ok(local)
     }
@@ -50,9 +51,7 @@ impl Local {
     /// Takes the keyboard and the screen.
     pub(super) fn enter(&self) -> io::Result<()> {
         if let Some(before) = &self.before {
-            let mut raw = before.clone();
-            cfmakeraw(&mut raw);
-            tcsetattr(io::stdin(), SetArg::TCSADRAIN, &raw)?;
+            self.keyboard.take(before)?;
         }
         self.screen.take();
         Ok(())

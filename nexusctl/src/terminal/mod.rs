@@ -2,12 +2,14 @@
 
 mod alternate;
 mod guard;
+mod keyboard;
 mod keys;
 mod local;
 mod screen;
 mod viewer;
 
 pub(crate) use guard::GuardTerminal;
+pub(crate) use keyboard::Keyboard;
 pub(crate) use keys::DetachKeys;
 pub(crate) use local::{name, size};
 pub(crate) use viewer::{End, View};

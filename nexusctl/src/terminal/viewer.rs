@@ -14,7 +14,7 @@ use tokio::{
     sync::mpsc,
 };
 
-use super::{DetachKeys, alternate::Alternate, keys::Typed, local::Local, screen::Screen};
+use super::{DetachKeys, Keyboard, alternate::Alternate, keys::Typed, local::Local, screen::Screen};
 use crate::{
     failure::{Exit, Failure},
     interrupt::Interrupts,
@@ -26,8 +26,8 @@ use crate::{
 pub(crate) struct View {
     /// The stream that the guest gave.
     pub(crate) stream: OwnedFd,
-    /// Whether the caller's keyboard is the guest's.
-    pub(crate) types: bool,
+    /// Whose the caller's keyboard is.
+    pub(crate) keyboard: Keyboard,
     /// What is typed to leave.
     pub(crate) keys: DetachKeys,
 }
@@ -50,13 +50,13 @@ impl View {
         let suspend = SignalKind::from_raw(Signal::SIGTSTP as i32);
         let mut suspended = signal(suspend).map_err(failed)?;
         let stream = blocking(self.stream).map_err(failed)?;
-        let local = Local::take(self.types).map_err(failed)?;
+        let local = Local::take(self.keyboard).map_err(failed)?;
         let (tell, mut told) = mpsc::unbounded_channel();
-        if self.types {
+        if self.keyboard.is_read() {
             let into = stream.try_clone().map_err(failed)?;
-            let (tell, keys) = (tell.clone(), Typed::new(self.keys));
+            let (tell, keys, keyboard) = (tell.clone(), Typed::new(self.keys), self.keyboard);
             thread::spawn(move || {
-                if type_into(into, keys) {
+                if type_into(into, keys, keyboard) {
                     // Whoever listened is gone when the process is about to end.
                     let _ = tell.send(Ok(End::Detached));
                 }
@@ -80,7 +80,7 @@ impl View {
 }
 
 /// Until the keys for leaving are typed, which is true, or nobody types or reads any more.
-fn type_into(mut into: File, mut keys: Typed) -> bool {
+fn type_into(mut into: File, mut keys: Typed, keyboard: Keyboard) -> bool {
     let Ok(from) = io::stdin().as_fd().try_clone_to_owned() else { return false };
     let (mut from, mut chunk) = (File::from(from), [0; 4096]);
     loop {
@@ -89,7 +89,7 @@ fn type_into(mut into: File, mut keys: Typed) -> bool {
             Ok(0) | Err(_) => return false,
             Ok(count) => {
                 let Some(typed) = keys.filter(chunk.get(..count).unwrap_or_default()) else { return true };
-                if into.write_all(&typed).is_err() {
+                if keyboard == Keyboard::Guest && into.write_all(&typed).is_err() {
                     return false;
                 }
             }

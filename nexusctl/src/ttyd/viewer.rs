@@ -151,6 +151,8 @@ async fn view(
 ) -> Option<Reason> {
     let Terminal { vm, name, read_only } = terminal;
     let mut options = Options::from([("name", name.to_owned().into()), ("read-only", read_only.into())]);
+    // Who only looks on is shown it as it is.
+    let size = size.filter(|_| !read_only);
     if let Some((columns, rows)) = size {
         options.insert("columns", columns.into());
         options.insert("rows", rows.into());
@@ -171,7 +173,7 @@ async fn view(
     tokio::select! {
         reason = show(from, sink, paused) => reason,
         () = listen(source, into, &pause, &resize) => None,
-        never = guest.follow_size(id, resized) => match never {},
+        never = guest.follow_size(id, resized), if !read_only => match never {},
     }
 }
 

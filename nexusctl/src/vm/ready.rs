@@ -69,7 +69,7 @@ pub(crate) async fn wait(
 }
 
 /// Why the agent of a VM does not answer, in one sentence; empty where nobody knows.
-async fn silence(bus: &Bus, vm: &VmProperties) -> String {
+pub(crate) async fn silence(bus: &Bus, vm: &VmProperties) -> String {
     for path in &vm.connections {
         match bus.read::<ConnectionProperties>("see why the guest does not answer", path).await {
             Ok(connection) if connection.is_of_agent() => return connection.failure_reason,

@@ -1,0 +1,49 @@
+//! Whose the caller's keyboard is.
+
+use std::io::{self, IsTerminal};
+
+use nix::{
+    sys::termios::{LocalFlags, SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr},
+    unistd::{getpgrp, tcgetpgrp},
+};
+
+/// Whose it is while a terminal of a guest is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Keyboard {
+    /// The guest's.
+    Guest,
+    /// Nobody's but for the keys by which the caller leaves; what signals is typed for nexusctl.
+    Nobody,
+    /// The caller's, as if nothing were shown.
+    Caller,
+}
+
+impl Keyboard {
+    /// Whether nexusctl reads what is typed.
+    pub(super) fn is_read(self) -> bool {
+        match self {
+            Self::Guest => true,
+            // In the background, or beside a pipe, the terminal is somebody else's.
+            Self::Nobody => {
+                let in_background = tcgetpgrp(io::stdin()).is_ok_and(|foreground| foreground != getpgrp());
+                io::stdin().is_terminal() && io::stdout().is_terminal() && !in_background
+            }
+            Self::Caller => false,
+        }
+    }
+
+    /// How the terminal is before anything is changed; none where nothing is to be.
+    pub(super) fn before(self) -> io::Result<Option<Termios>> {
+        if self.is_read() { Ok(Some(tcgetattr(io::stdin())?)) } else { Ok(None) }
+    }
+
+    /// Takes it. What the terminal answers by itself to what the guest shows is not echoed.
+    pub(super) fn take(self, before: &Termios) -> io::Result<()> {
+        let mut raw = before.clone();
+        cfmakeraw(&mut raw);
+        if self == Self::Nobody {
+            raw.local_flags |= before.local_flags & LocalFlags::ISIG;
+        }
+        Ok(tcsetattr(io::stdin(), SetArg::TCSADRAIN, &raw)?)
+    }
+}
