@@ -108,14 +108,17 @@ async fn guests_that_lie_harm_nobody_else() {
         let Some(words) = told(*lie) else { continue };
         if *lie == Lie::WrongId {
             daemon.wait(vm, |vm| vm.guest_ready).await;
-            let said = loop {
-                let said = daemon.guest(vm).await.run(&["true"], Options::new()).await.unwrap_err();
-                // Its connection may have ended already with the question whether it is there.
-                if said.kind() == Some(ErrorKind::GuestFailed) {
-                    break said;
+            // Its connection may have ended already with the question whether it is there.
+            let asking = async {
+                loop {
+                    daemon.wait(vm, |vm| vm.guest_ready).await;
+                    let said = daemon.guest(vm).await.run(&["true"], Options::new()).await.unwrap_err();
+                    if said.kind() == Some(ErrorKind::GuestFailed) {
+                        return said;
+                    }
                 }
-                daemon.wait(vm, |vm| vm.guest_ready).await;
             };
+            let said = tokio::time::timeout(PATIENCE, asking).await.expect("it answers wrongly");
             assert!(said.to_string().contains(words), "{said}");
         }
         let line = complaint(&daemon, name, words).await;

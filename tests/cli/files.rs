@@ -93,7 +93,7 @@ async fn a_guest_that_does_not_take_them_is_not_ready_and_the_log_says_why_once(
     let connection = format!("{ROOT}/vm/web/connection/1");
     daemon.wait_actor(&connection, |actor| actor.health == "degraded" && actor.failure_count > 2).await;
     let log = daemon.log();
-    let why = "the guest of VM web is not ready: it can't be given `/one/below`";
+    let why = "the guest of VM web can't be used: it can't be given `/one/below`";
     assert_eq!(log.matches(why).count(), 1, "{log}");
     assert!(log.lines().any(|line| line.contains(why) && line.contains("Not a directory")), "{log}");
 }

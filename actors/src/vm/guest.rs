@@ -132,7 +132,8 @@ impl Engine {
     }
 
     pub(super) fn agent(&self, vm: &Name) -> Result<AgentClient, Error> {
-        // What is sent to a guest that stands still is answered by nobody, and may block a vsock device for good that is not mended.
+        // What is sent to a guest that stands still is answered by nobody, and may block its vsock device for good, unless
+        // that is a mended one.
         if self.board.vms().get(vm).is_some_and(|picture| picture.lifecycle.state() == VmState::Paused) {
             return Err(unavailable(self, vm));
         }

@@ -93,8 +93,8 @@ pub(super) struct Dialer {
     /// The run of which it was said that its agent is too old.
     lacking: Option<u64>,
     breach: Complaint,
-    unready: Complaint,
     silent: Complaint,
+    unusable: Complaint,
 }
 
 impl Dialer {
@@ -118,8 +118,8 @@ impl Dialer {
             told: None,
             lacking: None,
             breach: Complaint::default(),
-            unready: Complaint::default(),
             silent: Complaint::default(),
+            unusable: Complaint::default(),
         }
     }
 
@@ -132,8 +132,8 @@ impl Dialer {
                     self.failure = None;
                     self.told = None;
                     self.breach = Complaint::default();
-                    self.unready = Complaint::default();
                     self.silent = Complaint::default();
+                    self.unusable = Complaint::default();
                     self.child.reporter.set_health(Health::Ok);
                     self.show(ConnectionState::Parked);
                     if self.power.changed().await.is_err() {
@@ -183,8 +183,12 @@ impl Dialer {
                     if !matches!(loss, Loss::Orderly | Loss::Asked) {
                         self.child.reporter.count_failure();
                     }
-                    let patience = if loss == Loss::Orderly { BOOT_TIME } else { heartbeat * MISSES };
-                    silence = Silence { since: Instant::now(), patience };
+                    if loss != Loss::Unready {
+                        let patience = if loss == Loss::Orderly { BOOT_TIME } else { heartbeat * MISSES };
+                        silence = Silence { since: Instant::now(), patience };
+                    } else if self.told.is_none() && silence.since.elapsed() > silence.patience {
+                        self.report_unusable(run, Health::Degraded).await;
+                    }
                 }
                 Err(error) => {
                     let is_breach = error.is_breach();
@@ -239,12 +243,12 @@ impl Dialer {
         let files = self.vm.files.borrow().clone();
         if let Err(problem) = provision(&agent, welcome.boot_id.as_str(), &files).await {
             self.opened_at = Timestamp::NEVER;
-            if self.lost(&events, true) {
-                return Loss::Sudden;
-            }
-            self.report_unready(&problem);
+            // A connection that broke off may be that of a guest which boots again.
+            let may_mend = self.lost(&events, true) || self.stands_still();
             self.failure = Some(problem);
-            self.report_unusable(run, Health::Degraded).await;
+            if !may_mend {
+                self.report_unusable(run, Health::Degraded).await;
+            }
             return Loss::Unready;
         }
         self.vm.agent.send_replace(Some(agent.clone()));

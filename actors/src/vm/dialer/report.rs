@@ -31,13 +31,6 @@ impl Dialer {
         }
     }
 
-    /// A guest that answers, but could not be given what it was to have before its first command.
-    pub(super) fn report_unready(&mut self, problem: &str) {
-        if self.unready.is_news(problem) {
-            self.warn(format_args!("the guest of VM {} is not ready: {problem}", self.vm.name));
-        }
-    }
-
     /// A guest does not keep to the protocol.
     pub(super) fn report_breach(&mut self, how: &str) {
         if self.breach.is_news(how) {
@@ -49,16 +42,19 @@ impl Dialer {
     /// Nobody can use the guest, for the reason that is known.
     pub(super) async fn report_unusable(&mut self, run: u64, health: Health) {
         self.child.reporter.set_health(health);
-        if self.told.replace(health).is_none() {
-            let why = self.failure.clone().unwrap_or_default();
+        let why = self.failure.clone().unwrap_or_default();
+        let is_new = self.told.replace(health).is_none();
+        if self.unusable.is_news(&why) || is_new {
             warn!(
                 NEXUS_VM = %self.vm.name,
                 NEXUS_ACTOR = self.child.path,
                 NEXUS_GENERATION = self.child.generation,
                 MESSAGE_ID = catalogue::GUEST_UNREACHABLE,
-                "the guest of VM {} can't be reached: {why}",
+                "the guest of VM {} can't be used: {why}",
                 self.vm.name,
             );
+        }
+        if is_new {
             self.tell_history(EventKind::GuestUnreachable, why);
         }
         self.tell(MachineMessage::GuestDown { run, missed: true }).await;

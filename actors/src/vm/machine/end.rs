@@ -439,7 +439,8 @@ impl Machine {
 
     /// The last line that the VMM wrote about itself, for an error's text.
     fn last_words(&self, status: ExitStatus) -> String {
-        // Who is killed has said nothing about it; and of whom nobody knows how it ended, what it said last may be about anything.
+        // Who is killed has said nothing about it; and where nobody knows how it ended, what it said last may be about
+        // anything.
         if matches!(status, ExitStatus::Signal(_) | ExitStatus::Unknown) {
             return String::new();
         }
