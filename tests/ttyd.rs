@@ -231,14 +231,17 @@ async fn nobody_else_gets_in() {
     assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
     assert_eq!(daemon.guest(&vm).await.list_shells().await.unwrap(), [], "nothing was opened for any of them");
 
-    // Who may only look types nothing.
+    // Who may only look types nothing, and does not change the size.
     let mut onlooker = served.client().await;
+    onlooker.says("1{\"columns\":90,\"rows\":33}").await;
     let typed = Served::start(&daemon, &[]).await;
     let mut person = typed.client().await;
     onlooker.says("0echo on''looker\r").await;
     person.says("0echo per''son\r").await;
     onlooker.sees("person").await;
     assert!(!onlooker.shown.contains("onlooker"));
+    let shells = daemon.guest(&vm).await.list_shells().await.unwrap();
+    assert!(shells.iter().all(|(_, _, columns, rows, _)| (*columns, *rows) != (90, 33)), "{shells:?}");
 
     for address in ["0.0.0.0:7681", "[::]:7681", "192.0.2.1:7681"] {
         let command = daemon.nexusctl(&["attach", "web", "--ttyd", address]).output();

@@ -119,6 +119,9 @@ mod tests {
             }
         }
         assert_eq!((text.as_str(), parts), ("aé€", 2));
+        for limit in [0, 1_048_577] {
+            assert!(run(json!({"path": "/text", "limit": limit}), read::run, &root).is_err(), "{limit}");
+        }
         let beyond = run(json!({"path": "/text", "offset": 100}), read::run, &root).unwrap();
         assert_eq!((&beyond["content"], &beyond["next_offset"]), (&json!(""), &Value::Null));
     }
