@@ -19,7 +19,7 @@ pub enum ArchiveError {
         source: io::Error,
     },
     /// There is something in the place already.
-    #[error("`{path}` is there already, and --replace was not asked for")]
+    #[error("`{path}` is there already, and to replace it was not asked for")]
     Exists {
         /// The place, as it may be shown.
         path: String,

@@ -24,6 +24,9 @@ async fn a_shell_is_left_and_come_back_to() {
     // It ends cat, and not nexusctl. What is typed before the shell reads again may be dropped: nothing is.
     person.types("(trap \"echo st''ill; exit\" INT; echo read''ing; cat)\r");
     person.sees("reading").await;
+    // Only what cat repeats says that it is cat that the signal reaches, and not the shell that becomes it.
+    person.types("repeated\r");
+    person.sees("repeated").await;
     person.types("\x03");
     person.sees("still").await;
     person.types("\x1dd");
@@ -108,18 +111,21 @@ async fn the_terminal_of_who_only_looks_is_given_back_as_well() {
 async fn who_only_looks_on_changes_nothing() {
     let (daemon, _vm) = web().await;
     let mut person = Terminal::run(daemon.nexusctl(&["attach", "web"]));
-    person.types("stty -echo; echo dra''wn\r");
+    person.resize(100, 40);
+    person.types("stty -echo; until [ \"$(stty size)\" = '40 100' ]; do sleep 0.05; done; echo dra''wn\r");
     person.sees("drawn").await;
     let mut onlooker = Terminal::run(daemon.nexusctl(&["attach", "web", "--read-only"]));
     let before = onlooker.settings();
     onlooker.sees("drawn").await;
-    onlooker.resize(100, 40);
+    onlooker.resize(120, 50);
     // As a terminal answers by itself when it is asked where the cursor is.
     onlooker.types("typed\x1b[7;7R");
     person.types("echo si''ze $(stty size)\r");
     for both in [&mut person, &mut onlooker] {
-        both.sees("size 30 160").await;
+        both.sees("size 40 100").await;
     }
+    // Whatever the onlooker had told the daemon would have come before this.
+    has(&ok(&daemon, &["attach", "web", "--list"]).await, &["100x40"]);
     assert!(!onlooker.shown().contains("typed") && !onlooker.shown().contains("7;7R"), "{}", onlooker.shown());
     onlooker.types("\x1dd");
     let (code, said) = onlooker.exits().await;

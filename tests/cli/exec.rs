@@ -292,3 +292,23 @@ async fn a_command_outlives_the_daemon() {
     let status = timeout(PATIENCE, child.wait()).await.expect("nexusctl ends").unwrap();
     assert_eq!(status.code(), Some(7));
 }
+
+#[tokio::test]
+async fn a_command_ends_with_its_vm_and_that_is_said() {
+    let (daemon, vm) = web().await;
+    let child = || {
+        let mut child = daemon.nexusctl(&["exec", "web", "--", "sh", "-c", "echo began; exec sleep 1000"]);
+        child.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    for how in ["restart", "stop"] {
+        daemon.wait(&vm, |vm| vm.guest_ready).await;
+        let mut child = child();
+        let mut began = [0; 6];
+        timeout(PATIENCE, child.stdout.as_mut().unwrap().read_exact(&mut began)).await.unwrap().unwrap();
+        ok(&daemon, &["vm", how, "web"]).await;
+        let output = timeout(PATIENCE, child.wait_with_output()).await.unwrap().unwrap();
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(125), "{told}");
+        has(&told, &["cannot learn how the command in VM web ended", "the command ended with it"]);
+    }
+}

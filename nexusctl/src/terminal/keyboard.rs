@@ -24,10 +24,7 @@ impl Keyboard {
         match self {
             Self::Guest => true,
             // In the background, or beside a pipe, the terminal is somebody else's.
-            Self::Nobody => {
-                let in_background = tcgetpgrp(io::stdin()).is_ok_and(|foreground| foreground != getpgrp());
-                io::stdin().is_terminal() && io::stdout().is_terminal() && !in_background
-            }
+            Self::Nobody => io::stdin().is_terminal() && io::stdout().is_terminal() && !is_in_background(),
             Self::Caller => false,
         }
     }
@@ -42,8 +39,16 @@ impl Keyboard {
         let mut raw = before.clone();
         cfmakeraw(&mut raw);
         if self == Self::Nobody {
+            // Who would change the terminal from there is stopped.
+            if is_in_background() {
+                return Ok(());
+            }
             raw.local_flags |= before.local_flags & LocalFlags::ISIG;
         }
         Ok(tcsetattr(io::stdin(), SetArg::TCSADRAIN, &raw)?)
     }
+}
+
+fn is_in_background() -> bool {
+    tcgetpgrp(io::stdin()).is_ok_and(|foreground| foreground != getpgrp())
 }
