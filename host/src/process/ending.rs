@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::Signal;
+use super::{Signal, stat};
 
 /// `PF_EXITING` of the kernel's `include/linux/sched.h`: it executes nothing of its own any more.
 const PF_EXITING: u64 = 0x4;
@@ -29,9 +29,7 @@ fn is_to_be_killed(status: &str) -> bool {
 
 /// Fields 3 and 9 of `proc_pid_stat(5)`: the state and the kernel's flags.
 fn is_exiting(stat: &[u8]) -> bool {
-    let rest = stat.iter().rposition(|byte| *byte == b')').and_then(|end| stat.get(end + 1..));
-    let Some(Ok(rest)) = rest.map(std::str::from_utf8) else { return false };
-    let mut fields = rest.split_ascii_whitespace();
+    let Some(mut fields) = stat::from_third(stat) else { return false };
     let is_dead = matches!(fields.next(), Some("Z" | "X"));
     let flags = fields.nth(9 - 4).and_then(|flags| flags.parse::<u64>().ok());
     is_dead || flags.is_some_and(|flags| flags & PF_EXITING != 0)

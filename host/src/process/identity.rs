@@ -5,7 +5,7 @@ use std::{fs, io, os::fd::OwnedFd, path::PathBuf};
 use nexus_model::ProcessIdentity;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use super::ProcessError;
+use super::{ProcessError, stat};
 
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// `PID_FS_MAGIC` of the kernel's `include/uapi/linux/magic.h`: a pidfd lies on pidfs, so its inode is never used twice.
@@ -66,12 +66,8 @@ pub(super) fn start_ticks(pid: u32) -> Result<Option<u64>, ProcessError> {
     parse_start_ticks(&stat).map(Some).ok_or(ProcessError::Stat { pid })
 }
 
-/// The second field is the command in parentheses, and may hold any byte: spaces, newlines, parentheses, no UTF-8.
 fn parse_start_ticks(stat: &[u8]) -> Option<u64> {
-    let end_of_command = stat.iter().rposition(|byte| *byte == b')')?;
-    let rest = std::str::from_utf8(stat.get(end_of_command + 1..)?).ok()?;
-    // The first of the rest is field 3.
-    rest.split_ascii_whitespace().nth(22 - 3)?.parse().ok()
+    stat::from_third(stat)?.nth(22 - 3)?.parse().ok()
 }
 
 #[cfg(test)]

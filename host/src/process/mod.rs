@@ -5,6 +5,7 @@ mod ending;
 mod identity;
 mod membership;
 mod sleep;
+pub(crate) mod stat;
 mod watch;
 
 pub use ending::is_ending;

@@ -11,7 +11,7 @@ use super::{
     vmms::{Detection, Missing, VmmConfig},
 };
 use crate::{
-    process::{ProcessWatch, Signal},
+    process::{ProcessWatch, Signal, stat},
     unit::{Launch, Log, Program, ProgramRole},
     vsock::Endpoint,
 };
@@ -118,7 +118,6 @@ fn state(leader: &ProcessIdentity) -> Result<MachineState, VmmError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(VmmError::Gone { pid: leader.pid }),
         Err(source) => return Err(VmmError::File { action: "read", path, source }),
     };
-    // The command's name stands in parentheses before it and may hold any byte.
-    let after_name = stat.iter().rposition(|byte| *byte == b')').and_then(|end| stat.get(end + 2));
-    Ok(if after_name == Some(&b'T') { MachineState::Paused } else { MachineState::Running })
+    let state = stat::from_third(&stat).and_then(|mut fields| fields.next());
+    Ok(if state == Some("T") { MachineState::Paused } else { MachineState::Running })
 }
