@@ -75,7 +75,13 @@ impl Cp {
         let mut interrupts = Interrupts::listen()?;
         let meter = Arc::new(Meter::default());
         let under_way = Arc::clone(&meter);
-        let (stream, work) = match (Side::parse(&self.source), Side::parse(&self.target)) {
+        // What the other side of a stream that is closed does with the rest it does by itself.
+        let target = Side::parse(&self.target);
+        let undone = match target {
+            Side::Guest { .. } => "The guest removes what has come by then, unless that was all.",
+            Side::Host(_) | Side::Pipe => "What has been copied by then was removed.",
+        };
+        let (stream, work) = match (Side::parse(&self.source), target) {
             (Side::Host(source), Side::Guest { vm, path }) => {
                 let source = side::Source::find(&source).map_err(|why| failed(&what, why))?;
                 let mut options = Options::new();
@@ -112,7 +118,7 @@ impl Cp {
             (Side::Pipe, _) => return Err(usage("standard input can't be copied: it has no name")),
             (Side::Host(_), _) => return Err(usage("neither is in a VM: VM:PATH is a path in one")),
         };
-        watch(&what, &title, &stream, work, &meter, &mut interrupts).await
+        watch(&what, &title, undone, &stream, work, &meter, &mut interrupts).await
     }
 
     /// A stream for the copy, as soon as the guest answers.
@@ -150,6 +156,7 @@ impl Way<'_> {
 async fn watch(
     what: &str,
     title: &str,
+    undone: &str,
     stream: &IdleStream,
     mut work: JoinHandle<Result<u64, Broken>>,
     meter: &Meter,
@@ -166,8 +173,7 @@ async fn watch(
                 match called_off(work, interrupts.next()).await {
                     Some(Ok(left_out)) => break Ok(left_out),
                     Some(Err(broken)) => {
-                        let removed = "What has been copied by then was removed.".to_owned();
-                        let why = if broken.stays { output::sentence(&broken.why) } else { removed };
+                        let why = if broken.stays { output::sentence(&broken.why) } else { undone.to_owned() };
                         return Err(Failure::new("interrupted").because(why).exit(Exit::signal(number)).for_all());
                     }
                     None => return Err(Failure::silent(Exit::signal(number))),

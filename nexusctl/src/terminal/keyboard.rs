@@ -19,19 +19,15 @@ pub(crate) enum Keyboard {
 }
 
 impl Keyboard {
-    /// Whether nexusctl reads what is typed.
-    pub(super) fn is_read(self) -> bool {
-        match self {
+    /// How the terminal is before anything is changed; none where it is not to be taken.
+    pub(super) fn before(self) -> io::Result<Option<Termios>> {
+        let is_taken = match self {
             Self::Guest => true,
             // In the background, or beside a pipe, the terminal is somebody else's.
             Self::Nobody => io::stdin().is_terminal() && io::stdout().is_terminal() && !is_in_background(),
             Self::Caller => false,
-        }
-    }
-
-    /// How the terminal is before anything is changed; none where nothing is to be.
-    pub(super) fn before(self) -> io::Result<Option<Termios>> {
-        if self.is_read() { Ok(Some(tcgetattr(io::stdin())?)) } else { Ok(None) }
+        };
+        if is_taken { Ok(Some(tcgetattr(io::stdin())?)) } else { Ok(None) }
     }
 
     /// Takes it. What the terminal answers by itself to what the guest shows is not echoed.

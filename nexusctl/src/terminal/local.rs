@@ -48,6 +48,11 @@ impl Local {
         Ok(local)
     }
 
+    /// Whether nexusctl reads what is typed.
+    pub(super) const fn reads(&self) -> bool {
+        self.before.is_some()
+    }
+
     /// Takes the keyboard and the screen.
     pub(super) fn enter(&self) -> io::Result<()> {
         if let Some(before) = &self.before {

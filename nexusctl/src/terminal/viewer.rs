@@ -52,7 +52,7 @@ impl View {
         let stream = blocking(self.stream).map_err(failed)?;
         let local = Local::take(self.keyboard).map_err(failed)?;
         let (tell, mut told) = mpsc::unbounded_channel();
-        if self.keyboard.is_read() {
+        if local.reads() {
             let into = stream.try_clone().map_err(failed)?;
             let (tell, keys, keyboard) = (tell.clone(), Typed::new(self.keys), self.keyboard);
             thread::spawn(move || {

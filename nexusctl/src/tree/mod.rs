@@ -99,7 +99,7 @@ fn name(path: &OwnedObjectPath, object: &Interfaces) -> String {
     }
     let last = path.as_str().rsplit('/').next().unwrap_or_default();
     // Its actor may be there a moment before or after it.
-    if object.connection.is_some() || path.as_str().contains("/connection/") {
+    if path.as_str().contains("/connection/") {
         return format!("connection {last}");
     }
     // A supervisor's element of the path holds its whole place in the tree.
@@ -131,7 +131,7 @@ fn about(object: &Interfaces) -> String {
     if let Some(connection) = &object.connection {
         let words = format!("{}, {} on port {}", connection.state, connection.kind, connection.port);
         let why = &connection.failure_reason;
-        return if why.is_empty() || connection.state == "open" { words } else { format!("{words}, {why}") };
+        return if why.is_empty() { words } else { format!("{words}, {why}") };
     }
     if let Some(workspace) = &object.workspace {
         let words = format!("{}, {}", workspace.state, amount::size(workspace.size_bytes));
