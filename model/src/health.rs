@@ -11,7 +11,7 @@ words! {
         Restarting = "restarting",
         /// It works, but something that it asked for is missing.
         Degraded = "degraded",
-        /// The VMM runs, but the guest agent missed its heartbeat.
+        /// The VMM runs, but its guest agent is silent, or nothing can be asked of it.
         Unreachable = "unreachable",
         /// Its actor gave up; the VMM was left running.
         Unmanaged = "unmanaged",

@@ -137,6 +137,10 @@ impl Engine {
         if self.board.vms().get(vm).is_some_and(|picture| picture.lifecycle.state() == VmState::Paused) {
             return Err(unavailable(self, vm));
         }
+        // What is sent to one that was killed is lost, and then nobody knows whether it was done.
+        if self.board.vms().get(vm).is_some_and(|picture| picture.leader != 0 && is_ending(picture.leader)) {
+            return Err(unreachable(vm, "its VMM has just ended"));
+        }
         let context = self.vm(vm)?;
         if context.closed.load(Ordering::Relaxed) {
             return Err(Error::new(ErrorKind::GuestUnavailable, format!("VM `{vm}` is being paused: resume it first")));
@@ -151,11 +155,6 @@ impl Engine {
         command: GuestCommand,
     ) -> Result<(AgentClient, Command), Error> {
         let agent = self.agent(vm)?;
-        // What is sent to one that was killed is lost, and then nobody knows whether it was done.
-        if self.board.vms().get(vm).is_some_and(|picture| picture.leader != 0 && is_ending(picture.leader)) {
-            let text = format!("the guest of VM `{vm}` can't be reached: its VMM has just ended");
-            return Err(Error::new(ErrorKind::GuestUnavailable, text));
-        }
         let mut env = self.vm(vm)?.env.borrow().clone();
         env.extend(command.env);
         let program = command.argv.first().map_or("its login shell", String::as_str);
@@ -190,19 +189,22 @@ fn unavailable(engine: &Engine, vm: &Name) -> Error {
     let connection = engine.board.connections().get(&(vm.clone(), AGENT));
     let why = connection.and_then(|connection| connection.failure.clone()).filter(|_| state == Some(VmState::Running));
     let machine = engine.board.actors().get(&Place::Machine(vm.clone()).to_string());
-    let what = format!("the guest of VM `{vm}` can't be reached");
-    let text = match (state, why) {
-        (_, Some(why)) => format!("{what}: {why}; see `nexusctl events --vm {vm}`"),
+    let reason = match (state, why) {
+        (_, Some(why)) => format!("{why}; see `nexusctl events --vm {vm}`"),
         (Some(VmState::Running), None) => {
-            format!("{what}: its agent has not answered yet, or is not in its image: see `nexusctl vm logs`")
+            "its agent has not answered yet, or is not in its image: see `nexusctl vm logs`".to_owned()
         }
-        (Some(state @ VmState::Paused), _) => format!("{what}: the VM is {state}; resume it first"),
-        (Some(state @ VmState::Starting), _) => format!("{what}: the VM is {state}; wait until it is ready"),
+        (Some(state @ VmState::Paused), _) => format!("the VM is {state}; resume it first"),
+        (Some(state @ VmState::Starting), _) => format!("the VM is {state}; wait until it is ready"),
         (Some(state), _) if machine.is_some_and(|machine| !machine.next_restart_at.is_never()) => {
-            format!("{what}: the VM is {state}; it is started again by itself")
+            format!("the VM is {state}; it is started again by itself")
         }
-        (Some(state), _) => format!("{what}: the VM is {state}; start it first"),
-        (None, _) => format!("{what}: the VM is gone"),
+        (Some(state), _) => format!("the VM is {state}; start it first"),
+        (None, _) => "the VM is gone".to_owned(),
     };
-    Error::new(ErrorKind::GuestUnavailable, text)
+    unreachable(vm, &reason)
+}
+
+fn unreachable(vm: &Name, reason: &str) -> Error {
+    Error::new(ErrorKind::GuestUnavailable, format!("the guest of VM `{vm}` can't be reached: {reason}"))
 }

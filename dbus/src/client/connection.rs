@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use nexus_model::ConnectionKind;
 use zbus::{DeserializeDict, OwnedObjectPath, Type};
 
 use super::Row;
@@ -71,7 +72,7 @@ impl ConnectionProperties {
     /// Whether it is that to the guest's agent, which everything asked of the guest goes through.
     #[must_use]
     pub fn is_of_agent(&self) -> bool {
-        self.kind == "agent"
+        self.kind == ConnectionKind::Agent.as_str()
     }
 }
 

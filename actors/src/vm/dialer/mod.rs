@@ -56,9 +56,7 @@ const MISSES: u32 = 3;
 enum Loss {
     /// The guest had said that it goes down.
     Orderly,
-    /// The guest missed its heartbeats.
-    Missed,
-    /// It broke off.
+    /// It broke off, or the guest missed its heartbeats.
     Sudden,
     /// Somebody wanted it closed.
     Asked,
@@ -309,10 +307,10 @@ impl Dialer {
         if misses >= MISSES {
             self.failure = Some(format!("it has missed {misses} heartbeats"));
             self.report_unusable(run, Health::Unreachable).await;
-            return Loss::Missed;
+            return Loss::Sudden;
         }
         self.lost(&events, !(orderly || asked.is_some()));
-        self.tell(MachineMessage::GuestDown { run, missed: false }).await;
+        self.tell(MachineMessage::GuestDown { run, unusable: false }).await;
         if let Some(reply) = asked {
             self.show(ConnectionState::Connecting);
             // Whoever asked may have gone.

@@ -57,7 +57,7 @@ impl Dialer {
         if is_new {
             self.tell_history(EventKind::GuestUnreachable, why);
         }
-        self.tell(MachineMessage::GuestDown { run, missed: true }).await;
+        self.tell(MachineMessage::GuestDown { run, unusable: true }).await;
     }
 
     fn warn(&self, what: fmt::Arguments<'_>) {

@@ -53,8 +53,8 @@ pub(crate) enum MachineMessage {
     RestartDue { timer: u64 },
     /// The agent answered, or said something new.
     GuestUp { run: u64, guest: Box<GuestSnapshot> },
-    /// The agent is no longer connected; `missed` when that is because it missed its heartbeats.
-    GuestDown { run: u64, missed: bool },
+    /// Nothing can be asked of the agent, which is `unusable` unless only its connection has ended.
+    GuestDown { run: u64, unusable: bool },
     /// The agent says that the guest goes down by itself.
     GuestEnding { run: u64, reboot: bool },
     /// A connection has come or gone.

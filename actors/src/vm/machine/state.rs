@@ -119,10 +119,10 @@ impl Machine {
             MachineMessage::Ended { leader, record } => self.ended(leader, record).await,
             MachineMessage::RestartDue { timer } => self.restart_due(timer).await,
             MachineMessage::GuestUp { run, guest } => self.guest_up(run, *guest).await,
-            MachineMessage::GuestDown { run, missed } => {
+            MachineMessage::GuestDown { run, unusable } => {
                 if self.is_of(run) {
                     self.guest = None;
-                    if missed {
+                    if unusable {
                         self.child.reporter.set_health(Health::Unreachable);
                     }
                     self.publish();
