@@ -233,15 +233,22 @@ async fn nobody_else_gets_in() {
 
     // Who may only look types nothing, and does not change the size.
     let mut onlooker = served.client().await;
-    onlooker.says("1{\"columns\":90,\"rows\":33}").await;
+    let guest = daemon.guest(&vm).await;
+    let opened = async {
+        loop {
+            if let [(_, _, columns, rows, _)] = guest.list_shells().await.unwrap()[..] {
+                return (columns, rows);
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    assert_eq!(timeout(PATIENCE, opened).await.expect("it opens one"), (80, 24), "not the onlooker's 101 by 37");
     let typed = Served::start(&daemon, &[]).await;
     let mut person = typed.client().await;
     onlooker.says("0echo on''looker\r").await;
     person.says("0echo per''son\r").await;
     onlooker.sees("person").await;
     assert!(!onlooker.shown.contains("onlooker"));
-    let shells = daemon.guest(&vm).await.list_shells().await.unwrap();
-    assert!(shells.iter().all(|(_, _, columns, rows, _)| (*columns, *rows) != (90, 33)), "{shells:?}");
 
     for address in ["0.0.0.0:7681", "[::]:7681", "192.0.2.1:7681"] {
         let command = daemon.nexusctl(&["attach", "web", "--ttyd", address]).output();

@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     process::Child,
-    time::{sleep, timeout},
+    time::timeout,
 };
 
 use crate::said::{ctl, has, interrupt, json, ok, web};
@@ -61,7 +61,9 @@ async fn a_command_may_take_so_long_and_no_longer() {
     let script = "head -c 150000 /dev/zero; sleep 1000";
     let mut child = daemon.nexusctl(&["exec", "--timeout", "500ms", "web", "--", "sh", "-c", script]);
     let mut child = child.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-    sleep(Duration::from_secs(2)).await;
+    // It is full until somebody reads: a pipe holds 64 KiB.
+    let early = timeout(Duration::from_secs(2), child.wait()).await;
+    assert!(early.is_err(), "it has ended, and nobody has read what the command wrote");
     let mut wrote = Vec::new();
     let read = child.stdout.as_mut().unwrap().read_to_end(&mut wrote);
     assert_eq!(timeout(PATIENCE, read).await.unwrap().unwrap(), 150_000);
