@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use nexus_actors::{GuestCommand, GuestShell, snapshot::VmSnapshot};
-use nexus_model::{ErrorKind, Name, vm::VmState};
+use nexus_model::{ConnectionState, ErrorKind, Name, vm::VmState};
 use nexus_protocol::Features;
 use nexus_tests::{Manners, StandIn, TestEngine};
 
@@ -39,7 +39,7 @@ async fn works(test: &TestEngine, name: &Name) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_guest_is_refreshed_before_anything_else_and_frozen_before_it_stands_still() {
-    let (test, name, agent) = with(Manners { features: &[Features::CLOCK], silent: false }).await;
+    let (test, name, agent) = with(Manners { features: &[Features::CLOCK], ..Manners::default() }).await;
     works(&test, &name).await;
     assert_eq!(agent.asked(), ["hello", "refresh", "run"]);
     let origin = TestEngine::origin();
@@ -54,6 +54,12 @@ async fn a_guest_is_refreshed_before_anything_else_and_frozen_before_it_stands_s
 async fn an_agent_that_lacks_everything_is_not_asked_for_it() {
     let (test, name, agent) = with(Manners::default()).await;
     assert!(test.vm(&name).guest.as_ref().unwrap().features.is_empty());
+    // What others keep for their clients is opened when somebody wants it.
+    for number in 2..=5 {
+        let spare = test.engine.board().connections().get(&(name.clone(), number)).unwrap();
+        assert_eq!(spare.state, ConnectionState::Parked, "{spare:?}");
+        assert!(spare.failure.as_ref().is_some_and(|why| why.contains("takes none ahead")), "{spare:?}");
+    }
     let origin = TestEngine::origin();
     works(&test, &name).await;
     test.engine.pause_vm(&origin, &name).await.unwrap();
@@ -74,7 +80,7 @@ async fn an_agent_that_lacks_everything_is_not_asked_for_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_waits_for_ever_for_an_agent_that_does_not_put_its_clock_right() {
     let begun = Instant::now();
-    let (test, name, _agent) = with(Manners { features: &[Features::CLOCK], silent: true }).await;
+    let (test, name, _agent) = with(Manners { features: &[Features::CLOCK], silent: true, ..Manners::default() }).await;
     let origin = TestEngine::origin();
     test.engine.pause_vm(&origin, &name).await.unwrap();
     assert_eq!(test.state(&name), VmState::Paused);

@@ -26,6 +26,8 @@ use zbus::{ObjectPath, OwnedFd, OwnedObjectPath};
 const WEB: &str = "vm/web";
 const CONNECTIONS: &str = "supervisor/vms_2fweb_2fconnections";
 const CONNECTION: &str = "vm/web/connection/1";
+/// That, and those that are there before anybody wants them, have this and a number.
+const EACH_CONNECTION: &str = "vm/web/connection/";
 
 fn strike(pid: u32, signal: Signal) {
     kill(Pid::from_raw(i32::try_from(pid).unwrap()), signal).unwrap();
@@ -267,7 +269,7 @@ async fn a_machine_leaves_its_vm_alone_and_takes_the_connections_along() {
     world.nexus.set("actor.machine=1*panic\n").await;
     let refused = world.nexus.vm(&world.vm).await.set_label("new").await.unwrap_err();
     assert!(refused.to_string().contains("restarted meanwhile"), "{refused}");
-    world.restarted(WEB, "actor.machine", |other| [CONNECTIONS, CONNECTION].contains(&other)).await;
+    world.restarted(WEB, "actor.machine", |other| other == CONNECTIONS || other.starts_with(EACH_CONNECTION)).await;
     world.unharmed().await;
     assert_eq!(world.nexus.read(&world.vm).await.label, "");
     world.nexus.vm(&world.vm).await.set_label("new").await.unwrap();
@@ -349,12 +351,26 @@ async fn a_connection_loses_no_command() {
 }
 
 #[tokio::test]
+async fn a_spare_connection_is_nothing_that_anybody_misses() {
+    let world = World::start().await;
+    let spare = format!("{EACH_CONNECTION}5");
+    world.nexus.set("actor.spare=1*panic\n").await;
+    // What it kept is this command's, and the next one can't be opened.
+    let guest = world.nexus.guest(&world.vm).await;
+    let (_, input, output, _) = guest.exec(&["cat"], Options::new()).await.unwrap();
+    world.restarted(&spare, "the task of the connection has ended", |_| false).await;
+    world.unharmed().await;
+    write_line(input, "still here").await;
+    assert_eq!(read_all(output).await, "still here\n");
+}
+
+#[tokio::test]
 async fn the_actor_of_a_stream_loses_nothing_of_it() {
     let world = World::start().await;
     world.nexus.set("actor.stream=1*panic\n").await;
     let guest = world.nexus.guest(&world.vm).await;
     let (_, stream) = guest.open_shell(&["cat"], Options::new()).await.unwrap();
-    let path = format!("{ROOT}/vm/web/connection/2");
+    let path = format!("{ROOT}/vm/web/connection/6");
     let status = world.nexus.wait_actor(&path, |actor| actor.fault_count == 1 && actor.health == "ok").await;
     assert!(status.last_fault_reason.contains("the task of the stream has ended"), "{status:?}");
     for other in [WEB, CONNECTIONS, CONNECTION] {
@@ -362,11 +378,11 @@ async fn the_actor_of_a_stream_loses_nothing_of_it() {
     }
     world.unharmed().await;
     // A fault of its supervisor brings it back with all the others.
-    supervisor_panics(&world, "vm/web/connection/2").await;
+    supervisor_panics(&world, "vm/web/connection/6").await;
     world.nexus.wait_actor(&path, |actor| actor.generation == 3 && actor.health == "ok").await;
     drop(stream);
     let gone = async {
-        while world.nexus.shown().await.iter().any(|row| row.contains("connection/2:")) {
+        while world.nexus.shown().await.iter().any(|row| row.contains("connection/6:")) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
@@ -466,7 +482,7 @@ async fn the_supervisor_of_a_vm_adopts_it_and_disturbs_no_other() {
 async fn the_supervisor_of_connections_dials_again_and_disturbs_nothing_else() {
     let world = World::start().await;
     supervisor_panics(&world, CONNECTION).await;
-    world.restarted(CONNECTIONS, "actor.supervisor", |other| other == CONNECTION).await;
+    world.restarted(CONNECTIONS, "actor.supervisor", |other| other.starts_with(EACH_CONNECTION)).await;
     world.unharmed().await;
 }
 

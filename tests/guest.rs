@@ -46,7 +46,7 @@ impl Real {
         output.unwrap().status.code()
     }
 
-    /// The connections of this kind, once there are so many.
+    /// The streams of this kind that clients have, once there are so many.
     async fn connections(&self, kind: &str, count: usize) -> Vec<ConnectionProxy<'static>> {
         let there = async {
             loop {
@@ -55,7 +55,8 @@ impl Real {
                     let proxy = ConnectionProxy::builder(&self.daemon.client).path(path);
                     let proxy = proxy.cache_properties(CacheProperties::No).build().await.unwrap();
                     // It may have gone just now.
-                    if proxy.kind().await.is_ok_and(|its| its == kind) {
+                    let is_kept = proxy.owner().await.is_ok_and(|owner| owner == "nexusd");
+                    if !is_kept && proxy.kind().await.is_ok_and(|its| its == kind) {
                         found.push(proxy);
                     }
                 }

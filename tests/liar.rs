@@ -47,7 +47,8 @@ fn told(lie: Lie) -> Option<&'static str> {
         | Lie::Sizes
         | Lie::Streams
         | Lie::Starts
-        | Lie::Connections => None,
+        | Lie::Connections
+        | Lie::Spares => None,
     }
 }
 
@@ -177,7 +178,14 @@ async fn sizes(daemon: &TestDaemon, victims: &[Victim]) {
         assert_eq!(error.kind(), Some(ErrorKind::GuestFailed), "{error}");
     }
     let many = daemon.wait(of(Lie::Connections), |vm| vm.connections.len() > 256).await;
-    assert!(many.connections.len() <= 513, "{}", many.connections.len());
+    assert!(many.connections.len() <= 5 + 512, "{}", many.connections.len());
+    let babbles = daemon.read(of(Lie::Spares)).await.name;
+    for number in 2..=5 {
+        let path = format!("{ROOT}/vm/{babbles}/connection/{number}");
+        let spare = daemon.wait_actor(&path, |actor| actor.health == "degraded").await;
+        // It is dialled slowly.
+        assert!((5..50).contains(&spare.failure_count) && spare.fault_count == 0, "{spare:?}");
+    }
     for (lie, words) in [(Lie::Streams, "over the limit of 4096"), (Lie::WrongAnswer, "something else than was asked")]
     {
         let vm = of(lie);

@@ -53,7 +53,7 @@ async fn a_session_outlives_the_daemon_and_ends_with_its_stream() {
     let daemon = TestDaemon::start().await;
     let vm = daemon.run("web", []).await;
     let guest = daemon.guest(&vm).await;
-    assert_eq!(guest.features().await.unwrap(), ["copy", "files", "streams", "terminals", "tools"]);
+    assert_eq!(guest.features().await.unwrap(), ["copy", "files", "spares", "streams", "terminals", "tools"]);
     let caller = daemon.bus.connect().await;
     let proxy = GuestProxy::builder(&caller).path(vm.clone()).build().await.unwrap();
     let mut session = Session::begin(proxy.open_tools(Options::new()).await.unwrap()).await;

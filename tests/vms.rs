@@ -10,11 +10,11 @@ use std::{
 };
 
 use nexus_actors::{
-    Filter, GuestCommand, GuestStreams, RemoveOptions, StopOptions,
+    Filter, GuestCommand, GuestShell, GuestStreams, RemoveOptions, StopOptions,
     snapshot::{Change, Changes, Update, VmSnapshot},
 };
 use nexus_model::{
-    EventKind, ExitStatus, Health, JobState, Name, Timestamp, WorkspaceState,
+    ConnectionState, ErrorKind, EventKind, ExitStatus, Health, JobState, Name, Timestamp, WorkspaceState,
     restart::RestartPolicy,
     vm::{Reason, VmSpec, VmState, VmmChoice},
 };
@@ -181,6 +181,104 @@ async fn answered_again(changes: &mut Changes, before: Timestamp) -> bool {
     };
     tokio::time::timeout(PATIENCE, again).await.expect("the agent is back");
     was_away
+}
+
+/// How often the guest's kernel was given entropy, and how often its generator has begun anew since that is watched.
+async fn reseeded(test: &TestEngine, vm: &Name) -> (usize, usize) {
+    let trace = run(test, vm, &["cat", "/sys/kernel/tracing/trace"]).await;
+    // The numbers of `RNDADDENTROPY` and `RNDRESEEDCRNG` in `linux/random.h`.
+    (trace.matches("request=0x40085203").count(), trace.matches("request=0x5207").count())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_random_pool_of_a_guest_is_new_after_a_pause_an_adoption_and_a_sleep() {
+    static SLEPT: AtomicU64 = AtomicU64::new(0);
+    let test = TestEngine::start_with(|settings| {
+        settings.slept = || Duration::from_secs(SLEPT.load(Ordering::Relaxed));
+    })
+    .await;
+    let Some(_turn) = test.import_guest().await else { return };
+    let name = create(&test, |_| ()).await;
+    test.start_vm(&name).await;
+    // The kernel itself tells what its random device is asked for.
+    let watch = "mount -t tracefs tracefs /sys/kernel/tracing && cd /sys/kernel/tracing && \
+                 echo 'p:nexus/random random_ioctl request=$arg2:x32' >kprobe_events && \
+                 echo 1 >events/nexus/random/enable";
+    run(&test, &name, &["sh", "-c", watch]).await;
+    assert_eq!(reseeded(&test, &name).await, (0, 0));
+
+    test.engine.pause_vm(&TestEngine::origin(), &name).await.unwrap();
+    test.engine.resume_vm(&TestEngine::origin(), &name).await.unwrap();
+    assert_eq!(reseeded(&test, &name).await, (1, 1), "after a pause");
+
+    let test = test.restart().await;
+    test.wait(&name, |vm| vm.guest.is_some()).await;
+    assert_eq!(reseeded(&test, &name).await, (2, 2), "after an adoption");
+
+    SLEPT.store(3600, Ordering::Relaxed);
+    let told = async { while reseeded(&test, &name).await != (3, 3) {} };
+    tokio::time::timeout(PATIENCE, told).await.expect("the pool is new after the machine has slept");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_agent_does_what_it_can_and_is_replaced_while_the_vm_runs() {
+    let test = TestEngine::start().await;
+    let Some(_turn) = test.import_guest_under_busybox().await else { return };
+    let name = create(&test, |_| ()).await;
+    let newer = test.start_vm(&name).await;
+    let origin = TestEngine::origin();
+    let exec = async || {
+        let streams = test.engine.guest_exec(&origin, &name, command(&["echo", "streamed"])).await.unwrap();
+        let mut output = String::new();
+        File::from(streams.stdout).read_to_string(&mut output).unwrap();
+        (output, test.engine.guest_wait_exec(&name, streams.exec).await.unwrap())
+    };
+    // Init starts this in the place of the one that runs.
+    let replace = async |script: &str| {
+        let connected_at = test.vm(&name).guest.as_ref().unwrap().connected_at;
+        let mut changes = test.engine.board().follow();
+        test.engine.guest_run(&origin, &name, command(&["sh", "-c", script])).await.unwrap_err();
+        answered_again(&mut changes, connected_at).await;
+        test.vm(&name)
+    };
+    let words: String = Features::OF_AGENTS.iter().map(|word| format!(" --without {word}")).collect();
+    let older = format!(
+        "cd /sbin && mv guest-agent newer-agent && echo '#!/bin/sh' >guest-agent && \
+         echo 'exec /sbin/newer-agent{words}' >>guest-agent && chmod 755 guest-agent && kill -9 $(pidof guest-agent)"
+    );
+    let older = replace(&older).await;
+    assert_eq!(older.leader, newer.leader, "it is the same VM");
+    assert!(older.guest.as_ref().unwrap().features.is_empty() && !newer.guest.as_ref().unwrap().features.is_empty());
+
+    // What every agent of the revision has goes on.
+    assert_eq!(run(&test, &name, &["echo", "on"]).await, "on\n");
+    assert_eq!(exec().await, ("streamed\n".to_owned(), ExitStatus::Code(0)));
+    test.engine.pause_vm(&origin, &name).await.unwrap();
+    test.engine.resume_vm(&origin, &name).await.unwrap();
+    assert_eq!(run(&test, &name, &["echo", "on"]).await, "on\n");
+    // What it lacks it says, and so does whoever is asked for it.
+    let shell = GuestShell { command: command(&[]), name: None, size: None, read_only: false };
+    let lacking = [
+        test.engine.guest_open_shell(&origin, &name, shell).await.unwrap_err(),
+        test.engine.guest_open_tools(&origin, &name).await.unwrap_err(),
+        test.engine.guest_delete_file(&origin, &name, "/etc/hostname", false).await.unwrap_err(),
+    ];
+    for error in lacking {
+        assert_eq!(error.kind(), ErrorKind::NotImplemented, "{}", error.text());
+        assert!(error.text().contains("build the image again with a newer one"), "{}", error.text());
+    }
+    let spares = |number| test.engine.board().connections().get(&(name.clone(), number)).unwrap().state;
+    assert!((2..=5).all(|number| spares(number) == ConnectionState::Parked));
+
+    let again = replace("cd /sbin && mv newer-agent guest-agent && kill -9 $(pidof newer-agent)").await;
+    assert_eq!(again.leader, newer.leader);
+    assert_eq!(again.guest.as_ref().unwrap().features, newer.guest.as_ref().unwrap().features);
+    test.engine.guest_open_tools(&origin, &name).await.unwrap();
+    for number in 2..=5 {
+        let mut spare = test.engine.board().connections().watch(&(name.clone(), number)).unwrap();
+        let open = spare.wait_for(|spare| spare.state == ConnectionState::Open);
+        tokio::time::timeout(PATIENCE, open).await.expect("it is there before anybody wants it").unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

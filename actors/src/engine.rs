@@ -44,7 +44,7 @@ use crate::{
         ActorSlot, ChildSpec, GiveUp, Root, RootEnd, StatusBoard, Strategy, SupervisorConfig, SupervisorMessage,
     },
     underway::Underway,
-    vm::{self, VmContext, random_id},
+    vm::{self, FIRST_STREAM, VmContext, random_id},
     work::blocking,
     workspace::{self, WorkspaceContext},
 };
@@ -197,7 +197,7 @@ impl Engine {
             root: OnceLock::new(),
             vms_supervisor: ActorSlot::new(),
             workspaces_supervisor: ActorSlot::new(),
-            next_stream: AtomicU32::new(2),
+            next_stream: AtomicU32::new(FIRST_STREAM),
             heartbeat,
             slept,
             found: Found::default(),

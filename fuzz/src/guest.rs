@@ -140,6 +140,7 @@ pub fn welcome() -> Welcome {
         metadata_problem: None,
         uptime_us: 0,
         features: Features::default(),
+        next_terminal: None,
     }
 }
 

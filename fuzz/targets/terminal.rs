@@ -22,6 +22,7 @@ fuzz_target!(|stream: &[u8]| {
         token: Token::from("5ecret"),
         created: true,
         stream: Some(3),
+        next_terminal: Some(*TERMINAL_PORTS.end()),
     };
     let control = frames(&[
         Message::Answer { id: 0, answer: Answer::Welcome(Box::new(welcome())) },

@@ -4,7 +4,7 @@ use std::{cell::Cell, io, path::Path, rc::Rc, sync::Arc};
 
 use nexus_archive::Root;
 use nexus_model::Id;
-use nexus_protocol::{Role, ShutdownMode};
+use nexus_protocol::{Features, Role, ShutdownMode};
 use tokio::{
     sync::{Semaphore, mpsc},
     task::spawn_local,
@@ -17,6 +17,7 @@ use crate::{
     files, init,
     listener::{HybridListener, MAX_CONNECTIONS, serve_vsock},
     mcp::Tools,
+    opening::MAX_SPARES,
     power,
     reaper::Reaper,
     session::Sessions,
@@ -30,6 +31,8 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Agent {
     pub(crate) role: Role,
+    /// What it can beyond what every agent of the revision can.
+    pub(crate) features: Features,
     pub(crate) options: BootOptions,
     /// Names this run of the agent.
     pub(crate) run_id: Id,
@@ -42,6 +45,8 @@ pub(crate) struct Agent {
     pub(crate) tools: Tools,
     /// How many more connections may be served.
     pub(crate) connections: Arc<Semaphore>,
+    /// How many more may be there ahead.
+    pub(crate) spares: Semaphore,
     pub(crate) copies: files::Seats,
     /// Where the files are.
     pub(crate) root: Arc<Root>,
@@ -78,6 +83,11 @@ impl AgentError {
 }
 
 impl Agent {
+    /// Where the next terminal will be, for hosts that may be there before.
+    pub(crate) fn next_terminal(&self) -> Option<u32> {
+        self.terminals.next_port().filter(|_| self.features.has(Features::SPARES))
+    }
+
     /// What the guest is about to do, once it is.
     pub(crate) fn ending(&self) -> Option<ShutdownMode> {
         self.ending.get()
@@ -93,6 +103,12 @@ impl Agent {
     }
 }
 
+/// A mere process has no clock of its own.
+fn features(start: &Start) -> Features {
+    let has = |word: &&str| !start.without.contains(word) && (*word != Features::CLOCK || start.role != Role::Process);
+    Features::OF_AGENTS.into_iter().filter(has).collect()
+}
+
 /// Lives until the guest, or the agent alone, is to end.
 pub(crate) async fn run(start: Start) -> Result<(), AgentError> {
     let options = match start.role {
@@ -100,6 +116,7 @@ pub(crate) async fn run(start: Start) -> Result<(), AgentError> {
         Role::Service => BootOptions::of_this_boot(),
         Role::Process => BootOptions::default(),
     };
+    let features = features(&start);
     let run_id = Id::random().map_err(AgentError::Random)?;
     // A mere process makes its folder with its socket.
     let hybrid = start.folder.as_deref().map(HybridListener::bind).transpose().map_err(AgentError::Listen)?;
@@ -109,6 +126,8 @@ pub(crate) async fn run(start: Start) -> Result<(), AgentError> {
     let (demands, mut demanded) = mpsc::unbounded_channel();
     let agent = Rc::new(Agent {
         role: start.role,
+        spares: Semaphore::new(if features.has(Features::SPARES) { MAX_SPARES } else { 0 }),
+        features,
         options,
         run_id,
         spawner: Spawner::new(start.role, run_id, reaper),

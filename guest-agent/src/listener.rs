@@ -24,7 +24,7 @@ use crate::{agent::Agent, files, log::say, mcp, session, stdio, stream::Stream, 
 /// MCP has 32, and copies are 16.
 pub(crate) const MAX_CONNECTIONS: usize = 2560;
 
-/// How long a host has to say what it wants.
+/// How long a host has to say what it wants, once it has begun to.
 pub(crate) const OPENING_DEADLINE: Duration = Duration::from_secs(10);
 
 /// The longest line that a hybrid client sends: `CONNECT ` and a port of ten digits.
@@ -46,6 +46,7 @@ pub(crate) async fn serve_vsock(agent: Rc<Agent>) {
             }
         }
     };
+    agent.terminals.prepare(&agent);
     tokio::join!(
         accept_vsock(&listeners.0, CONTROL_PORT, &agent),
         accept_vsock(&listeners.1, STREAM_PORT, &agent),
@@ -104,6 +105,7 @@ impl HybridListener {
     /// Serves all ports for ever.
     pub(crate) async fn serve(self, agent: Rc<Agent>) {
         let mut number: u32 = 1024;
+        agent.terminals.prepare(&agent);
         loop {
             let Ok(permit) = Arc::clone(&agent.connections).acquire_owned().await else { return };
             match self.listener.accept().await {

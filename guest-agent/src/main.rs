@@ -15,6 +15,7 @@ mod init;
 mod listener;
 mod log;
 mod mcp;
+mod opening;
 mod power;
 mod reaper;
 mod session;
@@ -35,7 +36,7 @@ use crate::log::say;
 fn main() -> ExitCode {
     let start = if rustix::process::getpid().is_init() {
         // The kernel hands options that it does not know to process 1: none of them is for the agent.
-        Start { role: Role::Init, folder: None }
+        Start::with_role(Role::Init)
     } else {
         match Arguments::parse(std::env::args_os().skip(1)) {
             Ok(Arguments::Start(start)) => start,

@@ -201,6 +201,10 @@ impl Session {
                 .await;
         }
         let agent = Rc::clone(&self.agent);
+        if let Some(word) = call.feature().filter(|word| !agent.features.has(word)) {
+            let message = format!("this agent has no `{word}`: see its features");
+            return self.reply(id, Err(Failure::new(FailureKind::Unsupported, message))).await;
+        }
         let result = match call {
             Call::Hello(_) => Err(Failure::new(FailureKind::Invalid, "there was a hello before")),
             Call::Ping => Ok(Answer::Pong),
@@ -256,9 +260,6 @@ impl Session {
                 return self.begin(id, work).await;
             }
             Call::CloseStream { stream } => agent.streams.close(stream).map(|()| Answer::Done),
-            Call::Freeze | Call::Refresh(_) if agent.role == Role::Process => {
-                Err(Failure::new(FailureKind::Refused, "the agent is a mere process: the clock is the host's own"))
-            }
             Call::Freeze => {
                 let work = async move { agent.spawner.freezer().freeze().await.map(|()| Answer::Done) };
                 return self.begin(id, work).await;

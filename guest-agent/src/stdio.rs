@@ -2,20 +2,16 @@
 
 use std::{rc::Rc, sync::Arc};
 
-use nexus_protocol::{
-    Channel, Failure, FailureKind, MAX_STREAM_FRAME_BYTES, StreamAnswer, StreamHeader,
-    frame::{read_one, write_one},
-};
+use nexus_protocol::{Channel, Failure, FailureKind, StreamHeader};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWriteExt, Interest, WriteHalf, split},
     net::unix::pipe,
-    time::{Instant, timeout_at},
 };
 
 use crate::{
     agent::Agent,
     exec::{Attachment, Claimed, Side},
-    listener::OPENING_DEADLINE,
+    opening::{self, Opening},
     stream::Stream,
     streams::{Metered, Open},
 };
@@ -37,27 +33,16 @@ enum Pipe {
 
 /// What a stream was opened for.
 struct Opened {
+    channel: Channel,
     pipe: Pipe,
     attachment: Rc<Attachment>,
     open: Rc<Open>,
 }
 
 /// Lets the stream say which channel it is for, and carries that channel to its end.
-pub(crate) async fn serve(mut stream: Stream, agent: &Rc<Agent>) {
-    let deadline = Instant::now() + OPENING_DEADLINE;
-    let asked = timeout_at(deadline, read_one::<StreamHeader>(&mut stream, MAX_STREAM_FRAME_BYTES)).await;
-    let Ok(Ok(header)) = asked else { return };
-    let channel = header.channel;
-    let (opened, answer) = match open(&header, agent) {
-        Ok(opened) => (Some(opened), StreamAnswer::Open),
-        Err(failure) => (None, StreamAnswer::Failure(failure)),
-    };
-    let answering = write_one(&mut stream, MAX_STREAM_FRAME_BYTES, &answer);
-    let is_answered = matches!(timeout_at(deadline, answering).await, Ok(Ok(())));
-    match opened {
-        None if is_answered => stream.finish().await,
-        None => {}
-        Some(Opened { pipe, attachment, open }) if is_answered => {
+pub(crate) async fn serve(stream: Stream, agent: &Rc<Agent>) {
+    match opening::open(stream, agent, |header| admit(&header, agent)).await {
+        Opening::Open(stream, Opened { channel, pipe, attachment, open }) => {
             let stream = Metered::new(stream, Arc::clone(&open.meter));
             let carry = async {
                 match pipe {
@@ -75,11 +60,12 @@ pub(crate) async fn serve(mut stream: Stream, agent: &Rc<Agent>) {
             attachment.closed(channel, side);
         }
         // A host that is gone before it could use the stream, or does not hear that it can, has closed it.
-        Some(Opened { attachment, .. }) => attachment.closed(channel, Side::Host),
+        Opening::Unheard(Opened { channel, attachment, .. }) => attachment.closed(channel, Side::Host),
+        Opening::Over => {}
     }
 }
 
-fn open(header: &StreamHeader, agent: &Agent) -> Result<Opened, Failure> {
+fn admit(header: &StreamHeader, agent: &Agent) -> Result<Opened, Failure> {
     let Claimed { end, attachment, open } = agent.execs.claim(header, &agent.streams)?;
     // For a user who has many large pipes already it stays as it is.
     let _ = rustix::pipe::fcntl_setpipe_size(&end, chunk_bytes(header.channel));
@@ -88,7 +74,7 @@ fn open(header: &StreamHeader, agent: &Agent) -> Result<Opened, Failure> {
         Channel::Stdout | Channel::Stderr => pipe::Receiver::from_owned_fd(end).map(Pipe::Output),
     };
     match pipe {
-        Ok(pipe) => Ok(Opened { pipe, attachment, open }),
+        Ok(pipe) => Ok(Opened { channel: header.channel, pipe, attachment, open }),
         Err(error) => {
             attachment.closed(header.channel, Side::Host);
             Err(Failure::new(FailureKind::System, format!("cannot use the command's pipe: {error}")))

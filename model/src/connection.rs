@@ -29,7 +29,7 @@ words! {
 words! {
     /// Where a connection is in its life.
     pub enum ConnectionState {
-        /// The VM is not running, so nothing is tried.
+        /// Nothing is tried: the VM is not running, or what is kept for clients waits for the agent.
         Parked = "parked",
         /// Dialling, or waiting to dial again.
         Connecting = "connecting",

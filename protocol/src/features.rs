@@ -14,6 +14,9 @@ use serde::{
 pub struct Features(BTreeSet<String>);
 
 impl Features {
+    /// The words of agents.
+    pub const OF_AGENTS: [&str; 7] =
+        [Self::CLOCK, Self::COPY, Self::FILES, Self::SPARES, Self::STREAMS, Self::TERMINALS, Self::TOOLS];
     /// Most words.
     pub const MAX: usize = 64;
     /// What an agent says that sets its guest's clock and has its commands stand still: it takes
@@ -25,6 +28,9 @@ impl Features {
     /// What an agent says that takes [`Call::ReadFile`](crate::Call::ReadFile), [`Call::WriteFile`](crate::Call::WriteFile)
     /// and [`Call::DeleteFile`](crate::Call::DeleteFile).
     pub const FILES: &str = "files";
+    /// What an agent says that takes connections to its ports ahead, before anybody wants the stream: their opening frame has
+    /// all the time. With [`TERMINALS`](Self::TERMINALS) it says as well where the next terminal will be.
+    pub const SPARES: &str = "spares";
     /// What an agent says that numbers the streams which it allows: it takes [`Call::ListStreams`](crate::Call::ListStreams),
     /// [`Call::WaitStream`](crate::Call::WaitStream) and [`Call::CloseStream`](crate::Call::CloseStream).
     pub const STREAMS: &str = "streams";

@@ -99,6 +99,10 @@ pub struct Welcome {
     /// What this agent can beyond what every agent of the revision can.
     #[serde(default, skip_serializing_if = "Features::is_empty")]
     pub features: Features,
+    /// The port of the terminal that is opened next, if there is one left; of agents with the feature
+    /// [`SPARES`](Features::SPARES).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_terminal: Option<u32>,
 }
 
 impl Welcome {

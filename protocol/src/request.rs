@@ -120,6 +120,31 @@ pub enum Call {
     },
 }
 
+impl Call {
+    /// The word of the agents that take it, unless all do: see [`Features`].
+    #[must_use]
+    pub const fn feature(&self) -> Option<&'static str> {
+        match self {
+            Self::Hello(_)
+            | Self::Ping
+            | Self::Run(_)
+            | Self::Exec(_)
+            | Self::Detach(_)
+            | Self::WaitExec { .. }
+            | Self::SignalExec { .. }
+            | Self::ListExecs
+            | Self::Shutdown { .. }
+            | Self::Cancel { .. } => None,
+            Self::OpenTerminal(_) | Self::ResizeExec { .. } => Some(Features::TERMINALS),
+            Self::OpenStream { purpose: Purpose::Tools { .. }, .. } => Some(Features::TOOLS),
+            Self::OpenStream { purpose: Purpose::CopyIn(_) | Purpose::CopyOut(_), .. } => Some(Features::COPY),
+            Self::ListStreams | Self::WaitStream { .. } | Self::CloseStream { .. } => Some(Features::STREAMS),
+            Self::Freeze | Self::Refresh(_) => Some(Features::CLOCK),
+            Self::ReadFile(_) | Self::WriteFile(_) | Self::DeleteFile { .. } => Some(Features::FILES),
+        }
+    }
+}
+
 /// How the host introduces itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {

@@ -126,6 +126,9 @@ pub struct OpenedTerminal {
     /// Number of the stream that the token opens, of agents with the feature [`STREAMS`](crate::Features::STREAMS).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stream: Option<u64>,
+    /// As [`Welcome::next_terminal`](crate::Welcome::next_terminal), from now on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_terminal: Option<u32>,
 }
 
 /// First frame on a viewer's stream, from the host. At most [`MAX_STREAM_FRAME_BYTES`](crate::MAX_STREAM_FRAME_BYTES). Then

@@ -137,6 +137,7 @@ fn answer() -> impl Strategy<Value = Answer> {
                 metadata_problem,
                 uptime_us,
                 features,
+                next_terminal: Some(300),
             }))
         });
     let ran = (ended(), vec(any::<u8>(), 0..64), vec(any::<u8>(), 0..64), any::<bool>()).prop_map(
@@ -168,7 +169,9 @@ fn answer() -> impl Strategy<Value = Answer> {
         })),
         ended().prop_map(Answer::Ended),
         any::<(u64, u32, String, bool, Option<u64>)>().prop_map(|(exec, port, token, created, stream)| {
-            Answer::Terminal(OpenedTerminal { exec, port, token: Token::from(token.as_str()), created, stream })
+            let next_terminal = stream.is_some().then_some(port);
+            let token = Token::from(token.as_str());
+            Answer::Terminal(OpenedTerminal { exec, port, token, created, stream, next_terminal })
         }),
         vec(stream(), 0..3).prop_map(|streams| Answer::Streams(streams.into_iter().collect())),
         vec(exec, 0..3).prop_map(Answer::Execs),

@@ -73,7 +73,7 @@ async fn status_version_doctor_and_tree_show_the_daemon() {
     let connections = &vms["children"][0]["children"][1];
     assert_eq!(
         (&connections["strategy"], names(connections)),
-        (&"one-for-one".into(), vec!["connection 1".to_owned()])
+        (&"one-for-one".into(), (1..=5).map(|number| format!("connection {number}")).collect())
     );
     assert_eq!(vms["children"][0]["children"][0]["path"], "/org/workfort/Nexus1/vm/web");
 }

@@ -72,11 +72,13 @@ pub enum Lie {
     Starts,
     /// As many streams are open as can be, for clients who know nothing of them or are not there, and none of them ends.
     Connections,
+    /// What is to wait until somebody wants it babbles.
+    Spares,
 }
 
 impl Lie {
     /// Every one of them.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::EndlessProxy,
         Self::SilentProxy,
         Self::Closes { after: 100 },
@@ -98,6 +100,7 @@ impl Lie {
         Self::Streams,
         Self::Starts,
         Self::Connections,
+        Self::Spares,
     ];
 }
 
@@ -168,8 +171,13 @@ async fn control(host: &mut UnixStream, lie: Lie, starts: &AtomicU64) -> io::Res
         Lie::Texts => welcome(1, TEXT),
         _ => welcome(1, "liar"),
     };
-    if lie == Lie::Connections {
-        welcome["welcome"]["features"] = json!(["streams"]);
+    match lie {
+        Lie::Connections => welcome["welcome"]["features"] = json!(["streams"]),
+        Lie::Spares => {
+            welcome["welcome"]["features"] = json!(["copy", "spares", "terminals", "tools"]);
+            welcome["welcome"]["next_terminal"] = json!(399);
+        }
+        _ => {}
     }
     match lie {
         Lie::GiantWelcome => return babble(host, &[0xff; 4096]).await,
@@ -253,6 +261,9 @@ fn reply(lie: Lie, request: &Value) -> Value {
 }
 
 async fn stream(host: &mut UnixStream, lie: Lie) -> io::Result<()> {
+    if lie == Lie::Spares {
+        return babble(host, &[0xff; 4096]).await;
+    }
     read(host).await?;
     match lie {
         Lie::Streams => babble(host, &[0xff; 4096]).await,

@@ -31,6 +31,8 @@ pub struct Manners {
     pub features: &'static [&'static str],
     /// It never answers a freeze or a refresh.
     pub silent: bool,
+    /// It closes connections to every port but the control connections', at once.
+    pub shut: bool,
 }
 
 impl StandIn {
@@ -62,8 +64,14 @@ impl StandIn {
 
 /// Serves a connection for as long as it is there; hybrid vsock as in docs/guest-protocol.md.
 async fn serve(mut stream: UnixStream, manners: Manners, asked: Arc<Mutex<Vec<String>>>) -> Option<()> {
-    while stream.read_u8().await.ok()? != b'\n' {}
+    let mut connect = Vec::new();
+    while !connect.ends_with(b"\n") {
+        connect.push(stream.read_u8().await.ok()?);
+    }
     stream.write_all(b"OK 1\n").await.ok()?;
+    if manners.shut && connect != b"CONNECT 100\n" {
+        return None;
+    }
     let mut connection = Framed::new(stream, frame::codec());
     loop {
         let payload = connection.next().await?.ok()?;
@@ -122,5 +130,6 @@ fn welcome(manners: Manners) -> Welcome {
         metadata_problem: None,
         uptime_us: 0,
         features: manners.features.iter().copied().collect::<Features>(),
+        next_terminal: None,
     }
 }

@@ -44,7 +44,7 @@ pub struct ConnectionSnapshot {
     pub direction: Direction,
     /// Where it is in its life.
     pub state: ConnectionState,
-    /// Who uses it: `nexusd`, or a client's bus name.
+    /// Who has it: [`Self::NEXUSD`], or a client by its bus name.
     pub owner: String,
     /// The Unix socket on the host, where there is one.
     pub host_path: Option<PathBuf>,
@@ -52,6 +52,17 @@ pub struct ConnectionSnapshot {
     pub opened_at: Timestamp,
     /// Why it is not open, as far as that is known.
     pub failure: Option<String>,
+}
+
+impl ConnectionSnapshot {
+    /// The owner of those that are kept for as long as their VM lives.
+    pub const NEXUSD: &str = "nexusd";
+
+    /// Whether it is one of these.
+    #[must_use]
+    pub fn is_kept(&self) -> bool {
+        self.owner == Self::NEXUSD
+    }
 }
 
 /// What a connection has carried since this nexusd began, over all the times that it was opened.

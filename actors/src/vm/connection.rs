@@ -1,11 +1,11 @@
-//! The actor of the connection to a guest's agent.
+//! The actor of a connection that is kept for as long as its VM lives.
 //!
-//! Owns the control connection: its [`Dialer`] dials while the VM runs, answers for the heartbeat, and hands the way to the
-//! agent to whoever runs a command. Supervised beside the VM's other connections, after the machine. A lost connection is a
-//! domain failure: it dials again for as long as the VM runs. A crash of the actor loses the connection and nothing else:
-//! commands go on in the guest, and their streams are the clients' own.
+//! Owns the task that keeps it: that of the control connection to the agent, which its [`Dialer`] dials while the VM runs,
+//! or those that are there before anybody wants them ([`spare`](super::spare)). Each is supervised beside the VM's other
+//! connections, after the machine. A lost connection is a domain failure: it is dialled again for as long as the VM runs. A crash
+//! of the actor loses the connection and nothing else: commands go on in the guest, and their streams are the clients' own.
 
-use std::sync::Arc;
+use std::{future::Future, pin::Pin, sync::Arc};
 
 use nexus_model::{ConnectionState, ErrorKind};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -30,27 +30,43 @@ pub(crate) enum ConnectionMessage {
     TaskEnded,
 }
 
-/// The actor as a child of the supervisor of its VM's connections.
+/// The control connection's actor as a child of the supervisor of its VM's connections.
 pub(super) fn child_spec(engine: &Engine, vm: &Arc<VmContext>) -> ChildSpec {
     let (engine, slot) = (engine.clone(), vm.connection.clone());
     let vm = vm.clone();
     ChildSpec::new(Place::connection_name(AGENT), move |child: ChildContext| {
         let (engine, vm) = (engine.clone(), vm.clone());
-        async move { child.clone().spawn(ConnectionActor, Arguments { engine, vm, child }).await }
+        async move {
+            let (closings, to_close) = mpsc::unbounded_channel();
+            let dialer = Dialer::new(engine, vm.clone(), child.clone(), to_close);
+            // There from the first moment, so that whoever made the VM finds it whole.
+            dialer.show(ConnectionState::Parked);
+            let is_open = Box::new(move || vm.agent.borrow().is_some());
+            child
+                .clone()
+                .spawn(ConnectionActor, Keeping { task: Box::pin(dialer.run()), is_open, closings, child })
+                .await
+        }
     })
     .published_in(&slot)
 }
 
-struct ConnectionActor;
+/// The actor, whichever connection it is that it keeps.
+pub(super) struct ConnectionActor;
 
-struct Arguments {
-    engine: Engine,
-    vm: Arc<VmContext>,
-    child: ChildContext,
+/// What such an actor owns.
+pub(super) struct Keeping {
+    /// Keeps the connection, for ever.
+    pub(super) task: Pin<Box<dyn Future<Output = ()> + Send>>,
+    /// Whether there is anything to close.
+    pub(super) is_open: Box<dyn Fn() -> bool + Send + Sync>,
+    /// How the task hears that it is to hang up.
+    pub(super) closings: mpsc::UnboundedSender<Reply<()>>,
+    pub(super) child: ChildContext,
 }
 
-struct State {
-    vm: Arc<VmContext>,
+pub(super) struct State {
+    is_open: Box<dyn Fn() -> bool + Send + Sync>,
     closings: mpsc::UnboundedSender<Reply<()>>,
     _task: AbortOnDropHandle<()>,
     _child: ChildContext,
@@ -59,24 +75,20 @@ struct State {
 impl Actor for ConnectionActor {
     type Msg = ConnectionMessage;
     type State = State;
-    type Arguments = Arguments;
+    type Arguments = Keeping;
 
     async fn pre_start(
         &self,
         myself: ActorRef<ConnectionMessage>,
-        arguments: Arguments,
+        keeping: Keeping,
     ) -> Result<State, ActorProcessingErr> {
-        let Arguments { engine, vm, child } = arguments;
-        let (closings, to_close) = mpsc::unbounded_channel();
-        let dialer = Dialer::new(engine, vm.clone(), child.clone(), to_close);
-        // There from the first moment, so that whoever made the VM finds it whole.
-        dialer.show(ConnectionState::Parked);
-        let task = AbortOnDropHandle::new(tokio::spawn(dialer.run()));
+        let Keeping { task, is_open, closings, child } = keeping;
+        let task = AbortOnDropHandle::new(tokio::spawn(task));
         let task = AbortOnDropHandle::new(tokio::spawn(async move {
             let _ = task.await;
             let _ = myself.send_message(ConnectionMessage::TaskEnded);
         }));
-        Ok(State { vm, closings, _task: task, _child: child })
+        Ok(State { is_open, closings, _task: task, _child: child })
     }
 
     async fn handle(
@@ -87,7 +99,7 @@ impl Actor for ConnectionActor {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             ConnectionMessage::Close(reply) => {
-                let refused = if state.vm.agent.borrow().is_some() {
+                let refused = if (state.is_open)() {
                     state.closings.send(reply).err().map(|unsent| unsent.0)
                 } else {
                     Some(reply)

@@ -10,7 +10,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use nexus_host::{agent::AgentClient, vsock::Endpoint};
+use nexus_host::{
+    agent::{AgentClient, SpareKind},
+    vsock::Endpoint,
+};
 use nexus_model::{
     Health, Id, Name, Timestamp,
     restart::{Backoff, Intensity},
@@ -19,8 +22,8 @@ use nexus_model::{
 use tokio::sync::watch;
 
 use super::{
-    connection, connection::ConnectionMessage, machine, machine::MachineMessage, statistics::Statistics, stream,
-    streams::Streams,
+    connection, connection::ConnectionMessage, machine, machine::MachineMessage, spare, spare::SpareContext,
+    statistics::Statistics, stream, streams::Streams,
 };
 use crate::{
     Engine,
@@ -70,6 +73,8 @@ pub(crate) struct VmContext {
     pub(crate) machine: ActorSlot<MachineMessage>,
     pub(crate) connections: ActorSlot<SupervisorMessage>,
     pub(crate) connection: ActorSlot<ConnectionMessage>,
+    /// What is there before anybody wants it.
+    pub(super) spares: [Arc<SpareContext>; SpareKind::ALL.len()],
     /// The streams that clients have.
     pub(super) streams: Streams,
     /// The environment of every command in its guest. Said by the machine.
@@ -97,6 +102,7 @@ impl VmContext {
             machine: ActorSlot::new(),
             connections: ActorSlot::new(),
             connection: ActorSlot::new(),
+            spares: SpareContext::all(),
             streams: Streams::default(),
             env: watch::Sender::default(),
             files: watch::Sender::default(),
@@ -110,7 +116,20 @@ impl VmContext {
 
     /// The numbers of its connections.
     pub(super) fn connection_numbers(&self) -> Vec<u32> {
-        std::iter::once(connection::AGENT).chain(self.streams.all().iter().map(|stream| stream.number)).collect()
+        self.kept().chain(self.streams.all().iter().map(|stream| stream.number)).collect()
+    }
+
+    /// The numbers of those connections that are there for as long as the VM is.
+    pub(super) fn kept(&self) -> impl Iterator<Item = u32> {
+        std::iter::once(connection::AGENT).chain(self.spares.iter().map(|spare| spare.number()))
+    }
+
+    /// Where its vsock is reached, if that has a Unix socket.
+    pub(super) fn socket(&self) -> Option<PathBuf> {
+        match &*self.power.borrow() {
+            Power::On { socket, .. } => socket.clone(),
+            Power::Off => None,
+        }
     }
 
     /// The guest answers, right now.
@@ -144,14 +163,15 @@ pub(crate) fn children(engine: &Engine, vm: &Arc<VmContext>) -> Vec<ChildSpec> {
 
 /// What the supervisor of a VM's connections supervises: each is on its own.
 pub(crate) fn connections(engine: &Engine, vm: &Arc<VmContext>) -> Vec<ChildSpec> {
-    let agent = ChildSpec {
+    let kept = std::iter::once(connection::child_spec(engine, vm)).chain(spare::child_specs(engine, vm));
+    let kept = kept.map(|spec| ChildSpec {
         backoff: CONNECTION_BACKOFF,
         intensity: CONNECTION_INTENSITY,
         give_up: GiveUp::Retry { every: CONNECTION_RETRY, health: Health::Failed },
-        ..connection::child_spec(engine, vm)
-    };
+        ..spec
+    });
     let streams = vm.streams.all();
-    std::iter::once(agent).chain(streams.iter().map(|known| stream::child_spec(engine, vm, known))).collect()
+    kept.chain(streams.iter().map(|known| stream::child_spec(engine, vm, known))).collect()
 }
 
 /// A VM as a child of the supervisor of all VMs.

@@ -147,6 +147,9 @@ impl Engine {
         // Its supervisor is up; the machine shows the VM.
         vm.machine.current(ACTOR_DEADLINE).await;
         vm.connection.current(ACTOR_DEADLINE).await;
+        for spare in &vm.spares {
+            spare.slot.current(ACTOR_DEADLINE).await;
+        }
         Ok(())
     }
 

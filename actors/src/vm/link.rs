@@ -3,11 +3,16 @@
 use nexus_host::agent::AgentClient;
 use nexus_model::{ErrorKind, Name, Timestamp, vm::VmState};
 
-use super::connection::{AGENT, ConnectionMessage};
+use super::{
+    VmContext,
+    connection::{AGENT, ConnectionMessage},
+    spare::SpareContext,
+};
 use crate::{Engine, Error, Place, ask::ask, snapshot::ConnectionStatistics};
 
 impl Engine {
-    /// What a connection has carried: that to the agent since this nexusd began, a client's stream since it is open.
+    /// What a connection has carried: that to the agent since this nexusd began, a client's stream since it is open, and one
+    /// that nobody has wanted yet nothing.
     ///
     /// # Errors
     /// `NotFound`; of a client's stream also `GuestUnavailable`, `GuestFailed` and `Timeout`, since the agent counts.
@@ -15,6 +20,9 @@ impl Engine {
         let context = self.vm(vm)?;
         if number == AGENT {
             return Ok(context.statistics.read());
+        }
+        if let Some(spare) = spare(&context, number) {
+            return Ok(spare.statistics.read());
         }
         let (agent, stream) = self.stream_of(vm, number)?;
         let streams = agent.list_streams().await?;
@@ -26,17 +34,21 @@ impl Engine {
         })
     }
 
-    /// Hangs up. The connection to the agent is dialled again at once; a client's stream ends.
+    /// Hangs up. What nexusd keeps is dialled again at once; a client's stream ends.
     ///
     /// # Errors
-    /// `NotFound`; `InvalidState` when that to the agent is not open, or the VM is paused; of a client's stream
+    /// `NotFound`; `InvalidState` when what nexusd keeps is not open, or the VM is paused; of a client's stream
     /// `GuestUnavailable`, `GuestFailed` and `Timeout`, since the agent closes it.
     pub async fn close_connection(&self, vm: &Name, number: u32) -> Result<(), Error> {
         let context = self.vm(vm)?;
-        if number != AGENT {
-            let (agent, stream) = self.stream_of(vm, number)?;
-            return Ok(agent.close_stream(stream).await?);
-        }
+        let slot = match spare(&context, number) {
+            Some(spare) => &spare.slot,
+            None if number == AGENT => &context.connection,
+            None => {
+                let (agent, stream) = self.stream_of(vm, number)?;
+                return Ok(agent.close_stream(stream).await?);
+            }
+        };
         if self.board.vms().get(vm).is_some_and(|picture| picture.lifecycle.state() == VmState::Paused) {
             return Err(Error::new(
                 ErrorKind::InvalidState,
@@ -44,7 +56,7 @@ impl Engine {
             ));
         }
         let whom = Place::Connection(vm.clone(), number).to_string();
-        ask(&context.connection, &whom, ConnectionMessage::Close).await?
+        ask(slot, &whom, ConnectionMessage::Close).await?
     }
 
     /// When the guest has answered last; never, when there is no such VM.
@@ -60,6 +72,11 @@ impl Engine {
         // Another run of the agent's has other streams by the same numbers.
         if agent.run_id() == stream.seen.run_id { Ok((agent, stream.seen.stream)) } else { Err(unknown(vm, number)) }
     }
+}
+
+/// That connection, if it is one of those that are there before anybody wants them.
+fn spare(vm: &VmContext, number: u32) -> Option<&SpareContext> {
+    vm.spares.iter().map(AsRef::as_ref).find(|spare| spare.number() == number)
 }
 
 fn unknown(vm: &Name, number: u32) -> Error {

@@ -1,6 +1,6 @@
 //! Virtual machines: each has a supervisor of its own (rest_for_one) over the [machine] that owns its VMM process and the
-//! supervisor (one_for_one) of its connections: the one to its guest agent ([connection], [dialer]), and each [stream] that a
-//! client has.
+//! supervisor (one_for_one) of its connections: the one to its guest agent ([connection], [dialer]), those that are there before
+//! anybody wants them ([spare]), and each [stream] that a client has.
 
 mod complaint;
 mod connection;
@@ -15,6 +15,7 @@ mod memory;
 mod power;
 mod provision;
 mod removal;
+mod spare;
 mod standstill;
 mod statistics;
 mod stream;
@@ -26,5 +27,6 @@ pub(crate) use context::{Power, VmContext, child_spec};
 pub(crate) use context::{children, connections};
 pub(crate) use create::random_id;
 pub(crate) use removal::Disks;
+pub(crate) use spare::FIRST_STREAM;
 #[cfg(test)]
 pub(crate) use streams::any as stream;

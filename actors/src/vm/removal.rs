@@ -143,7 +143,9 @@ impl Engine {
         for stream in vm.streams.all() {
             self.forget_stream(vm, stream.number);
         }
-        self.board.withdraw_connection(&(vm.name.clone(), super::connection::AGENT));
+        for number in vm.kept() {
+            self.board.withdraw_connection(&(vm.name.clone(), number));
+        }
         self.board.withdraw_vm(&vm.name);
         self.refresh_assets();
         self.vms.release(&vm.name, vm);

@@ -6,15 +6,20 @@ use std::{
 };
 
 use nexus_host::agent::{AgentClient, AgentError};
+use nexus_model::vm::VmState;
 use nexus_protocol::Features;
 use tracing::{debug, warn};
 
 use super::VmContext;
+use crate::Engine;
 
 /// How long the commands of a guest have to come to a stop before its virtual CPUs do.
 const FREEZE: Duration = Duration::from_secs(2);
 /// How long a guest has to put its clock right before it is let go on without.
 const REFRESH: Duration = Duration::from_secs(5);
+
+/// Between two looks whether a guest that stands still goes on.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// A guest that gets no new calls, for as long as this is there.
 pub(super) struct Closed(Arc<VmContext>);
@@ -29,6 +34,20 @@ impl Closed {
 impl Drop for Closed {
     fn drop(&mut self) {
         self.0.closed.store(false, Ordering::Relaxed);
+    }
+}
+
+/// Whether the virtual CPUs of a guest stand still, or are about to: it can't answer and need not.
+pub(super) fn stands_still(engine: &Engine, vm: &VmContext) -> bool {
+    let picture = engine.board.vms().get(&vm.name);
+    vm.closed.load(Ordering::Relaxed) || picture.is_some_and(|vm| vm.lifecycle.state() == VmState::Paused)
+}
+
+/// Until the guest goes on, if it stands still. It would answer none of those who dial, and its vsock device would keep
+/// them all.
+pub(super) async fn over(engine: &Engine, vm: &VmContext) {
+    while stands_still(engine, vm) {
+        tokio::time::sleep(LOOK).await;
     }
 }
 

@@ -14,7 +14,7 @@ use nexus_protocol::{
 };
 use tracing::{debug, warn};
 
-use super::{Power, VmContext, machine::MachineMessage, stream};
+use super::{VmContext, machine::MachineMessage, stream};
 use crate::{Engine, Error};
 
 /// A stream that is a connection of its VM.
@@ -86,7 +86,7 @@ impl Engine {
     ) {
         let Some(stream) = stream.filter(|_| agent.has(Features::STREAMS)) else { return };
         let (run_id, owner) = (agent.run_id().to_owned(), owner.to_owned());
-        let (host_path, opened_at) = (socket(vm), SystemTime::now().into());
+        let (host_path, opened_at) = (vm.socket(), SystemTime::now().into());
         self.show_stream(vm, Seen { run_id, stream, port, kind, owner, host_path, opened_at }).await;
     }
 
@@ -108,7 +108,7 @@ impl Engine {
             let opened_at = SystemTime::now().checked_sub(age).map_or(Timestamp::NEVER, Timestamp::from);
             let owner = info.label.as_ref().map(Label::as_str).filter(|label| is_unique_name(label));
             let owner = owner.unwrap_or_default().to_owned();
-            let (run_id, host_path) = (agent.run_id().to_owned(), socket(&vm));
+            let (run_id, host_path) = (agent.run_id().to_owned(), vm.socket());
             let StreamInfo { stream, port, .. } = info;
             self.show_stream(&vm, Seen { run_id, stream, port, kind, owner, host_path, opened_at }).await;
         }
@@ -139,14 +139,6 @@ impl Engine {
         if let Some(machine) = vm.machine.now() {
             let _ = machine.send_message(MachineMessage::ConnectionsChanged);
         }
-    }
-}
-
-/// Where a VM's vsock is reached, if that has a socket.
-fn socket(vm: &VmContext) -> Option<PathBuf> {
-    match &*vm.power.borrow() {
-        Power::On { socket, .. } => socket.clone(),
-        Power::Off => None,
     }
 }
 

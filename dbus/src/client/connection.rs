@@ -11,7 +11,8 @@ use crate::Error;
 /// A stream between host and guest.
 #[zbus::proxy(interface = "org.workfort.Nexus1.Connection", default_service = "org.workfort.Nexus1")]
 pub trait Connection {
-    /// Hangs up. The one to the agent is dialled again at once. Commands of `Guest.Run` that are under way end with it, those of `Guest.Exec` go on.
+    /// Hangs up. What nexusd keeps is dialled again at once. Commands of `Guest.Run` that are under way end with the one to the
+    /// agent, those of `Guest.Exec` go on.
     fn close(&self) -> Result<(), Error>;
     /// `bytes-in`, `bytes-out`, `frames-in`, `frames-out` and `reconnects`, since nexusd began.
     fn get_statistics(&self) -> Result<HashMap<String, u64>, Error>;
@@ -19,18 +20,18 @@ pub trait Connection {
     #[zbus(property(emits_changed_signal = "const"))]
     fn vm(&self) -> Result<OwnedObjectPath, Error>;
     /// The vsock port.
-    #[zbus(property(emits_changed_signal = "const"))]
+    #[zbus(property)]
     fn port(&self) -> Result<u32, Error>;
-    /// What it carries: agent. An open list.
+    /// What it carries: agent, tools, terminal, bulk or stdio. An open list.
     #[zbus(property(emits_changed_signal = "const"))]
     fn kind(&self) -> Result<String, Error>;
     /// Who opened it: outbound is the host. An open list.
     #[zbus(property(emits_changed_signal = "const"))]
     fn direction(&self) -> Result<String, Error>;
-    /// parked (the VM does not run), connecting or open. An open list.
+    /// parked (nothing is tried), connecting or open. An open list.
     #[zbus(property)]
     fn state(&self) -> Result<String, Error>;
-    /// Who uses it: nexusd, or a client's bus name.
+    /// Who has it: nexusd, or a client by its bus name.
     #[zbus(property)]
     fn owner(&self) -> Result<String, Error>;
     /// The Unix socket on the host; empty where there is none.
@@ -52,13 +53,13 @@ pub struct ConnectionProperties {
     pub vm: OwnedObjectPath,
     /// The vsock port.
     pub port: u32,
-    /// What it carries: agent. An open list.
+    /// What it carries: agent, tools, terminal, bulk or stdio. An open list.
     pub kind: String,
     /// Who opened it: outbound is the host. An open list.
     pub direction: String,
-    /// parked (the VM does not run), connecting or open. An open list.
+    /// parked (nothing is tried), connecting or open. An open list.
     pub state: String,
-    /// Who uses it: nexusd, or a client's bus name.
+    /// Who has it: nexusd, or a client by its bus name.
     pub owner: String,
     /// The Unix socket on the host; empty where there is none.
     pub host_path: String,

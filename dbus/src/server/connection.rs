@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use nexus_actors::{Place, snapshot::ConnectionSnapshot};
-use nexus_model::{ConnectionKind, Name};
+use nexus_model::Name;
 use zbus::{OwnedObjectPath, interface, message::Header};
 
 use super::{
@@ -57,7 +57,7 @@ impl Connection {
         let bytes = [("bytes-in", read.bytes_in), ("bytes-out", read.bytes_out)];
         let more = [("frames-in", read.frames_in), ("frames-out", read.frames_out), ("reconnects", read.reconnects)];
         // A client's stream is of no frames, and of one piece.
-        let more = more.into_iter().filter(|_| self.picture.get().kind == ConnectionKind::Agent);
+        let more = more.into_iter().filter(|_| self.picture.get().is_kept());
         Ok(bytes.into_iter().chain(more).map(|(key, value)| (key.to_owned(), value)).collect())
     }
 
@@ -66,7 +66,7 @@ impl Connection {
         path::vm(&self.picture.get().vm)
     }
 
-    #[zbus(property(emits_changed_signal = "const"))]
+    #[zbus(property)]
     fn port(&self) -> u32 {
         self.picture.get().port
     }

@@ -5,7 +5,7 @@ mod os_release;
 
 use std::{fs::File, io::Read, net::IpAddr, path::Path};
 
-use nexus_protocol::{Features, REVISION, Role, Text, Welcome};
+use nexus_protocol::{REVISION, Text, Welcome};
 use nix::{
     ifaddrs::getifaddrs,
     time::{ClockId, clock_gettime},
@@ -33,17 +33,9 @@ pub(crate) fn welcome(agent: &Agent) -> Welcome {
         metadata,
         metadata_problem,
         uptime_us: uptime_us(),
-        features: features(agent.role),
+        features: agent.features.clone(),
+        next_terminal: agent.next_terminal(),
     }
-}
-
-/// A mere process has no clock of its own.
-fn features(role: Role) -> Features {
-    let clock = (role != Role::Process).then_some(Features::CLOCK);
-    clock
-        .into_iter()
-        .chain([Features::COPY, Features::FILES, Features::STREAMS, Features::TERMINALS, Features::TOOLS])
-        .collect()
 }
 
 fn addresses() -> Vec<IpAddr> {

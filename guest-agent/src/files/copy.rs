@@ -11,8 +11,7 @@ use std::{
 
 use nexus_archive::{ArchiveError, Draft, IdleStream, Root, Summary, Target, chunk, pack};
 use nexus_protocol::{
-    CopyDone, CopyIn, CopyOut, CopyReport, Failure, FailureKind, MAX_STREAM_FRAME_BYTES, Purpose, StreamAnswer, Text,
-    Ticket, frame,
+    CopyDone, CopyIn, CopyOut, CopyReport, Failure, FailureKind, MAX_STREAM_FRAME_BYTES, Purpose, Text, Ticket, frame,
 };
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -22,7 +21,7 @@ use tokio::{
 
 use crate::{
     agent::Agent,
-    listener::OPENING_DEADLINE,
+    opening::{self, Opening},
     stream::Stream,
     streams::{Metered, Open},
 };
@@ -60,22 +59,11 @@ impl Seats {
 }
 
 /// Lets the stream show its ticket, and copies what that is for.
-pub(crate) async fn serve(mut stream: Stream, agent: Rc<Agent>) {
-    let opened = timeout(OPENING_DEADLINE, async {
-        let ticket = frame::read_one(&mut stream, MAX_STREAM_FRAME_BYTES).await.ok()?;
-        let (open, answer) = match admit(&ticket, &agent) {
-            Ok(open) => (Some(open), StreamAnswer::Open),
-            Err(failure) => (None, StreamAnswer::Failure(failure)),
-        };
-        frame::write_one(&mut stream, MAX_STREAM_FRAME_BYTES, &answer).await.ok()?;
-        Some(open)
-    })
-    .await;
-    match opened {
-        Ok(Some(Some((_seat, Purpose::CopyIn(copy), open)))) => take(stream, copy, &agent, &open).await,
-        Ok(Some(Some((_seat, Purpose::CopyOut(copy), open)))) => give(stream, copy, &agent, &open).await,
-        Ok(Some(_)) => stream.finish().await,
-        Ok(None) | Err(_) => {}
+pub(crate) async fn serve(stream: Stream, agent: Rc<Agent>) {
+    match opening::open(stream, &agent, |ticket| admit(&ticket, &agent)).await {
+        Opening::Open(stream, (_seat, Purpose::CopyIn(copy), open)) => take(stream, copy, &agent, &open).await,
+        Opening::Open(stream, (_seat, Purpose::CopyOut(copy), open)) => give(stream, copy, &agent, &open).await,
+        _ => {}
     }
 }
 

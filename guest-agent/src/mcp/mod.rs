@@ -11,23 +11,18 @@ use std::{collections::BTreeMap, rc::Rc, sync::Arc, time::Instant};
 
 use nexus_archive::Root;
 use nexus_mcp::{AtEnd, Call, Server};
-use nexus_protocol::{
-    Failure, FailureKind, MAX_STREAM_FRAME_BYTES, MAX_TOOLS_LINE_BYTES, Purpose, StreamAnswer, Ticket,
-    frame::{read_one, write_one},
-    mcp::BoundedLines,
-};
+use nexus_protocol::{Failure, FailureKind, MAX_TOOLS_LINE_BYTES, Purpose, Ticket, mcp::BoundedLines};
 use tokio::{
     io::split,
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::timeout,
 };
 use tokio_util::sync::CancellationToken;
 
 use self::tool::Tool;
 use crate::{
     agent::Agent,
-    listener::OPENING_DEADLINE,
     log::say,
+    opening::{self, Opening},
     stream::Stream,
     streams::{Metered, Open},
 };
@@ -61,21 +56,11 @@ impl Tools {
 }
 
 /// Lets the stream show its ticket, and serves a session on it until its end.
-pub(crate) async fn serve(mut stream: Stream, agent: Rc<Agent>) {
-    let opened = timeout(OPENING_DEADLINE, async {
-        let ticket = read_one(&mut stream, MAX_STREAM_FRAME_BYTES).await.ok()?;
-        let (open, answer) = match admit(&ticket, &agent) {
-            Ok(open) => (Some(open), StreamAnswer::Open),
-            Err(failure) => (None, StreamAnswer::Failure(failure)),
-        };
-        write_one(&mut stream, MAX_STREAM_FRAME_BYTES, &answer).await.ok()?;
-        Some(open)
-    })
-    .await;
-    match opened {
-        Ok(Some(Some((_seat, env, open)))) => session(stream, &agent, env, open).await,
-        Ok(Some(None)) => stream.finish().await,
-        Ok(None) | Err(_) => {}
+pub(crate) async fn serve(stream: Stream, agent: Rc<Agent>) {
+    if let Opening::Open(stream, (_seat, env, open)) =
+        opening::open(stream, &agent, |ticket| admit(&ticket, &agent)).await
+    {
+        session(stream, &agent, env, open).await;
     }
 }
 

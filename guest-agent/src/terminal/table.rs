@@ -21,6 +21,8 @@ use crate::{agent::Agent, exec::system};
 pub(crate) struct Terminals {
     /// By their ports.
     sessions: Rc<RefCell<BTreeMap<u32, Rc<Session>>>>,
+    /// Where the next terminal will be; hosts may be there before.
+    next: Rc<RefCell<Option<Port>>>,
     is_vsock: bool,
     allowance: Rc<Allowance>,
 }
@@ -44,12 +46,25 @@ impl Drop for Entry {
 impl Terminals {
     /// `is_vsock` says whether each listens on a port of its own.
     pub(crate) fn new(is_vsock: bool) -> Self {
-        Self { sessions: Rc::default(), is_vsock, allowance: Rc::new(Allowance::of_this_guest()) }
+        Self { sessions: Rc::default(), next: Rc::default(), is_vsock, allowance: Rc::new(Allowance::of_this_guest()) }
     }
 
     /// Whether viewers are awaited there.
     pub(crate) fn has_port(&self, port: u32) -> bool {
-        self.sessions.borrow().contains_key(&port)
+        self.sessions.borrow().contains_key(&port) || self.next_port() == Some(port)
+    }
+
+    /// Where the next terminal will be, unless there is no port left.
+    pub(crate) fn next_port(&self) -> Option<u32> {
+        self.next.borrow().as_ref().map(Port::number)
+    }
+
+    /// Listens where the next terminal will be, if a port is left and that has not happened yet.
+    pub(crate) fn prepare(&self, agent: &Rc<Agent>) {
+        if self.next_port().is_none() {
+            let port = self.free_port(agent).ok();
+            self.next.replace(port);
+        }
     }
 
     /// Finds the terminal of that name, or makes one, and lets a viewer come.
@@ -74,7 +89,14 @@ impl Terminals {
         if let Some(size) = size {
             session.resize(size)?;
         }
-        Ok(OpenedTerminal { exec: session.exec(), port, token, created, stream: Some(number) })
+        Ok(OpenedTerminal {
+            exec: session.exec(),
+            port,
+            token,
+            created,
+            stream: Some(number),
+            next_terminal: agent.next_terminal(),
+        })
     }
 
     fn find(&self, name: &str) -> Option<(u32, Rc<Session>)> {
@@ -84,9 +106,9 @@ impl Terminals {
     }
 
     /// Takes the first port that is free.
-    fn port(&self) -> Result<Port, Failure> {
+    fn free_port(&self, agent: &Rc<Agent>) -> Result<Port, Failure> {
         for number in TERMINAL_PORTS.filter(|number| !self.has_port(*number)) {
-            match Port::open(number, self.is_vsock) {
+            match Port::open(number, self.is_vsock, agent) {
                 // Another program of the guest has it.
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
                 port => return port.map_err(|error| system("listen on the terminal's port", &error)),
@@ -97,23 +119,34 @@ impl Terminals {
     }
 
     fn start(&self, agent: &Rc<Agent>, open: OpenTerminal) -> Result<(u32, Rc<Session>), Failure> {
-        let port = self.port()?;
+        let next = self.next.take();
+        let port = next.map_or_else(|| self.free_port(agent), Ok)?;
         let size = open.size.unwrap_or_default();
-        let pty = Pty::open(size).map_err(|error| system("make a terminal", &error))?;
-        let leader = agent.execs.start_on(&agent.spawner, &open.command, pty.slave())?;
+        let begun = Pty::open(size).map_err(|error| system("make a terminal", &error)).and_then(|pty| {
+            let leader = agent.execs.start_on(&agent.spawner, &open.command, pty.slave())?;
+            Ok((pty, leader))
+        });
+        let (pty, leader) = match begun {
+            Ok(begun) => begun,
+            Err(failure) => {
+                self.next.replace(Some(port));
+                return Err(failure);
+            }
+        };
         let session = Session::new(open.name, size, pty, leader, &self.allowance);
         let number = port.number();
         self.sessions.borrow_mut().insert(number, Rc::clone(&session));
         self.divide();
+        self.prepare(agent);
         let (entry, carried, agent) = (Entry { table: self.clone(), number }, Rc::clone(&session), Rc::clone(agent));
         spawn_local(async move {
-            let _entry = entry;
+            let entry = entry;
+            carried.carry().await;
             // Nobody listens any more before another terminal may take the port.
-            let port = port;
-            tokio::select! {
-                () = carried.carry() => {}
-                () = port.serve(&agent) => {}
-            }
+            port.close().await;
+            let table = entry.table.clone();
+            drop(entry);
+            table.prepare(&agent);
         });
         Ok((number, session))
     }

@@ -9,10 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use nexus_protocol::{
-    Failure, MAX_STREAM_FRAME_BYTES, StreamAnswer,
-    frame::{read_one, write_one},
-};
+use nexus_protocol::{Failure, ViewerHeader};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split},
     sync::Notify,
@@ -22,7 +19,7 @@ use tokio::{
 use super::session::{Seat, Session};
 use crate::{
     agent::Agent,
-    listener::OPENING_DEADLINE,
+    opening::{self, Opening},
     stream::Stream,
     streams::{Metered, Open},
 };
@@ -110,10 +107,10 @@ fn cost(output: &Bytes) -> usize {
 }
 
 /// Lets a stream on a terminal's port say who it is for, and carries it to its end.
-pub(crate) async fn serve(mut stream: Stream, port: u32, agent: &Rc<Agent>) {
+pub(crate) async fn serve(stream: Stream, port: u32, agent: &Rc<Agent>) {
     // What was claimed is given back with the seat.
-    let Ok(Some(claimed)) = timeout(OPENING_DEADLINE, open(&mut stream, port, agent)).await else { return };
-    let Ok((seat, open)) = claimed else { return stream.finish().await };
+    let opening = opening::open(stream, agent, |header| admit(&header, port, agent)).await;
+    let Opening::Open(stream, (seat, open)) = opening else { return };
     let (mut keys, mut display) = split(Metered::new(stream, Arc::clone(&open.meter)));
     let is_over = tokio::select! {
         () = typing(&mut keys, &seat.session, seat.read_only) => false,
@@ -129,17 +126,10 @@ pub(crate) async fn serve(mut stream: Stream, port: u32, agent: &Rc<Agent>) {
     }
 }
 
-/// The place of the viewer, or why it has none; nothing when the host does not hear of that.
-async fn open(stream: &mut Stream, port: u32, agent: &Agent) -> Option<Result<(Seat, Open), Failure>> {
-    let header = read_one(stream, MAX_STREAM_FRAME_BYTES).await.ok()?;
-    let claimed = agent.terminals.claim(port, &header);
-    let claimed = claimed.and_then(|seat| agent.streams.enter(seat.stream.clone()).map(|open| (seat, open)));
-    let answer = match &claimed {
-        Ok(_) => StreamAnswer::Open,
-        Err(failure) => StreamAnswer::Failure(failure.clone()),
-    };
-    write_one(stream, MAX_STREAM_FRAME_BYTES, &answer).await.ok()?;
-    Some(claimed)
+fn admit(header: &ViewerHeader, port: u32, agent: &Agent) -> Result<(Seat, Open), Failure> {
+    let seat = agent.terminals.claim(port, header)?;
+    let open = agent.streams.enter(seat.stream.clone())?;
+    Ok((seat, open))
 }
 
 /// Until the host closes.

@@ -6,8 +6,8 @@ use nexus_model::ExitStatus;
 use nexus_protocol::{
     Answer, BULK_PORT, CONTROL_PORT, Call, Command, CopyIn, CopyOut, Ended, Exec, ExecInfo, FailureKind, Features,
     FileContent, Hello, Label, MAX_EXECS, MAX_FILE_BYTES, MAX_RUN_OUTPUT_BYTES, Message, OpenTerminal, Purpose,
-    REVISION, Ran, ReadFile, Request, ShutdownMode, TOOLS_PORT, TerminalSize, Text, Ticket, Token, Welcome, WriteFile,
-    frame,
+    REVISION, Ran, ReadFile, Request, STREAM_PORT, ShutdownMode, TOOLS_PORT, TerminalSize, Text, Ticket, Token,
+    Welcome, WriteFile, frame,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, split},
@@ -19,6 +19,7 @@ use super::{
     connection::{self, Caller},
     exec,
     reader::FrameReader,
+    spare::{SpareKind, Spares},
     stream, terminal,
     traffic::Meter,
     writer::FrameWriter,
@@ -35,7 +36,8 @@ const RUN_GRACE: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug)]
 pub struct AgentClient {
     pub(super) caller: Arc<Caller>,
-    endpoint: Endpoint,
+    pub(super) endpoint: Endpoint,
+    pub(super) spares: Arc<Spares>,
     about: Arc<About>,
 }
 
@@ -87,8 +89,8 @@ impl AgentClient {
         within("shake hands", deadline, async {
             let stream = endpoint.connect(CONTROL_PORT).await.map_err(AgentError::Unreachable)?;
             let (caller, welcome, events) = shake_hands(stream, token).await?;
-            let about = About::of(&welcome);
-            Ok((Self { caller: Arc::new(caller), endpoint: endpoint.clone(), about }, welcome, events))
+            let (about, spares) = (About::of(&welcome), Spares::new(welcome.next_terminal));
+            Ok((Self { caller: Arc::new(caller), endpoint: endpoint.clone(), spares, about }, welcome, events))
         })
         .await
     }
@@ -101,8 +103,8 @@ impl AgentClient {
     {
         let (caller, welcome, events) = shake_hands(stream, token).await?;
         let nowhere = Endpoint::Hybrid { socket: std::path::PathBuf::new() };
-        let about = About::of(&welcome);
-        Ok((Self { caller: Arc::new(caller), endpoint: nowhere, about }, welcome, events))
+        let (about, spares) = (About::of(&welcome), Spares::new(welcome.next_terminal));
+        Ok((Self { caller: Arc::new(caller), endpoint: nowhere, spares, about }, welcome, events))
     }
 
     /// Whether the agent has that feature.
@@ -172,7 +174,9 @@ impl AgentClient {
             Answer::Started(started) => started,
             _ => return Err(AgentError::Nonsense),
         };
-        let streams = within("open the command's streams", ANSWER_DEADLINE, exec::open(&self.endpoint, &started)).await;
+        let spares = self.spares.take(SpareKind::Stdio, STREAM_PORT).await;
+        let opening = exec::open(&self.endpoint, spares, &started);
+        let streams = within("open the command's streams", ANSWER_DEADLINE, opening).await;
         match streams {
             Ok(streams) => Ok(streams),
             Err(error) => Err(self.streamless(started.exec, error).await),
@@ -204,8 +208,11 @@ impl AgentClient {
             Answer::Terminal(opened) => opened,
             _ => return Err(AgentError::Nonsense),
         };
-        let stream =
-            within("open the terminal's stream", ANSWER_DEADLINE, terminal::open(&self.endpoint, &opened)).await;
+        let spare = self.spares.take(SpareKind::Terminal, opened.port).await.pop();
+        // Only now, for what is kept for another port than this is given up.
+        self.spares.next_terminal_is(opened.next_terminal);
+        let opening = terminal::open(&self.endpoint, spare, &opened);
+        let stream = within("open the terminal's stream", ANSWER_DEADLINE, opening).await;
         match stream {
             Err(error) if opened.created => Err(self.streamless(opened.exec, error).await),
             stream => stream,
@@ -278,7 +285,7 @@ impl AgentClient {
         env: BTreeMap<String, String>,
         owner: Option<Label>,
     ) -> Result<OpenedStream, AgentError> {
-        self.open_stream(Purpose::Tools { env }, TOOLS_PORT, owner).await
+        self.open_stream(Purpose::Tools { env }, (SpareKind::Tools, TOOLS_PORT), owner).await
     }
 
     /// Opens a stream that carries files to the guest, as [`CopyReport`](nexus_protocol::CopyReport) tells: in blocking mode,
@@ -287,7 +294,7 @@ impl AgentClient {
     /// # Errors
     /// As [`Self::open_tools`].
     pub async fn copy_in(&self, copy: CopyIn, owner: Option<Label>) -> Result<OpenedStream, AgentError> {
-        self.open_stream(Purpose::CopyIn(copy), BULK_PORT, owner).await
+        self.open_stream(Purpose::CopyIn(copy), (SpareKind::Bulk, BULK_PORT), owner).await
     }
 
     /// Opens a stream that carries files from the guest, likewise.
@@ -295,10 +302,15 @@ impl AgentClient {
     /// # Errors
     /// As [`Self::open_tools`].
     pub async fn copy_out(&self, copy: CopyOut, owner: Option<Label>) -> Result<OpenedStream, AgentError> {
-        self.open_stream(Purpose::CopyOut(copy), BULK_PORT, owner).await
+        self.open_stream(Purpose::CopyOut(copy), (SpareKind::Bulk, BULK_PORT), owner).await
     }
 
-    async fn open_stream(&self, purpose: Purpose, port: u32, label: Option<Label>) -> Result<OpenedStream, AgentError> {
+    async fn open_stream(
+        &self,
+        purpose: Purpose,
+        (kind, port): (SpareKind, u32),
+        label: Option<Label>,
+    ) -> Result<OpenedStream, AgentError> {
         let opened = match self.call("allow a stream", Call::OpenStream { purpose, label }).await? {
             Answer::Opened(opened) => opened,
             _ => return Err(AgentError::Nonsense),
@@ -307,7 +319,9 @@ impl AgentClient {
             return Err(AgentError::Nonsense);
         }
         let ticket = Ticket { token: opened.token };
-        let stream = within("open the stream", ANSWER_DEADLINE, stream::open(&self.endpoint, port, &ticket)).await?;
+        let spare = self.spares.take(kind, port).await.pop();
+        let opening = stream::open(&self.endpoint, port, spare, &ticket);
+        let stream = within("open the stream", ANSWER_DEADLINE, opening).await?;
         Ok(OpenedStream { number: opened.stream, stream })
     }
 

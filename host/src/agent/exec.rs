@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use nexus_protocol::{Channel, STREAM_PORT, Started, StreamHeader};
 
 use super::{AgentError, stream};
-use crate::vsock::Endpoint;
+use crate::vsock::{Endpoint, Stream};
 
 /// A running command's stdio: raw bytes, in blocking mode, to be handed to whoever asked for the command. They depend
 /// on nothing in this process.
@@ -28,16 +28,17 @@ pub struct ExecStreams {
 }
 
 /// Opens the three streams of a command that was started.
-pub(super) async fn open(endpoint: &Endpoint, started: &Started) -> Result<ExecStreams, AgentError> {
-    let (stdin, stdout, stderr) = tokio::try_join!(
-        open_one(endpoint, started, Channel::Stdin),
-        open_one(endpoint, started, Channel::Stdout),
-        open_one(endpoint, started, Channel::Stderr),
-    )?;
+pub(super) async fn open(
+    endpoint: &Endpoint,
+    spares: Vec<Stream>,
+    started: &Started,
+) -> Result<ExecStreams, AgentError> {
+    let mut spares = spares.into_iter();
+    let mut open = |channel| {
+        let header = StreamHeader { exec: started.exec, token: started.token.clone(), channel };
+        let spare = spares.next();
+        async move { stream::open(endpoint, STREAM_PORT, spare, &header).await }
+    };
+    let (stdin, stdout, stderr) = tokio::try_join!(open(Channel::Stdin), open(Channel::Stdout), open(Channel::Stderr))?;
     Ok(ExecStreams { id: started.exec, stdin, stdout, stderr, number: started.stream })
-}
-
-async fn open_one(endpoint: &Endpoint, started: &Started, channel: Channel) -> Result<OwnedFd, AgentError> {
-    let header = StreamHeader { exec: started.exec, token: started.token.clone(), channel };
-    stream::open(endpoint, STREAM_PORT, &header).await
 }

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use nexus_protocol::{OpenedTerminal, TERMINAL_PORTS, ViewerHeader};
 
 use super::{AgentError, stream};
-use crate::vsock::Endpoint;
+use crate::vsock::{Endpoint, Stream};
 
 /// A viewer of a terminal, to be handed to whoever asked for it. It depends on nothing in this process.
 #[derive(Debug)]
@@ -25,11 +25,15 @@ pub struct TerminalStream {
 }
 
 /// Opens a stream to a terminal that was opened.
-pub(super) async fn open(endpoint: &Endpoint, opened: &OpenedTerminal) -> Result<TerminalStream, AgentError> {
+pub(super) async fn open(
+    endpoint: &Endpoint,
+    spare: Option<Stream>,
+    opened: &OpenedTerminal,
+) -> Result<TerminalStream, AgentError> {
     if !TERMINAL_PORTS.contains(&opened.port) {
         return Err(AgentError::Nonsense);
     }
     let header = ViewerHeader { terminal: opened.exec, token: opened.token.clone() };
-    let stream = stream::open(endpoint, opened.port, &header).await?;
+    let stream = stream::open(endpoint, opened.port, spare, &header).await?;
     Ok(TerminalStream { id: opened.exec, stream, created: opened.created, number: opened.stream, port: opened.port })
 }

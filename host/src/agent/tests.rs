@@ -40,6 +40,7 @@ fn welcome() -> Welcome {
         metadata_problem: None,
         uptime_us: 0,
         features: Features::default(),
+        next_terminal: None,
     }
 }
 
@@ -391,7 +392,14 @@ async fn a_terminal_is_looked_for_on_no_other_port_than_its_own() {
         let client = client.clone();
         let opening = tokio::spawn(async move { client.open_terminal(OpenTerminal::default()).await });
         let Request { id, .. } = request(&mut guest).await;
-        let terminal = OpenedTerminal { exec: 7, port, token: Token::from("5ecret"), created: false, stream: None };
+        let terminal = OpenedTerminal {
+            exec: 7,
+            port,
+            token: Token::from("5ecret"),
+            created: false,
+            stream: None,
+            next_terminal: None,
+        };
         send(&mut guest, &Message::Answer { id, answer: Answer::Terminal(terminal) }).await;
         assert!(matches!(opening.await.unwrap(), Err(AgentError::Nonsense)), "{port}");
     }

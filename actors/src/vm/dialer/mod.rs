@@ -4,7 +4,7 @@ mod report;
 
 use std::{
     path::PathBuf,
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -12,7 +12,7 @@ use nexus_host::{
     agent::{AgentClient, AgentError, AgentEvents},
     vsock::Endpoint,
 };
-use nexus_model::{ConnectionKind, ConnectionState, Direction, Health, Timestamp, restart::Backoff, vm::VmState};
+use nexus_model::{ConnectionKind, ConnectionState, Direction, Health, Timestamp, restart::Backoff};
 use nexus_protocol::{CONTROL_PORT, Event, Features, Role, ShutdownMode, Welcome};
 use tokio::{
     sync::{mpsc, watch},
@@ -44,8 +44,6 @@ const SLOW: Duration = Duration::from_secs(10);
 const BOOT_TIME: Duration = Duration::from_secs(60);
 /// Between two tries of a guest that was there before, or that takes long.
 const BACKOFF: Backoff = Backoff { initial: Duration::from_millis(100), max: Duration::from_secs(10), jitter: 0.2 };
-/// Between two looks whether a guest that stands still goes on.
-const STANDSTILL: Duration = Duration::from_millis(100);
 /// For the handshake.
 const HANDSHAKE: Duration = Duration::from_secs(5);
 /// As many heartbeats may be missed before the guest is unreachable.
@@ -162,10 +160,7 @@ impl Dialer {
             nexus_model::failpoint("actor.connection");
             self.show(ConnectionState::Connecting);
             if self.stands_still() {
-                // It would answer none of those who dial, and its vsock device would keep them all.
-                while self.stands_still() {
-                    tokio::time::sleep(STANDSTILL).await;
-                }
+                standstill::over(&self.engine, &self.vm).await;
                 silence.since = Instant::now();
             }
             match AgentClient::connect(endpoint, token, HANDSHAKE).await {
@@ -363,10 +358,8 @@ impl Dialer {
         answers
     }
 
-    /// A guest whose virtual CPUs stand still, or are about to, can't answer and need not.
     fn stands_still(&self) -> bool {
-        let vm = self.engine.board.vms().get(&self.vm.name);
-        self.vm.closed.load(Ordering::Relaxed) || vm.is_some_and(|vm| vm.lifecycle.state() == VmState::Paused)
+        standstill::stands_still(&self.engine, &self.vm)
     }
 
     async fn tell(&self, message: MachineMessage) {
@@ -383,7 +376,7 @@ impl Dialer {
             kind: ConnectionKind::Agent,
             direction: Direction::Outbound,
             state,
-            owner: "nexusd".to_owned(),
+            owner: ConnectionSnapshot::NEXUSD.to_owned(),
             host_path: self.socket.clone(),
             opened_at: self.opened_at,
             failure: self.failure.clone(),

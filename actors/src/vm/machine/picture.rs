@@ -69,10 +69,7 @@ impl Machine {
             boot_duration: row.boot_duration.unwrap_or_default(),
             ready_duration: row.ready_duration.unwrap_or_default(),
             api_socket: self.driver.as_ref().and_then(|driver| driver.api_socket(&plan)),
-            vsock_socket: match &*self.vm.power.borrow() {
-                crate::vm::Power::On { socket, .. } => socket.clone(),
-                crate::vm::Power::Off => None,
-            },
+            vsock_socket: self.vm.socket(),
             console_log: plan.console_log,
         }
     }
