@@ -58,7 +58,10 @@ async fn an_agent_that_lacks_everything_is_not_asked_for_it() {
     for number in 2..=5 {
         let spare = test.engine.board().connections().get(&(name.clone(), number)).unwrap();
         assert_eq!(spare.state, ConnectionState::Parked, "{spare:?}");
-        assert!(spare.failure.as_ref().is_some_and(|why| why.contains("takes none ahead")), "{spare:?}");
+        assert!(
+            spare.failure.as_ref().is_some_and(|why| why.contains("0.1.0 can't have spare connections")),
+            "{spare:?}"
+        );
     }
     let origin = TestEngine::origin();
     works(&test, &name).await;

@@ -12,7 +12,7 @@ use std::{
 
 use nexus_dbus::{
     ROOT,
-    client::{Options, Row, SupervisorProperties, VmProperties, objects},
+    client::{ConnectionProxy, Options, Row, SupervisorProperties, VmProperties, objects},
 };
 use nexus_host::storage::DISK;
 use nexus_tests::{BreakableDaemon, PATIENCE, Signals, TestDaemon, VmPath};
@@ -21,7 +21,7 @@ use nix::{
     unistd::Pid,
 };
 use rusqlite::Connection as Database;
-use zbus::{ObjectPath, OwnedFd, OwnedObjectPath};
+use zbus::{ObjectPath, OwnedFd, OwnedObjectPath, proxy::CacheProperties};
 
 const WEB: &str = "vm/web";
 const CONNECTIONS: &str = "supervisor/vms_2fweb_2fconnections";
@@ -354,6 +354,14 @@ async fn a_connection_loses_no_command() {
 async fn a_spare_connection_is_nothing_that_anybody_misses() {
     let world = World::start().await;
     let spare = format!("{EACH_CONNECTION}5");
+    // The one that looks next is this one.
+    for number in 2..=5 {
+        let connection =
+            ConnectionProxy::builder(&world.nexus.client).path(format!("{ROOT}/{EACH_CONNECTION}{number}"));
+        let connection = connection.cache_properties(CacheProperties::No).build().await.unwrap();
+        let open = async { while connection.state().await.unwrap() != "open" {} };
+        tokio::time::timeout(PATIENCE, open).await.unwrap();
+    }
     world.nexus.set("actor.spare=1*panic\n").await;
     // What it kept is this command's, and the next one can't be opened.
     let guest = world.nexus.guest(&world.vm).await;

@@ -8,6 +8,7 @@ use nexus_dbus::{
     ROOT,
     client::{ConnectionProxy, Options},
 };
+use nexus_model::ErrorKind;
 use nexus_protocol::Features;
 use nexus_tests::{Manners, PATIENCE, StandIn, TestDaemon};
 
@@ -52,6 +53,7 @@ async fn each_is_open_before_anybody_wants_it_and_replaced() {
         let connection = connection(&daemon, number).await;
         assert_eq!(connection.kind().await.unwrap(), kind);
         assert_eq!(connection.state().await.unwrap(), "parked");
+        assert_eq!(connection.close().await.unwrap_err().kind(), Some(ErrorKind::InvalidState));
     }
     daemon.start_vm(&vm).await;
     for (number, _, port) in SPARES {
@@ -124,7 +126,7 @@ async fn one_that_is_closed_is_opened_again() {
     for (number, ..) in SPARES {
         let connection = connection(&daemon, number).await;
         until("it is another", || async { connection.get_statistics().await.unwrap()["reconnects"] == 2 }).await;
-        assert_eq!(connection.state().await.unwrap(), "open");
+        until_state(&daemon, number, "open").await;
     }
 }
 
@@ -145,7 +147,6 @@ async fn what_can_not_be_kept_open_is_degraded_and_nothing_else() {
             connection.failure_reason().await.unwrap().contains("closed on the guest's side")
         })
         .await;
-        assert_eq!(connection.close().await.unwrap_err().kind(), Some(nexus_model::ErrorKind::InvalidState));
     }
     daemon.logged("nothing can be kept open to port 200 in the guest of VM web", 1).await;
     // It says of nothing else that it takes it ahead.
@@ -154,4 +155,60 @@ async fn what_can_not_be_kept_open_is_degraded_and_nothing_else() {
     }
     assert_eq!(daemon.shell(&vm, "true").await.1, "stand-in\n");
     assert_eq!(daemon.actor(&format!("{ROOT}/vm/web")).await.health, "ok");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pause_loses_none() {
+    let daemon = TestDaemon::start().await;
+    let vm = daemon.run("web", []).await;
+    for (number, ..) in SPARES {
+        until_state(&daemon, number, "open").await;
+    }
+    let (guest, real) = (daemon.guest(&vm).await, daemon.vm(&vm).await);
+    let nexusd = daemon.pid().as_raw();
+    for _ in 0..5 {
+        // The next one may be under way when everything stands still.
+        let tools = guest.open_tools(Options::new()).await.unwrap();
+        real.pause().await.unwrap();
+        real.resume().await.unwrap();
+        until("another is given that was there", || async {
+            let before = sockets(nexusd);
+            before.contains(&socket(&guest.open_tools(Options::new()).await.unwrap()))
+        })
+        .await;
+        drop(tools);
+    }
+    for (number, ..) in SPARES {
+        until_state(&daemon, number, "open").await;
+        let actor = daemon.actor(&format!("{ROOT}/vm/web/connection/{number}")).await;
+        assert_eq!((actor.health.as_str(), actor.fault_count), ("ok", 0));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_no_terminal_can_be_opened_none_is_kept_for_it() {
+    let daemon = TestDaemon::start().await;
+    let vm = daemon.run("web", []).await;
+    let guest = daemon.guest(&vm).await;
+    let mut terminals = Vec::new();
+    for _ in 0..100 {
+        terminals.push(guest.open_shell(&["cat"], Options::new()).await.unwrap().1);
+    }
+    until_state(&daemon, 3, "connecting").await;
+    let spare = connection(&daemon, 3).await;
+    assert!(spare.failure_reason().await.unwrap().contains("no port that is left for another terminal"));
+    assert_eq!(spare.close().await.unwrap_err().kind(), Some(ErrorKind::InvalidState));
+    assert_eq!(daemon.actor(&format!("{ROOT}/vm/web/connection/3")).await.health, "ok");
+    // Once there is one again the next terminal takes it, and there is a next one.
+    terminals.truncate(98);
+    until("a terminal can be opened", || async {
+        let opened = guest.open_shell(&["cat"], Options::new()).await;
+        assert!(
+            opened.as_ref().err().is_none_or(|error| error.kind() == Some(ErrorKind::ResourcesExhausted)),
+            "{opened:?}"
+        );
+        opened.is_ok()
+    })
+    .await;
+    until_state(&daemon, 3, "open").await;
 }

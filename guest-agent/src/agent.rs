@@ -45,7 +45,7 @@ pub(crate) struct Agent {
     pub(crate) tools: Tools,
     /// How many more connections may be served.
     pub(crate) connections: Arc<Semaphore>,
-    /// How many more may be there ahead.
+    /// How many more may be spare.
     pub(crate) spares: Semaphore,
     pub(crate) copies: files::Seats,
     /// Where the files are.
@@ -85,7 +85,8 @@ impl AgentError {
 impl Agent {
     /// Where the next terminal will be, for hosts that may be there before.
     pub(crate) fn next_terminal(&self) -> Option<u32> {
-        self.terminals.next_port().filter(|_| self.features.has(Features::SPARES))
+        let tells = [Features::SPARES, Features::TERMINALS].iter().all(|word| self.features.has(word));
+        self.terminals.next_port().filter(|_| tells)
     }
 
     /// What the guest is about to do, once it is.

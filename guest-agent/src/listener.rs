@@ -21,10 +21,10 @@ use tokio_vsock::{VMADDR_CID_ANY, VMADDR_CID_HOST, VsockAddr, VsockListener};
 use crate::{agent::Agent, files, log::say, mcp, session, stdio, stream::Stream, terminal};
 
 /// As many connections are served at a time; the rest waits. 256 commands have three streams each, 100 terminals 16 viewers,
-/// MCP has 32, and copies are 16.
-pub(crate) const MAX_CONNECTIONS: usize = 2560;
+/// MCP has 32, copies are 16, control connections as many, and 32 are spare; and each of 105 ports has one that it waits for.
+pub(crate) const MAX_CONNECTIONS: usize = 2600;
 
-/// How long a host has to say what it wants, once it has begun to.
+/// How long a host has to say what it wants. A stream's has as long again for the rest once it has begun to.
 pub(crate) const OPENING_DEADLINE: Duration = Duration::from_secs(10);
 
 /// The longest line that a hybrid client sends: `CONNECT ` and a port of ten digits.

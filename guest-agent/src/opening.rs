@@ -12,7 +12,7 @@ use tokio::{
 
 use crate::{agent::Agent, listener::OPENING_DEADLINE, stream::Stream};
 
-/// As many connections may be there ahead, on which nothing is said for longer than [`OPENING_DEADLINE`].
+/// As many connections may be spare: nothing is said on them for longer than [`OPENING_DEADLINE`].
 pub(crate) const MAX_SPARES: usize = 32;
 
 /// What came of the opening of a stream.

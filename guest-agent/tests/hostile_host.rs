@@ -9,10 +9,12 @@ use std::{
     io::{Read, Write},
     net::Shutdown,
     os::unix::net::UnixStream,
+    time::Duration,
 };
 
 use nexus_protocol::{
-    Blob, CONTROL_PORT, Call, Command, FailureKind, MAX_FILE_BYTES, REVISION, Request, STREAM_PORT, WriteFile,
+    Blob, CONTROL_PORT, Call, Command, FailureKind, MAX_FILE_BYTES, REVISION, Request, STREAM_PORT, TOOLS_PORT,
+    WriteFile,
 };
 use support::{Agent, PATIENCE, bounded, kind};
 
@@ -212,4 +214,33 @@ async fn a_terminal_is_on_a_port_of_its_own_and_opens_with_its_secret() {
     bounded(client.wait_exec(exec)).await.unwrap();
     support::until("the port is free", || refused(300)).await;
     assert_eq!((open(3).1, open(4).1), (302, 300));
+}
+
+#[tokio::test]
+async fn connections_wait_for_their_use_and_not_too_many_do() {
+    let agent = Agent::start();
+    let client = agent.client().await;
+    let mut control = dial(&agent, CONTROL_PORT);
+    control.write_all(&hello()).unwrap();
+    receive(&mut control);
+    let mut first = dial(&agent, TOOLS_PORT);
+    // Its place is the first that is taken.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let others: Vec<UnixStream> = (0..33).map(|_| dial(&agent, STREAM_PORT)).collect();
+    for stream in &others {
+        stream.set_nonblocking(true).unwrap();
+    }
+    let closed = || others.iter().filter(|stream| (&**stream).read(&mut [0]).is_ok()).count();
+    // 32 wait longer than the ten seconds that each has.
+    support::until("the others are closed", || closed() >= 2).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(closed(), 2);
+
+    let open = "{\"id\":1,\"call\":{\"open-stream\":{\"purpose\":{\"tools\":{}}}}}";
+    control.write_all(&frame(open)).unwrap();
+    let opened = receive(&mut control);
+    let token = opened.split("\"token\":").nth(1).unwrap().split([',', '}']).next().unwrap().to_owned();
+    first.write_all(&frame(&format!("{{\"token\":{token}}}"))).unwrap();
+    assert_eq!(receive(&mut first), "\"open\"");
+    bounded(client.ping()).await.unwrap();
 }

@@ -185,13 +185,19 @@ impl Observation {
             }
             let prefix = format!("{path}/connection/");
             let connections = self.objects.iter().filter(|(other, _)| other.starts_with(&prefix));
-            let kept: BTreeMap<&str, &str> = connections
-                .filter_map(|(_, object)| object.connection.as_ref())
+            let mut kept: Vec<(&str, &str)> = connections
+                .filter_map(|(_, object)| object.connection.as_ref().filter(|connection| connection.owner == "nexusd"))
                 .map(|connection| (connection.kind.as_str(), connection.state.as_str()))
                 .collect();
-            let is_whole = kept.keys().eq(["agent", "bulk", "stdio", "terminal", "tools"].iter());
-            if !is_whole || (vm.guest_ready && kept.values().any(|state| *state != "open")) {
+            kept.sort_unstable();
+            let is_whole = kept.iter().map(|(kind, _)| *kind).eq(["agent", "bulk", "stdio", "terminal", "tools"]);
+            let is_ready = vm.guest_ready && vm.state == "running";
+            if !is_whole || (is_ready && kept.iter().any(|(_, state)| *state != "open")) {
                 wrong.push(format!("VM {} is {} and has the connections {kept:?}", vm.name, vm.state));
+            }
+            let streams = vm.connections.len().saturating_sub(kept.len());
+            if streams > 0 {
+                wrong.push(format!("VM {} has {streams} streams of clients that are gone", vm.name));
             }
         }
         let shown: BTreeSet<&str> =

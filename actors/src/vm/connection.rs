@@ -1,14 +1,18 @@
 //! The actor of a connection that is kept for as long as its VM lives.
 //!
 //! Owns the task that keeps it: that of the control connection to the agent, which its [`Dialer`] dials while the VM runs,
-//! or those that are there before anybody wants them ([`spare`](super::spare)). Each is supervised beside the VM's other
+//! or a spare one ([`spare`](super::spare)). Each is supervised beside the VM's other
 //! connections, after the machine. A lost connection is a domain failure: it is dialled again for as long as the VM runs. A crash
 //! of the actor loses the connection and nothing else: commands go on in the guest, and their streams are the clients' own.
 
-use std::{future::Future, pin::Pin, sync::Arc};
+use std::{
+    future::Future,
+    pin::{Pin, pin},
+    sync::Arc,
+};
 
 use nexus_model::{ConnectionState, ErrorKind};
-use ractor::{Actor, ActorProcessingErr, ActorRef};
+use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr};
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -32,41 +36,74 @@ pub(crate) enum ConnectionMessage {
 
 /// The control connection's actor as a child of the supervisor of its VM's connections.
 pub(super) fn child_spec(engine: &Engine, vm: &Arc<VmContext>) -> ChildSpec {
-    let (engine, slot) = (engine.clone(), vm.connection.clone());
-    let vm = vm.clone();
-    ChildSpec::new(Place::connection_name(AGENT), move |child: ChildContext| {
+    let (engine, slot, vm) = (engine.clone(), vm.connection.clone(), vm.clone());
+    let start = move |child: ChildContext| {
         let (engine, vm) = (engine.clone(), vm.clone());
-        async move {
-            let (closings, to_close) = mpsc::unbounded_channel();
-            let dialer = Dialer::new(engine, vm.clone(), child.clone(), to_close);
+        start(child.clone(), |closings| {
+            let dialer = Dialer::new(engine, vm, child, closings);
             // There from the first moment, so that whoever made the VM finds it whole.
             dialer.show(ConnectionState::Parked);
-            let is_open = Box::new(move || vm.agent.borrow().is_some());
-            child
-                .clone()
-                .spawn(ConnectionActor, Keeping { task: Box::pin(dialer.run()), is_open, closings, child })
-                .await
+            dialer.run()
+        })
+    };
+    ChildSpec::new(Place::connection_name(AGENT), start).published_in(&slot)
+}
+
+/// Starts the actor of a connection that `keep` keeps, for ever. It answers who wants it closed.
+pub(super) fn start<F: Future<Output = ()> + Send + 'static>(
+    child: ChildContext,
+    keep: impl FnOnce(Closings) -> F,
+) -> impl Future<Output = Result<ActorCell, SpawnErr>> + Send {
+    let (sender, closings) = mpsc::unbounded_channel();
+    let keeping = Keeping { task: Box::pin(keep(Closings(closings))), closings: sender, child: child.clone() };
+    async move { child.spawn(ConnectionActor, keeping).await }
+}
+
+/// Who wants a connection closed.
+pub(super) struct Closings(mpsc::UnboundedReceiver<Reply<()>>);
+
+impl Closings {
+    /// The next one.
+    pub(super) async fn next(&mut self) -> Reply<()> {
+        match self.0.recv().await {
+            Some(reply) => reply,
+            // The actor is gone, and this task about to be.
+            None => std::future::pending().await,
         }
-    })
-    .published_in(&slot)
+    }
+
+    /// Does something while there is nothing to close.
+    pub(super) async fn refused_during<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => {
+                    self.refuse();
+                    return done;
+                }
+                reply = self.next() => drop(reply.send(Err(not_open()))),
+            }
+        }
+    }
+
+    /// Those who came so far mean a connection that is not there any more.
+    pub(super) fn refuse(&mut self) {
+        while let Ok(reply) = self.0.try_recv() {
+            let _ = reply.send(Err(not_open()));
+        }
+    }
 }
 
 /// The actor, whichever connection it is that it keeps.
-pub(super) struct ConnectionActor;
+struct ConnectionActor;
 
-/// What such an actor owns.
-pub(super) struct Keeping {
-    /// Keeps the connection, for ever.
-    pub(super) task: Pin<Box<dyn Future<Output = ()> + Send>>,
-    /// Whether there is anything to close.
-    pub(super) is_open: Box<dyn Fn() -> bool + Send + Sync>,
-    /// How the task hears that it is to hang up.
-    pub(super) closings: mpsc::UnboundedSender<Reply<()>>,
-    pub(super) child: ChildContext,
+struct Keeping {
+    task: Pin<Box<dyn Future<Output = ()> + Send>>,
+    closings: mpsc::UnboundedSender<Reply<()>>,
+    child: ChildContext,
 }
 
-pub(super) struct State {
-    is_open: Box<dyn Fn() -> bool + Send + Sync>,
+struct State {
     closings: mpsc::UnboundedSender<Reply<()>>,
     _task: AbortOnDropHandle<()>,
     _child: ChildContext,
@@ -82,13 +119,13 @@ impl Actor for ConnectionActor {
         myself: ActorRef<ConnectionMessage>,
         keeping: Keeping,
     ) -> Result<State, ActorProcessingErr> {
-        let Keeping { task, is_open, closings, child } = keeping;
+        let Keeping { task, closings, child } = keeping;
         let task = AbortOnDropHandle::new(tokio::spawn(task));
         let task = AbortOnDropHandle::new(tokio::spawn(async move {
             let _ = task.await;
             let _ = myself.send_message(ConnectionMessage::TaskEnded);
         }));
-        Ok(State { is_open, closings, _task: task, _child: child })
+        Ok(State { closings, _task: task, _child: child })
     }
 
     async fn handle(
@@ -99,13 +136,8 @@ impl Actor for ConnectionActor {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             ConnectionMessage::Close(reply) => {
-                let refused = if (state.is_open)() {
-                    state.closings.send(reply).err().map(|unsent| unsent.0)
-                } else {
-                    Some(reply)
-                };
-                if let Some(reply) = refused {
-                    let _ = reply.send(Err(not_open()));
+                if let Err(unsent) = state.closings.send(reply) {
+                    let _ = unsent.0.send(Err(not_open()));
                 }
                 Ok(())
             }
@@ -114,6 +146,6 @@ impl Actor for ConnectionActor {
     }
 }
 
-pub(super) fn not_open() -> Error {
+fn not_open() -> Error {
     Error::new(ErrorKind::InvalidState, "the connection is not open: see its `State`")
 }

@@ -63,7 +63,7 @@ pub(crate) async fn serve(stream: Stream, agent: Rc<Agent>) {
     match opening::open(stream, &agent, |ticket| admit(&ticket, &agent)).await {
         Opening::Open(stream, (_seat, Purpose::CopyIn(copy), open)) => take(stream, copy, &agent, &open).await,
         Opening::Open(stream, (_seat, Purpose::CopyOut(copy), open)) => give(stream, copy, &agent, &open).await,
-        _ => {}
+        Opening::Open(..) | Opening::Unheard(_) | Opening::Over => {}
     }
 }
 

@@ -140,7 +140,6 @@ impl Terminals {
         self.prepare(agent);
         let (entry, carried, agent) = (Entry { table: self.clone(), number }, Rc::clone(&session), Rc::clone(agent));
         spawn_local(async move {
-            let entry = entry;
             carried.carry().await;
             // Nobody listens any more before another terminal may take the port.
             port.close().await;

@@ -4,10 +4,9 @@ use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
 
 use nexus_model::ExitStatus;
 use nexus_protocol::{
-    Answer, BULK_PORT, CONTROL_PORT, Call, Command, CopyIn, CopyOut, Ended, Exec, ExecInfo, FailureKind, Features,
-    FileContent, Hello, Label, MAX_EXECS, MAX_FILE_BYTES, MAX_RUN_OUTPUT_BYTES, Message, OpenTerminal, Purpose,
-    REVISION, Ran, ReadFile, Request, STREAM_PORT, ShutdownMode, TOOLS_PORT, TerminalSize, Text, Ticket, Token,
-    Welcome, WriteFile, frame,
+    Answer, CONTROL_PORT, Call, Command, CopyIn, CopyOut, Ended, Exec, ExecInfo, FailureKind, Features, FileContent,
+    Hello, Label, MAX_EXECS, MAX_FILE_BYTES, MAX_RUN_OUTPUT_BYTES, Message, OpenTerminal, Purpose, REVISION, Ran,
+    ReadFile, Request, STREAM_PORT, ShutdownMode, TerminalSize, Text, Ticket, Token, Welcome, WriteFile, frame,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, split},
@@ -285,7 +284,7 @@ impl AgentClient {
         env: BTreeMap<String, String>,
         owner: Option<Label>,
     ) -> Result<OpenedStream, AgentError> {
-        self.open_stream(Purpose::Tools { env }, (SpareKind::Tools, TOOLS_PORT), owner).await
+        self.open_stream(Purpose::Tools { env }, SpareKind::Tools, owner).await
     }
 
     /// Opens a stream that carries files to the guest, as [`CopyReport`](nexus_protocol::CopyReport) tells: in blocking mode,
@@ -294,7 +293,7 @@ impl AgentClient {
     /// # Errors
     /// As [`Self::open_tools`].
     pub async fn copy_in(&self, copy: CopyIn, owner: Option<Label>) -> Result<OpenedStream, AgentError> {
-        self.open_stream(Purpose::CopyIn(copy), (SpareKind::Bulk, BULK_PORT), owner).await
+        self.open_stream(Purpose::CopyIn(copy), SpareKind::Bulk, owner).await
     }
 
     /// Opens a stream that carries files from the guest, likewise.
@@ -302,20 +301,21 @@ impl AgentClient {
     /// # Errors
     /// As [`Self::open_tools`].
     pub async fn copy_out(&self, copy: CopyOut, owner: Option<Label>) -> Result<OpenedStream, AgentError> {
-        self.open_stream(Purpose::CopyOut(copy), (SpareKind::Bulk, BULK_PORT), owner).await
+        self.open_stream(Purpose::CopyOut(copy), SpareKind::Bulk, owner).await
     }
 
     async fn open_stream(
         &self,
         purpose: Purpose,
-        (kind, port): (SpareKind, u32),
+        kind: SpareKind,
         label: Option<Label>,
     ) -> Result<OpenedStream, AgentError> {
         let opened = match self.call("allow a stream", Call::OpenStream { purpose, label }).await? {
             Answer::Opened(opened) => opened,
             _ => return Err(AgentError::Nonsense),
         };
-        if opened.port != port {
+        let port = opened.port;
+        if kind.port() != Some(port) {
             return Err(AgentError::Nonsense);
         }
         let ticket = Ticket { token: opened.token };

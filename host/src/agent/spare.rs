@@ -1,4 +1,4 @@
-//! Connections to an agent's ports that are there before anybody wants one.
+//! Spare connections: those to an agent's ports that are there before anybody wants one.
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
@@ -15,7 +15,7 @@ use tokio::{
 use super::{AgentClient, AgentError};
 use crate::vsock::Stream;
 
-/// What connections are opened ahead for.
+/// What spare connections are for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum SpareKind {
     /// A session of the Model Context Protocol.
@@ -31,6 +31,17 @@ pub enum SpareKind {
 impl SpareKind {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::Tools, Self::Terminal, Self::Bulk, Self::Stdio];
+
+    /// The vsock port, but of a terminal, which is where the agent says that the next one will be.
+    #[must_use]
+    pub const fn port(self) -> Option<u32> {
+        match self {
+            Self::Tools => Some(TOOLS_PORT),
+            Self::Terminal => None,
+            Self::Bulk => Some(BULK_PORT),
+            Self::Stdio => Some(STREAM_PORT),
+        }
+    }
 
     /// The word of agents that have what it is for; of [`Stdio`](Self::Stdio) none, which all have.
     const fn feature(self) -> Option<&'static str> {
@@ -50,7 +61,7 @@ impl SpareKind {
     }
 }
 
-/// What is there ahead for the callers of one control connection.
+/// What is spare for the callers of one control connection.
 #[derive(Debug)]
 pub(super) struct Spares {
     offers: Mutex<BTreeMap<SpareKind, Offer>>,
@@ -75,7 +86,7 @@ impl Spares {
         self.next_terminal.send_replace(port.filter(|port| TERMINAL_PORTS.contains(port)));
     }
 
-    /// What is there for that port, if anything is.
+    /// What is spare for that and on that port, if anything is.
     pub(super) async fn take(&self, kind: SpareKind, port: u32) -> Vec<Stream> {
         let offer = match self.offers().entry(kind) {
             Entry::Occupied(offer) if offer.get().port == port => offer.remove(),
@@ -86,18 +97,6 @@ impl Spares {
         match offer.taker.send(give) {
             Ok(()) => given.await.unwrap_or_default(),
             Err(_) => Vec::new(),
-        }
-    }
-
-    /// Where that will be, once there is a port for it.
-    async fn next_terminal(&self) -> u32 {
-        let mut next = self.next_terminal.subscribe();
-        loop {
-            if let Some(port) = *next.borrow_and_update() {
-                return port;
-            }
-            // It is never closed: this has the sender.
-            let _ = next.changed().await;
         }
     }
 
@@ -112,6 +111,7 @@ pub struct Spare {
     kind: SpareKind,
     port: u32,
     streams: Vec<Stream>,
+    taken: oneshot::Receiver<oneshot::Sender<Vec<Stream>>>,
     spares: Arc<Spares>,
 }
 
@@ -120,13 +120,20 @@ pub struct Spare {
 pub enum SpareEnd {
     /// Somebody uses them now.
     Taken,
-    /// They are of no use any more: the next terminal will be somewhere else.
+    /// They are of no use any more: the next terminal will be somewhere else, or others are spare instead.
     Moved,
     /// One of them was closed on the guest's side, or has carried what nobody asked for.
     Lost,
 }
 
 impl Spare {
+    /// Whoever wants one has these from now on, if they are kept.
+    fn offer(kind: SpareKind, port: u32, streams: Vec<Stream>, spares: &Arc<Spares>) -> Self {
+        let (taker, taken) = oneshot::channel();
+        spares.offers().insert(kind, Offer { port, taker });
+        Self { kind, port, streams, taken, spares: Arc::clone(spares) }
+    }
+
     /// Their vsock port.
     #[must_use]
     pub const fn port(&self) -> u32 {
@@ -135,17 +142,15 @@ impl Spare {
 
     /// Keeps them for whoever needs one next, until their end.
     pub async fn keep(mut self) -> SpareEnd {
-        let (taker, taken) = oneshot::channel();
-        self.spares.offers().insert(self.kind, Offer { port: self.port, taker });
         let mut next_terminal = self.spares.next_terminal.subscribe();
         tokio::select! {
-            taker = taken => match taker {
+            taker = self.taken => match taker {
                 // Whoever wanted them may be gone.
                 Ok(taker) => {
                     let _ = taker.send(self.streams);
                     SpareEnd::Taken
                 }
-                // Others are there instead.
+                // Others are spare instead.
                 Err(_) => SpareEnd::Moved,
             },
             () = disturbed(&mut self.streams) => SpareEnd::Lost,
@@ -160,46 +165,50 @@ async fn disturbed(streams: &mut [Stream]) {
 }
 
 impl AgentClient {
-    /// Whether the agent takes connections for that ahead.
-    #[must_use]
-    pub fn takes_spares(&self, kind: SpareKind) -> bool {
-        self.has(Features::SPARES) && kind.feature().is_none_or(|feature| self.has(feature))
+    /// Whether the agent lets connections for that wait until somebody wants them.
+    ///
+    /// # Errors
+    /// [`AgentError::TooOld`].
+    pub fn takes_spares(&self, kind: SpareKind) -> Result<(), AgentError> {
+        let has_all = self.has(Features::SPARES) && kind.feature().is_none_or(|feature| self.has(feature));
+        if has_all { Ok(()) } else { Err(self.too_old("have spare connections")) }
     }
 
-    /// Opens connections ahead, for the caller of this client that needs one next. They are kept by
-    /// [`Spare::keep`] alone. Waits for ever where the guest has no port left for another terminal.
+    /// The vsock port of spare connections for that; none while the guest has none left for another terminal.
+    #[must_use]
+    pub fn spare_port(&self, kind: SpareKind) -> Option<u32> {
+        kind.port().or_else(|| *self.spares.next_terminal.borrow())
+    }
+
+    /// Waits until the guest has said of a port where another terminal can be, if it has not.
+    pub async fn wait_terminal_port(&self) {
+        let mut next = self.spares.next_terminal.subscribe();
+        // It is never closed: this has the sender.
+        let _ = next.wait_for(Option::is_some).await;
+    }
+
+    /// Opens spare connections to that [port](Self::spare_port), for the caller of this client that needs one next as long
+    /// as they are [kept](Spare::keep).
     ///
     /// # Errors
     /// [`AgentError::Unreachable`].
-    pub async fn open_spare(&self, kind: SpareKind) -> Result<Spare, AgentError> {
-        let port = match kind {
-            SpareKind::Tools => TOOLS_PORT,
-            SpareKind::Terminal => self.spares.next_terminal().await,
-            SpareKind::Bulk => BULK_PORT,
-            SpareKind::Stdio => STREAM_PORT,
-        };
+    pub async fn open_spare(&self, kind: SpareKind, port: u32) -> Result<Spare, AgentError> {
         let connect = (0..kind.streams()).map(|_| self.endpoint.connect(port));
         let streams = try_join_all(connect).await.map_err(AgentError::Unreachable)?;
-        Ok(Spare { kind, port, streams, spares: Arc::clone(&self.spares) })
+        Ok(Spare::offer(kind, port, streams, &self.spares))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use tokio::{
-        io::AsyncWriteExt,
-        net::UnixStream,
-        task::{JoinHandle, yield_now},
-    };
+    use tokio::{io::AsyncWriteExt, net::UnixStream, task::JoinHandle};
 
     use super::*;
 
     /// Keeps one for that port, with what the guest has of it.
     async fn keep(spares: &Arc<Spares>, kind: SpareKind, port: u32) -> (JoinHandle<SpareEnd>, UnixStream) {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        let spare = Spare { kind, port, streams: vec![Stream::Unix(ours)], spares: Arc::clone(spares) };
-        let kept = tokio::spawn(spare.keep());
-        yield_now().await;
+        let kept = tokio::spawn(Spare::offer(kind, port, vec![Stream::Unix(ours)], spares).keep());
         (kept, theirs)
     }
 
@@ -244,22 +253,13 @@ mod tests {
     #[tokio::test]
     async fn that_of_a_terminal_moves_on_with_the_next_one() {
         let spares = Spares::new(Some(300));
-        assert_eq!(spares.next_terminal().await, 300);
         let (kept, _theirs) = keep(&spares, SpareKind::Terminal, 300).await;
         spares.next_terminal_is(Some(301));
         assert_eq!(kept.await.unwrap(), SpareEnd::Moved);
         assert!(spares.take(SpareKind::Terminal, 300).await.is_empty());
-        // What is no port of terminals is none, and the next one is waited for.
         for nonsense in [None, Some(100), Some(400)] {
             spares.next_terminal_is(nonsense);
-            assert_eq!(*spares.next_terminal.borrow(), None);
+            assert_eq!(*spares.next_terminal.borrow(), None, "{nonsense:?} is no port of terminals");
         }
-        let waiting = tokio::spawn({
-            let spares = Arc::clone(&spares);
-            async move { spares.next_terminal().await }
-        });
-        yield_now().await;
-        spares.next_terminal_is(Some(399));
-        assert_eq!(waiting.await.unwrap(), 399);
     }
 }

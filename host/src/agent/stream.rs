@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 
 use nexus_protocol::{
     MAX_STREAM_FRAME_BYTES, StreamAnswer,
-    frame::{read_one, write_one},
+    frame::{FrameError, read_one, write_one},
 };
 
 use serde::Serialize;
@@ -23,7 +23,7 @@ pub(super) async fn open(
     if let Some(spare) = spare {
         match begin(spare, opening).await {
             // It went while nobody looked. A secret that the agent has heard of all the same, it refuses.
-            Err(AgentError::Stream(_)) => {}
+            Err(AgentError::Stream(FrameError::Io(_))) => {}
             begun => return begun,
         }
     }

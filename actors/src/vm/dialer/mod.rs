@@ -14,24 +14,21 @@ use nexus_host::{
 };
 use nexus_model::{ConnectionKind, ConnectionState, Direction, Health, Timestamp, restart::Backoff};
 use nexus_protocol::{CONTROL_PORT, Event, Features, Role, ShutdownMode, Welcome};
-use tokio::{
-    sync::{mpsc, watch},
-    time::Instant,
-};
+use tokio::{sync::watch, time::Instant};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, warn};
 
 use super::{
     Power, VmContext,
     complaint::Complaint,
-    connection::{AGENT, not_open},
+    connection::{AGENT, Closings},
     machine::MachineMessage,
     provision::provision,
     standstill,
 };
 use crate::{
     Engine, Error,
-    ask::{ACTOR_DEADLINE, Reply},
+    ask::ACTOR_DEADLINE,
     snapshot::{ConnectionSnapshot, GuestSnapshot},
     supervisor::ChildContext,
 };
@@ -78,8 +75,7 @@ pub(super) struct Dialer {
     /// Changes when this machine has slept.
     slept: watch::Receiver<Duration>,
     child: ChildContext,
-    /// Who wants it closed.
-    to_close: mpsc::UnboundedReceiver<Reply<()>>,
+    closings: Closings,
     socket: Option<PathBuf>,
     opened_at: Timestamp,
     /// Why it is not open, as far as that is known.
@@ -94,14 +90,9 @@ pub(super) struct Dialer {
 }
 
 impl Dialer {
-    pub(super) fn new(
-        engine: Engine,
-        vm: Arc<VmContext>,
-        child: ChildContext,
-        to_close: mpsc::UnboundedReceiver<Reply<()>>,
-    ) -> Self {
+    pub(super) fn new(engine: Engine, vm: Arc<VmContext>, child: ChildContext, closings: Closings) -> Self {
         Self {
-            to_close,
+            closings,
             power: vm.power.subscribe(),
             heartbeat: engine.heartbeat.subscribe(),
             slept: engine.slept.subscribe(),
@@ -132,7 +123,7 @@ impl Dialer {
                     self.unusable = Complaint::default();
                     self.child.reporter.set_health(Health::Ok);
                     self.show(ConnectionState::Parked);
-                    if self.power.changed().await.is_err() {
+                    if self.closings.refused_during(self.power.changed()).await.is_err() {
                         return;
                     }
                 }
@@ -160,10 +151,10 @@ impl Dialer {
             nexus_model::failpoint("actor.connection");
             self.show(ConnectionState::Connecting);
             if self.stands_still() {
-                standstill::over(&self.engine, &self.vm).await;
+                self.closings.refused_during(standstill::over(&self.engine, &self.vm)).await;
                 silence.since = Instant::now();
             }
-            match AgentClient::connect(endpoint, token, HANDSHAKE).await {
+            match self.closings.refused_during(AgentClient::connect(endpoint, token, HANDSHAKE)).await {
                 Ok((agent, welcome, events)) => {
                     known = true;
                     let opened = Instant::now();
@@ -218,7 +209,7 @@ impl Dialer {
             } else {
                 BOOT_RETRY
             };
-            tokio::time::sleep(wait).await;
+            self.closings.refused_during(tokio::time::sleep(wait)).await;
         }
     }
 
@@ -227,10 +218,6 @@ impl Dialer {
         self.opened_at = SystemTime::now().into();
         self.vm.heard();
         self.vm.statistics.opened(run, agent.meter());
-        // Whoever came too late for the one before does not mean this one.
-        while let Ok(reply) = self.to_close.try_recv() {
-            let _ = reply.send(Err(not_open()));
-        }
         self.slept.mark_unchanged();
         self.refresh(run, &agent, welcome).await;
         let files = self.vm.files.borrow().clone();
@@ -244,6 +231,8 @@ impl Dialer {
             }
             return Loss::Unready;
         }
+        // Nobody has seen this one yet.
+        self.closings.refuse();
         self.vm.agent.send_replace(Some(agent.clone()));
         self.failure = None;
         self.show(ConnectionState::Open);
@@ -271,7 +260,7 @@ impl Dialer {
                     }
                     None => break,
                 },
-                Some(reply) = self.to_close.recv() => {
+                reply = self.closings.next() => {
                     agent.hang_up();
                     asked = Some(reply);
                     break;

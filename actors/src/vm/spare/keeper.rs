@@ -1,26 +1,22 @@
-//! What keeps connections of one kind there for as long as the agent answers.
+//! What keeps a spare connection for as long as the agent answers.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    pin::pin,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use nexus_host::agent::{AgentClient, Spare, SpareEnd, SpareKind};
+use nexus_host::agent::{AgentClient, Spare, SpareEnd};
 use nexus_model::{ConnectionState, Direction, Health, Timestamp, restart::Backoff};
-use nexus_protocol::{BULK_PORT, STREAM_PORT, TERMINAL_PORTS, TOOLS_PORT};
-use tokio::{sync::mpsc, time::Instant};
+use nexus_protocol::TERMINAL_PORTS;
 use tracing::{debug, warn};
 
 use super::SpareContext;
 use crate::{
     Engine, Error,
-    ask::Reply,
     snapshot::ConnectionSnapshot,
     supervisor::ChildContext,
-    vm::{Power, VmContext, complaint::Complaint, standstill},
+    vm::{Power, VmContext, complaint::Complaint, connection::Closings, standstill},
 };
 
 /// Between two tries.
@@ -33,13 +29,13 @@ pub(super) struct Keeper {
     vm: Arc<VmContext>,
     spare: Arc<SpareContext>,
     child: ChildContext,
-    /// Who wants it closed.
-    to_close: mpsc::UnboundedReceiver<Reply<()>>,
-    open: Arc<AtomicBool>,
+    closings: Closings,
     port: u32,
     opened_at: Timestamp,
     /// Why it is not open, as far as that is known.
     failure: Option<String>,
+    /// As many tries in a row have failed.
+    failed: u32,
     complaint: Complaint,
 }
 
@@ -49,32 +45,21 @@ impl Keeper {
         vm: Arc<VmContext>,
         spare: Arc<SpareContext>,
         child: ChildContext,
-        to_close: mpsc::UnboundedReceiver<Reply<()>>,
+        closings: Closings,
     ) -> Self {
-        let port = match spare.kind {
-            SpareKind::Tools => TOOLS_PORT,
-            SpareKind::Terminal => *TERMINAL_PORTS.start(),
-            SpareKind::Bulk => BULK_PORT,
-            SpareKind::Stdio => STREAM_PORT,
-        };
+        let port = spare.kind.port().unwrap_or(*TERMINAL_PORTS.start());
         Self {
             engine,
             vm,
             spare,
             child,
-            to_close,
-            open: Arc::default(),
+            closings,
             port,
             opened_at: Timestamp::NEVER,
             failure: None,
+            failed: 0,
             complaint: Complaint::default(),
         }
-    }
-
-    /// Asks later whether it is open.
-    pub(super) fn is_open(&self) -> Box<dyn Fn() -> bool + Send + Sync> {
-        let open = self.open.clone();
-        Box::new(move || open.load(Ordering::Relaxed))
     }
 
     pub(super) async fn run(mut self) {
@@ -82,16 +67,17 @@ impl Keeper {
         loop {
             let agent = agents.borrow_and_update().clone();
             self.lose(None);
-            self.child.reporter.set_health(Health::Ok);
+            self.prove();
+            let lacking = agent.as_ref().and_then(|agent| agent.takes_spares(self.spare.kind).err());
             let changed = match agent {
-                Some(agent) if agent.takes_spares(self.spare.kind) => tokio::select! {
+                Some(agent) if lacking.is_none() => tokio::select! {
                     () = self.keep(&agent) => return,
                     changed = agents.changed() => changed,
                 },
-                agent => {
-                    self.failure = agent.map(|_| "the guest agent takes none ahead: see its `Features`".to_owned());
+                _ => {
+                    self.failure = lacking.map(|error| Error::from(error).text());
                     self.show(ConnectionState::Parked);
-                    agents.changed().await
+                    self.closings.refused_during(agents.changed()).await
                 }
             };
             if changed.is_err() {
@@ -102,59 +88,84 @@ impl Keeper {
 
     /// Opens it, keeps it until somebody has it or it is lost, and opens it again, for ever.
     async fn keep(&mut self, agent: &AgentClient) {
-        let mut failed = 0;
         loop {
             nexus_model::failpoint("actor.spare");
-            if !self.open.load(Ordering::Relaxed) {
+            let Some(port) = agent.spare_port(self.spare.kind) else {
+                self.lose(Some("the guest has told of no port that is left for another terminal".to_owned()));
+                self.show(ConnectionState::Connecting);
+                self.closings.refused_during(agent.wait_terminal_port()).await;
+                continue;
+            };
+            if !self.is_open() {
                 self.show(ConnectionState::Connecting);
             }
-            standstill::over(&self.engine, &self.vm).await;
-            match agent.open_spare(self.spare.kind).await {
+            let opening = async {
+                standstill::over(&self.engine, &self.vm).await;
+                agent.open_spare(self.spare.kind, port).await
+            };
+            match self.closings.refused_during(opening).await {
                 Ok(spare) => {
-                    let begun = Instant::now();
                     self.gain(&spare);
-                    tokio::select! {
-                        end = spare.keep() => match end {
-                            SpareEnd::Taken | SpareEnd::Moved => {
-                                failed = 0;
-                                continue;
-                            }
-                            SpareEnd::Lost => self.lose(Some("it was closed on the guest's side".to_owned())),
-                        },
-                        Some(reply) = self.to_close.recv() => {
-                            self.lose(None);
-                            // Whoever asked may have gone.
-                            let _ = reply.send(Ok(()));
+                    match self.hold(spare).await {
+                        Some(SpareEnd::Taken | SpareEnd::Moved) => {
+                            self.prove();
                             continue;
                         }
-                    }
-                    // A guest that takes it only to hang up is not dialled faster for it.
-                    if begun.elapsed() > self.engine.settings.heartbeat {
-                        failed = 0;
+                        Some(SpareEnd::Lost) => self.lose(Some("it was closed on the guest's side".to_owned())),
+                        None => {
+                            self.lose(None);
+                            continue;
+                        }
                     }
                 }
                 Err(error) => self.lose(Some(Error::from(error).text())),
             }
-            self.child.reporter.count_failure();
             self.show(ConnectionState::Connecting);
-            failed += 1;
-            if failed >= TRIES {
+            let wait = BACKOFF.delay(self.failed, fastrand::f64());
+            self.closings.refused_during(tokio::time::sleep(wait)).await;
+            // It is no failure that it went with the agent.
+            self.child.reporter.count_failure();
+            self.failed += 1;
+            if self.failed >= TRIES {
                 self.complain();
             }
-            tokio::time::sleep(BACKOFF.delay(failed - 1, fastrand::f64())).await;
         }
+    }
+
+    /// Until its end; nothing when somebody wanted it closed. A guest that takes it only to hang up proves nothing.
+    async fn hold(&mut self, spare: Spare) -> Option<SpareEnd> {
+        let mut kept = pin!(spare.keep());
+        let mut proof = pin!(tokio::time::sleep(self.engine.settings.heartbeat));
+        let mut is_proven = false;
+        loop {
+            tokio::select! {
+                end = &mut kept => return Some(end),
+                () = &mut proof, if !is_proven => {
+                    is_proven = true;
+                    self.prove();
+                }
+                reply = self.closings.next() => {
+                    // Whoever asked may have gone.
+                    let _ = reply.send(Ok(()));
+                    return None;
+                }
+            }
+        }
+    }
+
+    const fn is_open(&self) -> bool {
+        !self.opened_at.is_never()
     }
 
     fn gain(&mut self, spare: &Spare) {
         let is_other = std::mem::replace(&mut self.port, spare.port()) != spare.port();
-        let was_open = self.open.swap(true, Ordering::Relaxed);
+        let was_open = self.is_open();
         if !was_open {
             self.opened_at = SystemTime::now().into();
             self.failure = None;
             if let Power::On { run, .. } = &*self.vm.power.borrow() {
                 self.spare.statistics.opened(*run, Arc::default());
             }
-            self.child.reporter.set_health(Health::Ok);
         }
         if is_other || !was_open {
             self.show(ConnectionState::Open);
@@ -162,9 +173,15 @@ impl Keeper {
     }
 
     fn lose(&mut self, why: Option<String>) {
-        self.open.store(false, Ordering::Relaxed);
         self.opened_at = Timestamp::NEVER;
         self.failure = why;
+    }
+
+    /// It works, or need not.
+    fn prove(&mut self) {
+        self.failed = 0;
+        self.complaint = Complaint::default();
+        self.child.reporter.set_health(Health::Ok);
     }
 
     /// The guest answers, and yet this does not work.

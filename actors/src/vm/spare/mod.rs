@@ -1,4 +1,4 @@
-//! The connections that are there before anybody wants them.
+//! Spare connections: those that are there before anybody wants them.
 //!
 //! One to each of the agent's ports is opened as soon as the agent answers, and kept ([keeper]): whoever wants a stream has the
 //! one that is there, and the next is opened at once. What was given away is a [stream](super::stream) of its own.
@@ -9,12 +9,11 @@ use std::sync::Arc;
 
 use nexus_host::agent::SpareKind;
 use nexus_model::{ConnectionKind, ConnectionState};
-use tokio::sync::mpsc;
 
 use self::keeper::Keeper;
 use super::{
     VmContext,
-    connection::{AGENT, ConnectionActor, ConnectionMessage, Keeping},
+    connection::{self, AGENT, ConnectionMessage},
     statistics::Statistics,
 };
 use crate::{
@@ -24,6 +23,7 @@ use crate::{
 
 /// The first number of a connection that was given away: those before are kept.
 pub(crate) const FIRST_STREAM: u32 = AGENT + 5;
+const _: () = assert!(SpareKind::ALL.len() == 4, "each has a number of its own");
 
 /// What outlives the actor of one.
 #[derive(Debug)]
@@ -69,16 +69,11 @@ fn child_spec(engine: &Engine, vm: &Arc<VmContext>, spare: &Arc<SpareContext>) -
     let (engine, vm, spare) = (engine.clone(), vm.clone(), spare.clone());
     let start = move |child: ChildContext| {
         let (engine, vm, spare) = (engine.clone(), vm.clone(), spare.clone());
-        async move {
-            let (closings, to_close) = mpsc::unbounded_channel();
-            let keeper = Keeper::new(engine, vm, spare, child.clone(), to_close);
+        connection::start(child.clone(), |closings| {
+            let keeper = Keeper::new(engine, vm, spare, child, closings);
             keeper.show(ConnectionState::Parked);
-            let is_open = keeper.is_open();
-            child
-                .clone()
-                .spawn(ConnectionActor, Keeping { task: Box::pin(keeper.run()), is_open, closings, child })
-                .await
-        }
+            keeper.run()
+        })
     };
     ChildSpec::new(name, start).published_in(&slot)
 }
