@@ -136,7 +136,7 @@ impl Keeper {
     async fn hold(&mut self, spare: Spare) -> Option<SpareEnd> {
         let mut kept = pin!(spare.keep());
         let mut proof = pin!(tokio::time::sleep(self.engine.settings.heartbeat));
-        let mut is_proven = false;
+        let mut is_proven = self.failed == 0;
         loop {
             tokio::select! {
                 end = &mut kept => return Some(end),
