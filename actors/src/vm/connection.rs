@@ -40,10 +40,10 @@ pub(super) fn child_spec(engine: &Engine, vm: &Arc<VmContext>) -> ChildSpec {
     let start = move |child: ChildContext| {
         let (engine, vm) = (engine.clone(), vm.clone());
         start(child.clone(), |closings| {
-            let dialer = Dialer::new(engine, vm, child, closings);
+            let dialer = Dialer::new(engine, vm, child);
             // There from the first moment, so that whoever made the VM finds it whole.
             dialer.show(ConnectionState::Parked);
-            dialer.run()
+            dialer.run(closings)
         })
     };
     ChildSpec::new(Place::connection_name(AGENT), start).published_in(&slot)
@@ -77,19 +77,11 @@ impl Closings {
         let mut work = pin!(work);
         loop {
             tokio::select! {
-                done = &mut work => {
-                    self.refuse();
-                    return done;
-                }
+                // First, since whoever has come by now does not mean what this makes.
+                biased;
                 reply = self.next() => drop(reply.send(Err(not_open()))),
+                done = &mut work => return done,
             }
-        }
-    }
-
-    /// Those who came so far mean a connection that is not there any more.
-    pub(super) fn refuse(&mut self) {
-        while let Ok(reply) = self.0.try_recv() {
-            let _ = reply.send(Err(not_open()));
         }
     }
 }

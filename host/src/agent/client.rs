@@ -209,7 +209,7 @@ impl AgentClient {
         };
         let spare = self.spares.take(SpareKind::Terminal, opened.port).await.pop();
         // Only now, for what is kept for another port than this is given up.
-        self.spares.next_terminal_is(opened.next_terminal);
+        self.spares.next_terminal_is(opened.next_terminal, opened.stream);
         let opening = terminal::open(&self.endpoint, spare, &opened);
         let stream = within("open the terminal's stream", ANSWER_DEADLINE, opening).await;
         match stream {

@@ -65,7 +65,15 @@ impl SpareKind {
 #[derive(Debug)]
 pub(super) struct Spares {
     offers: Mutex<BTreeMap<SpareKind, Offer>>,
-    next_terminal: watch::Sender<Option<u32>>,
+    next_terminal: watch::Sender<NextTerminal>,
+}
+
+/// Where the agent says that the next terminal will be.
+#[derive(Debug, Default)]
+struct NextTerminal {
+    port: Option<u32>,
+    /// The stream with whose terminal it said so: these are numbered as it answers, and come to their callers in any order.
+    stream: u64,
 }
 
 #[derive(Debug)]
@@ -77,13 +85,20 @@ struct Offer {
 impl Spares {
     pub(super) fn new(next_terminal: Option<u32>) -> Arc<Self> {
         let spares = Self { offers: Mutex::default(), next_terminal: watch::Sender::default() };
-        spares.next_terminal_is(next_terminal);
+        spares.next_terminal_is(next_terminal, None);
         Arc::new(spares)
     }
 
-    /// Where the agent says that the next terminal will be.
-    pub(super) fn next_terminal_is(&self, port: Option<u32>) {
-        self.next_terminal.send_replace(port.filter(|port| TERMINAL_PORTS.contains(port)));
+    /// The agent has said so, with the terminal of that stream.
+    pub(super) fn next_terminal_is(&self, port: Option<u32>, stream: Option<u64>) {
+        self.next_terminal.send_if_modified(|next| {
+            let stream = stream.unwrap_or(next.stream);
+            let is_newer = stream >= next.stream;
+            if is_newer {
+                *next = NextTerminal { port: port.filter(|port| TERMINAL_PORTS.contains(port)), stream };
+            }
+            is_newer
+        });
     }
 
     /// What is spare for that and on that port, if anything is.
@@ -154,7 +169,7 @@ impl Spare {
                 Err(_) => SpareEnd::Moved,
             },
             () = disturbed(&mut self.streams) => SpareEnd::Lost,
-            _ = next_terminal.wait_for(|port| *port != Some(self.port)), if self.kind == SpareKind::Terminal => SpareEnd::Moved,
+            _ = next_terminal.wait_for(|next| next.port != Some(self.port)), if self.kind == SpareKind::Terminal => SpareEnd::Moved,
         }
     }
 }
@@ -177,14 +192,14 @@ impl AgentClient {
     /// The vsock port of spare connections for that; none while the guest has none left for another terminal.
     #[must_use]
     pub fn spare_port(&self, kind: SpareKind) -> Option<u32> {
-        kind.port().or_else(|| *self.spares.next_terminal.borrow())
+        kind.port().or_else(|| self.spares.next_terminal.borrow().port)
     }
 
     /// Waits until the guest has said of a port where another terminal can be, if it has not.
     pub async fn wait_terminal_port(&self) {
         let mut next = self.spares.next_terminal.subscribe();
         // It is never closed: this has the sender.
-        let _ = next.wait_for(Option::is_some).await;
+        let _ = next.wait_for(|next| next.port.is_some()).await;
     }
 
     /// Opens spare connections to that [port](Self::spare_port), for the caller of this client that needs one next as long
@@ -254,12 +269,15 @@ mod tests {
     async fn that_of_a_terminal_moves_on_with_the_next_one() {
         let spares = Spares::new(Some(300));
         let (kept, _theirs) = keep(&spares, SpareKind::Terminal, 300).await;
-        spares.next_terminal_is(Some(301));
+        spares.next_terminal_is(Some(301), Some(7));
         assert_eq!(kept.await.unwrap(), SpareEnd::Moved);
         assert!(spares.take(SpareKind::Terminal, 300).await.is_empty());
+        // That was said before, to somebody who comes later.
+        spares.next_terminal_is(Some(300), Some(6));
+        assert_eq!(spares.next_terminal.borrow().port, Some(301));
         for nonsense in [None, Some(100), Some(400)] {
-            spares.next_terminal_is(nonsense);
-            assert_eq!(*spares.next_terminal.borrow(), None, "{nonsense:?} is no port of terminals");
+            spares.next_terminal_is(nonsense, Some(8));
+            assert_eq!(spares.next_terminal.borrow().port, None, "{nonsense:?} is no port of terminals");
         }
     }
 }

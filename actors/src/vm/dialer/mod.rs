@@ -75,7 +75,6 @@ pub(super) struct Dialer {
     /// Changes when this machine has slept.
     slept: watch::Receiver<Duration>,
     child: ChildContext,
-    closings: Closings,
     socket: Option<PathBuf>,
     opened_at: Timestamp,
     /// Why it is not open, as far as that is known.
@@ -90,9 +89,8 @@ pub(super) struct Dialer {
 }
 
 impl Dialer {
-    pub(super) fn new(engine: Engine, vm: Arc<VmContext>, child: ChildContext, closings: Closings) -> Self {
+    pub(super) fn new(engine: Engine, vm: Arc<VmContext>, child: ChildContext) -> Self {
         Self {
-            closings,
             power: vm.power.subscribe(),
             heartbeat: engine.heartbeat.subscribe(),
             slept: engine.slept.subscribe(),
@@ -110,7 +108,8 @@ impl Dialer {
         }
     }
 
-    pub(super) async fn run(mut self) {
+    /// For ever; answers who wants the connection closed.
+    pub(super) async fn run(mut self, mut closings: Closings) {
         loop {
             let power = self.power.borrow_and_update().clone();
             match power {
@@ -123,7 +122,7 @@ impl Dialer {
                     self.unusable = Complaint::default();
                     self.child.reporter.set_health(Health::Ok);
                     self.show(ConnectionState::Parked);
-                    if self.closings.refused_during(self.power.changed()).await.is_err() {
+                    if closings.refused_during(self.power.changed()).await.is_err() {
                         return;
                     }
                 }
@@ -131,7 +130,7 @@ impl Dialer {
                     self.socket = socket;
                     let mut power = self.power.clone();
                     tokio::select! {
-                        () = self.keep(run, &endpoint, token.as_deref()) => {}
+                        () = self.keep(run, &endpoint, token.as_deref(), &mut closings) => {}
                         _ = power.changed() => {}
                     }
                     self.vm.agent.send_replace(None);
@@ -142,7 +141,7 @@ impl Dialer {
     }
 
     /// Dials, serves the connection until it is lost, and dials again, for ever.
-    async fn keep(&mut self, run: u64, endpoint: &Endpoint, token: Option<&str>) {
+    async fn keep(&mut self, run: u64, endpoint: &Endpoint, token: Option<&str>, closings: &mut Closings) {
         let begun = Instant::now();
         let mut silence = Silence { since: begun, patience: self.engine.settings.heartbeat * MISSES };
         let mut known = false;
@@ -151,14 +150,14 @@ impl Dialer {
             nexus_model::failpoint("actor.connection");
             self.show(ConnectionState::Connecting);
             if self.stands_still() {
-                self.closings.refused_during(standstill::over(&self.engine, &self.vm)).await;
+                closings.refused_during(standstill::over(&self.engine, &self.vm)).await;
                 silence.since = Instant::now();
             }
-            match self.closings.refused_during(AgentClient::connect(endpoint, token, HANDSHAKE)).await {
+            match closings.refused_during(AgentClient::connect(endpoint, token, HANDSHAKE)).await {
                 Ok((agent, welcome, events)) => {
                     known = true;
                     let opened = Instant::now();
-                    let loss = self.serve(run, agent, &welcome, events).await;
+                    let loss = self.serve(run, agent, (&welcome, events), closings).await;
                     let heartbeat = self.engine.settings.heartbeat;
                     // A guest that shakes hands only to hang up is not dialled faster for it.
                     if opened.elapsed() > heartbeat {
@@ -209,19 +208,28 @@ impl Dialer {
             } else {
                 BOOT_RETRY
             };
-            self.closings.refused_during(tokio::time::sleep(wait)).await;
+            closings.refused_during(tokio::time::sleep(wait)).await;
         }
     }
 
     /// Serves one connection until it is lost.
-    async fn serve(&mut self, run: u64, agent: AgentClient, welcome: &Welcome, mut events: AgentEvents) -> Loss {
+    async fn serve(
+        &mut self,
+        run: u64,
+        agent: AgentClient,
+        (welcome, mut events): (&Welcome, AgentEvents),
+        closings: &mut Closings,
+    ) -> Loss {
         self.opened_at = SystemTime::now().into();
         self.vm.heard();
         self.vm.statistics.opened(run, agent.meter());
         self.slept.mark_unchanged();
-        self.refresh(run, &agent, welcome).await;
-        let files = self.vm.files.borrow().clone();
-        if let Err(problem) = provision(&agent, welcome.boot_id.as_str(), &files).await {
+        let prepared = async {
+            self.refresh(run, &agent, welcome).await;
+            let files = self.vm.files.borrow().clone();
+            provision(&agent, welcome.boot_id.as_str(), &files).await
+        };
+        if let Err(problem) = closings.refused_during(prepared).await {
             self.opened_at = Timestamp::NEVER;
             // A connection that broke off may be that of a guest which boots again.
             let may_mend = self.lost(&events, true) || self.stands_still();
@@ -231,8 +239,6 @@ impl Dialer {
             }
             return Loss::Unready;
         }
-        // Nobody has seen this one yet.
-        self.closings.refuse();
         self.vm.agent.send_replace(Some(agent.clone()));
         self.failure = None;
         self.show(ConnectionState::Open);
@@ -260,7 +266,7 @@ impl Dialer {
                     }
                     None => break,
                 },
-                reply = self.closings.next() => {
+                reply = closings.next() => {
                     agent.hang_up();
                     asked = Some(reply);
                     break;

@@ -14,6 +14,7 @@ use tracing::{debug, warn};
 use super::SpareContext;
 use crate::{
     Engine, Error,
+    ask::Reply,
     snapshot::ConnectionSnapshot,
     supervisor::ChildContext,
     vm::{Power, VmContext, complaint::Complaint, connection::Closings, standstill},
@@ -107,13 +108,16 @@ impl Keeper {
                 Ok(spare) => {
                     self.gain(&spare);
                     match self.hold(spare).await {
-                        Some(SpareEnd::Taken | SpareEnd::Moved) => {
+                        Ok(SpareEnd::Taken | SpareEnd::Moved) => {
                             self.prove();
                             continue;
                         }
-                        Some(SpareEnd::Lost) => self.lose(Some("it was closed on the guest's side".to_owned())),
-                        None => {
+                        Ok(SpareEnd::Lost) => self.lose(Some("it was closed on the guest's side".to_owned())),
+                        Err(closing) => {
                             self.lose(None);
+                            self.show(ConnectionState::Connecting);
+                            // Whoever asked may have gone.
+                            let _ = closing.send(Ok(()));
                             continue;
                         }
                     }
@@ -132,23 +136,19 @@ impl Keeper {
         }
     }
 
-    /// Until its end; nothing when somebody wanted it closed. A guest that takes it only to hang up proves nothing.
-    async fn hold(&mut self, spare: Spare) -> Option<SpareEnd> {
+    /// Until its end, or somebody wants it closed. A guest that takes it only to hang up proves nothing.
+    async fn hold(&mut self, spare: Spare) -> Result<SpareEnd, Reply<()>> {
         let mut kept = pin!(spare.keep());
         let mut proof = pin!(tokio::time::sleep(self.engine.settings.heartbeat));
         let mut is_proven = self.failed == 0;
         loop {
             tokio::select! {
-                end = &mut kept => return Some(end),
+                end = &mut kept => return Ok(end),
                 () = &mut proof, if !is_proven => {
                     is_proven = true;
                     self.prove();
                 }
-                reply = self.closings.next() => {
-                    // Whoever asked may have gone.
-                    let _ = reply.send(Ok(()));
-                    return None;
-                }
+                closing = self.closings.next() => return Err(closing),
             }
         }
     }
