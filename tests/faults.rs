@@ -359,7 +359,11 @@ async fn a_spare_connection_is_nothing_that_anybody_misses() {
         let connection =
             ConnectionProxy::builder(&world.nexus.client).path(format!("{ROOT}/{EACH_CONNECTION}{number}"));
         let connection = connection.cache_properties(CacheProperties::No).build().await.unwrap();
-        let open = async { while connection.state().await.unwrap() != "open" {} };
+        let open = async {
+            while connection.state().await.unwrap() != "open" {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
         tokio::time::timeout(PATIENCE, open).await.unwrap();
     }
     world.nexus.set("actor.spare=1*panic\n").await;

@@ -150,8 +150,11 @@ async fn what_can_not_be_kept_open_is_degraded_and_nothing_else() {
     }
     daemon.logged("nothing can be kept open to port 200 in the guest of VM web", 1).await;
     // It says of nothing else that it takes it ahead.
-    for number in [3, 4] {
-        assert_eq!(connection(&daemon, number).await.state().await.unwrap(), "parked");
+    for (number, lacking) in [(3, "can't open terminals"), (4, "can't copy files")] {
+        let connection = connection(&daemon, number).await;
+        assert_eq!(connection.state().await.unwrap(), "parked");
+        let why = connection.failure_reason().await.unwrap();
+        assert!(why.contains(lacking), "{why}");
     }
     assert_eq!(daemon.shell(&vm, "true").await.1, "stand-in\n");
     assert_eq!(daemon.actor(&format!("{ROOT}/vm/web")).await.health, "ok");
@@ -181,7 +184,7 @@ async fn a_pause_loses_none() {
     for (number, ..) in SPARES {
         until_state(&daemon, number, "open").await;
         let actor = daemon.actor(&format!("{ROOT}/vm/web/connection/{number}")).await;
-        assert_eq!((actor.health.as_str(), actor.fault_count), ("ok", 0));
+        assert_eq!((actor.health.as_str(), actor.fault_count, actor.failure_count), ("ok", 0, 0));
     }
 }
 

@@ -83,12 +83,6 @@ impl AgentError {
 }
 
 impl Agent {
-    /// Where the next terminal will be, for hosts that may be there before.
-    pub(crate) fn next_terminal(&self) -> Option<u32> {
-        let tells = [Features::SPARES, Features::TERMINALS].iter().all(|word| self.features.has(word));
-        self.terminals.next_port().filter(|_| tells)
-    }
-
     /// What the guest is about to do, once it is.
     pub(crate) fn ending(&self) -> Option<ShutdownMode> {
         self.ending.get()

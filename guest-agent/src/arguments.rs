@@ -9,13 +9,13 @@ Answers the Nexus host and runs commands for it inside a VM.
 
 Usage: guest-agent [OPTIONS]
 
-Started as process 1 it is the guest's init, and has no options. Started otherwise it is a service under the guest's own init and listens on
-vsock ports 100 to 102 and 200, and on those of 300 to 399 that terminals have.
+Started as process 1 it is the guest's init, and has no options. Started otherwise it is a service under the guest's own
+init and listens on vsock ports 100 to 102 and 200, and on those of 300 to 399 that terminals have, or the next one will.
 
 Options:
       --process DIR   Be a process without a guest: listen on the Unix socket DIR/vsock.sock instead
-      --without WORD  Be without one of clock, copy, files, spares, streams, terminals and tools: what the host wants of it
-                      is refused, as an older agent does. May be given several times
+      --without WORD  Be without one of clock, copy, files, spares, streams, terminals and tools: its calls are refused, as by
+                      an older agent. May be given several times
   -h, --help          Print this help
   -V, --version       Print version and protocol revision";
 

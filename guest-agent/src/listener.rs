@@ -21,7 +21,7 @@ use tokio_vsock::{VMADDR_CID_ANY, VMADDR_CID_HOST, VsockAddr, VsockListener};
 use crate::{agent::Agent, files, log::say, mcp, session, stdio, stream::Stream, terminal};
 
 /// As many connections are served at a time; the rest waits. 256 commands have three streams each, 100 terminals 16 viewers,
-/// MCP has 32, copies are 16, control connections as many, and 32 are spare; and each of 105 ports has one that it waits for.
+/// MCP has 32, copies are 16, control connections as many, and 32 are spare; and each of 104 ports has one that it waits for.
 pub(crate) const MAX_CONNECTIONS: usize = 2600;
 
 /// How long a host has to say what it wants. A stream's has as long again for the rest once it has begun to.

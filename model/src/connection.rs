@@ -29,7 +29,7 @@ words! {
 words! {
     /// Where a connection is in its life.
     pub enum ConnectionState {
-        /// Nothing is tried: the VM is not running, or what is kept for clients waits for the agent.
+        /// Nothing is tried: the VM is not running, or a spare connection waits for the agent.
         Parked = "parked",
         /// Dialling, or waiting to dial again.
         Connecting = "connecting",

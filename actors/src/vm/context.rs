@@ -37,7 +37,7 @@ const MACHINE_BACKOFF: Backoff =
     Backoff { initial: Duration::from_millis(50), max: Duration::from_secs(5), jitter: 0.2 };
 const MACHINE_INTENSITY: Intensity = Intensity { max: 5, window: Duration::from_secs(60) };
 const MACHINE_RETRY: Duration = Duration::from_secs(60);
-/// A fault of a connection's actor: as its domain failures; 10 in 60 s and it is failed, retried every 60 s.
+/// A connection that is lost is dialled again so. A fault of its actor the same; 10 in 60 s and it is failed, retried every 60 s.
 pub(super) const CONNECTION_BACKOFF: Backoff =
     Backoff { initial: Duration::from_millis(100), max: Duration::from_secs(10), jitter: 0.2 };
 pub(super) const CONNECTION_INTENSITY: Intensity = Intensity { max: 10, window: Duration::from_secs(60) };
@@ -73,7 +73,7 @@ pub(crate) struct VmContext {
     pub(crate) machine: ActorSlot<MachineMessage>,
     pub(crate) connections: ActorSlot<SupervisorMessage>,
     pub(crate) connection: ActorSlot<ConnectionMessage>,
-    /// What is there before anybody wants it.
+    /// Its spare connections.
     pub(super) spares: [Arc<SpareContext>; SpareKind::ALL.len()],
     /// The streams that clients have.
     pub(super) streams: Streams,

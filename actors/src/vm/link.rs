@@ -74,7 +74,7 @@ impl Engine {
     }
 }
 
-/// That connection, if it is one of those that are there before anybody wants them.
+/// That connection, if it is a spare one.
 fn spare(vm: &VmContext, number: u32) -> Option<&SpareContext> {
     vm.spares.iter().map(AsRef::as_ref).find(|spare| spare.number() == number)
 }

@@ -1,6 +1,6 @@
 //! Virtual machines: each has a supervisor of its own (rest_for_one) over the [machine] that owns its VMM process and the
-//! supervisor (one_for_one) of its connections: the one to its guest agent ([connection], [dialer]), those that are there before
-//! anybody wants them ([spare]), and each [stream] that a client has.
+//! supervisor (one_for_one) of its connections: the one to its guest agent ([connection], [dialer]), the spare
+//! ones ([spare]), and each [stream] that a client has.
 
 mod complaint;
 mod connection;

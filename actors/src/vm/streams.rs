@@ -162,7 +162,7 @@ fn is_unique_name(name: &str) -> bool {
 /// How any stream's actor is started.
 #[cfg(test)]
 pub(crate) fn any(engine: &Engine, vm: &Arc<VmContext>) -> crate::supervisor::ChildSpec {
-    stream::child_spec(engine, vm, &Arc::new(Stream { number: 2, seen: tests::seen("", 1) }))
+    stream::child_spec(engine, vm, &Arc::new(Stream { number: super::FIRST_STREAM, seen: tests::seen("", 1) }))
 }
 
 #[cfg(test)]

@@ -34,7 +34,7 @@ pub(crate) fn welcome(agent: &Agent) -> Welcome {
         metadata_problem,
         uptime_us: uptime_us(),
         features: agent.features.clone(),
-        next_terminal: agent.next_terminal(),
+        next_terminal: agent.terminals.next_port(),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{cell::RefCell, collections::BTreeMap, io, rc::Rc};
 
 use nexus_protocol::{
-    ExecInfo, Failure, FailureKind, OpenTerminal, OpenedTerminal, StreamKind, TERMINAL_PORTS, TerminalSize,
+    ExecInfo, Failure, FailureKind, Features, OpenTerminal, OpenedTerminal, StreamKind, TERMINAL_PORTS, TerminalSize,
     ViewerHeader,
 };
 use tokio::task::spawn_local;
@@ -59,9 +59,10 @@ impl Terminals {
         self.next.borrow().as_ref().map(Port::number)
     }
 
-    /// Listens where the next terminal will be, if a port is left and that has not happened yet.
+    /// Listens where the next terminal will be, if hosts may be there before, a port is left and that has not happened yet.
     pub(crate) fn prepare(&self, agent: &Rc<Agent>) {
-        if self.next_port().is_none() {
+        let is_wanted = [Features::SPARES, Features::TERMINALS].iter().all(|word| agent.features.has(word));
+        if is_wanted && self.next_port().is_none() {
             let port = self.free_port(agent).ok();
             self.next.replace(port);
         }
@@ -95,7 +96,7 @@ impl Terminals {
             token,
             created,
             stream: Some(number),
-            next_terminal: agent.next_terminal(),
+            next_terminal: self.next_port(),
         })
     }
 

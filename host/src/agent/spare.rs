@@ -43,12 +43,13 @@ impl SpareKind {
         }
     }
 
-    /// The word of agents that have what it is for; of [`Stdio`](Self::Stdio) none, which all have.
-    const fn feature(self) -> Option<&'static str> {
+    /// The word of agents that have what it is for, and what the others can't do; of [`Stdio`](Self::Stdio) none, which all
+    /// have.
+    const fn feature(self) -> Option<(&'static str, &'static str)> {
         match self {
-            Self::Tools => Some(Features::TOOLS),
-            Self::Terminal => Some(Features::TERMINALS),
-            Self::Bulk => Some(Features::COPY),
+            Self::Tools => Some((Features::TOOLS, "serve tools")),
+            Self::Terminal => Some((Features::TERMINALS, "open terminals")),
+            Self::Bulk => Some((Features::COPY, "copy files")),
             Self::Stdio => None,
         }
     }
@@ -185,8 +186,13 @@ impl AgentClient {
     /// # Errors
     /// [`AgentError::TooOld`].
     pub fn takes_spares(&self, kind: SpareKind) -> Result<(), AgentError> {
-        let has_all = self.has(Features::SPARES) && kind.feature().is_none_or(|feature| self.has(feature));
-        if has_all { Ok(()) } else { Err(self.too_old("have spare connections")) }
+        if !self.has(Features::SPARES) {
+            return Err(self.too_old("have spare connections"));
+        }
+        match kind.feature() {
+            Some((feature, act)) if !self.has(feature) => Err(self.too_old(act)),
+            _ => Ok(()),
+        }
     }
 
     /// The vsock port of spare connections for that; none while the guest has none left for another terminal.

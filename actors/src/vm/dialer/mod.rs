@@ -12,7 +12,7 @@ use nexus_host::{
     agent::{AgentClient, AgentError, AgentEvents},
     vsock::Endpoint,
 };
-use nexus_model::{ConnectionKind, ConnectionState, Direction, Health, Timestamp, restart::Backoff};
+use nexus_model::{ConnectionKind, ConnectionState, Direction, Health, Timestamp};
 use nexus_protocol::{CONTROL_PORT, Event, Features, Role, ShutdownMode, Welcome};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::task::AbortOnDropHandle;
@@ -22,6 +22,7 @@ use super::{
     Power, VmContext,
     complaint::Complaint,
     connection::{AGENT, Closings},
+    context::CONNECTION_BACKOFF,
     machine::MachineMessage,
     provision::provision,
     standstill,
@@ -39,8 +40,6 @@ const BOOT_RETRY: Duration = Duration::from_millis(25);
 const SLOW: Duration = Duration::from_secs(10);
 /// How long a guest is taken to boot.
 const BOOT_TIME: Duration = Duration::from_secs(60);
-/// Between two tries of a guest that was there before, or that takes long.
-const BACKOFF: Backoff = Backoff { initial: Duration::from_millis(100), max: Duration::from_secs(10), jitter: 0.2 };
 /// For the handshake.
 const HANDSHAKE: Duration = Duration::from_secs(5);
 /// As many heartbeats may be missed before the guest is unreachable.
@@ -204,7 +203,7 @@ impl Dialer {
             }
             let wait = if known || begun.elapsed() > BOOT_TIME {
                 attempt += 1;
-                BACKOFF.delay(attempt - 1, fastrand::f64())
+                CONNECTION_BACKOFF.delay(attempt - 1, fastrand::f64())
             } else {
                 BOOT_RETRY
             };

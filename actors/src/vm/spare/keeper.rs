@@ -1,13 +1,9 @@
 //! What keeps a spare connection for as long as the agent answers.
 
-use std::{
-    pin::pin,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{pin::pin, sync::Arc, time::SystemTime};
 
 use nexus_host::agent::{AgentClient, Spare, SpareEnd};
-use nexus_model::{ConnectionState, Direction, Health, Timestamp, restart::Backoff};
+use nexus_model::{ConnectionState, Direction, Health, Timestamp};
 use nexus_protocol::TERMINAL_PORTS;
 use tracing::{debug, warn};
 
@@ -17,11 +13,9 @@ use crate::{
     ask::Reply,
     snapshot::ConnectionSnapshot,
     supervisor::ChildContext,
-    vm::{Power, VmContext, complaint::Complaint, connection::Closings, standstill},
+    vm::{Power, VmContext, complaint::Complaint, connection::Closings, context::CONNECTION_BACKOFF, standstill},
 };
 
-/// Between two tries.
-const BACKOFF: Backoff = Backoff { initial: Duration::from_millis(100), max: Duration::from_secs(10), jitter: 0.2 };
 /// As many tries in a row may fail before that is worth anybody's attention.
 const TRIES: u32 = 5;
 
@@ -92,6 +86,7 @@ impl Keeper {
         loop {
             nexus_model::failpoint("actor.spare");
             let Some(port) = agent.spare_port(self.spare.kind) else {
+                self.prove();
                 self.lose(Some("the guest has told of no port that is left for another terminal".to_owned()));
                 self.show(ConnectionState::Connecting);
                 self.closings.refused_during(agent.wait_terminal_port()).await;
@@ -125,7 +120,7 @@ impl Keeper {
                 Err(error) => self.lose(Some(Error::from(error).text())),
             }
             self.show(ConnectionState::Connecting);
-            let wait = BACKOFF.delay(self.failed, fastrand::f64());
+            let wait = CONNECTION_BACKOFF.delay(self.failed, fastrand::f64());
             self.closings.refused_during(tokio::time::sleep(wait)).await;
             // It is no failure that it went with the agent.
             self.child.reporter.count_failure();
